@@ -1,0 +1,15 @@
+"""What went wrong, as a tree: the command line prints the first kind as one line and exits with 2."""
+
+from __future__ import annotations
+
+
+class PsinasError(Exception):
+    """Every error that psinas raises on purpose above the leaves."""
+
+
+class InputError(PsinasError, ValueError):
+    """The user's input: an unknown name, a missing file, a value out of range."""
+
+
+class Diverged(PsinasError, ArithmeticError):
+    """Training or scoring gave a number that is not finite."""

@@ -1,0 +1,278 @@
+"""One trial, from architecture to scores, in a plain Python process.
+
+A trial is a value (:class:`Trial`); :func:`evaluate` gives its :class:`Evaluation`. A failure is a
+status with a reason, never an exception: a search goes on, and the trial table says what happened.
+Every seed is hashed from the search seed, the architecture, the recipe and the purpose, so that a
+trial has the same scores whoever proposed it, in whatever worker and order.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import platform
+import time
+import traceback
+from collections.abc import Generator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from metrics.scoring import Metric
+from nas.data import Data, DataConfig, Images, load_images, prepare
+from nas.errors import Diverged
+from nas.seeds import derive_seed, value_hash
+from nas.training import Epoch, Recipe, Training, Weights, train
+from search_spaces import Architecture, InvalidArchitecture, Task, space_of
+
+STATUSES = ("complete", "stopped", "diverged", "oom", "invalid", "timeout", "error", "running")
+TIMINGS = ("train_seconds", "score_seconds")
+TRAINING_SCORES = (
+    "best_epoch",
+    "best_epoch_robust_accuracy",
+    "last_epoch_robust_accuracy",
+    *TIMINGS,
+)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Architecture + recipe + data + seed: all that scores depend on, the machine aside."""
+
+    architecture: Architecture
+    recipe: Recipe
+    data: DataConfig
+    metrics: tuple[Metric, ...]
+    seed: int = 0
+    repeat: int = 0
+
+    @property
+    def key(self) -> str:
+        """Equal for two trials that must have the same scores."""
+        return "-".join(
+            (self.architecture.hash, self.recipe.hash, self.data.hash, str(self.repeat))
+        )
+
+    def seed_for(self, purpose: str) -> int:
+        """Return the seed of one purpose; a trial's number and worker play no part."""
+        return derive_seed(
+            self.seed, self.architecture.hash, self.recipe.hash, self.repeat, purpose
+        )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What became of a trial.
+
+    Attributes:
+        status: one of ``STATUSES``.
+        reason: why, where the status is not ``complete``.
+        scores: flat name -> number.
+        epochs: one report an epoch.
+        seconds: wall time of the whole trial.
+        environment: versions, device and threads that the numbers depend on.
+        traceback: of an ``error``.
+        task, weights, last_weights: what the model fits, its best epoch's weights and its last's
+            (None where they are the same); they stay on this machine.
+    """
+
+    status: str
+    reason: str = ""
+    scores: dict[str, float] = field(default_factory=dict)
+    epochs: tuple[Epoch, ...] = ()
+    seconds: float = 0.0
+    environment: dict[str, Any] = field(default_factory=dict)
+    traceback: str = ""
+    task: Task | None = None
+    weights: Weights | None = None
+    last_weights: Weights | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types, without task and weights."""
+        return {
+            "status": self.status,
+            "reason": self.reason,
+            "scores": self.scores,
+            "epochs": [asdict(epoch) for epoch in self.epochs],
+            "seconds": self.seconds,
+            "environment": self.environment,
+        }
+
+
+def evaluate(
+    trial: Trial,
+    images: Images | None = None,
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    time_limit_seconds: float | None = None,
+) -> Evaluation:
+    """Train and score one trial in this process.
+
+    Args:
+        trial: what to do.
+        images: of ``trial.data``'s source; None reads them.
+        device: ``cpu`` or ``cuda``.
+        threads: of torch on the CPU; None leaves them. Sums, and so scores, can depend on it.
+        time_limit_seconds: give up after the epoch in which this is passed.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    data = prepare(load_images(trial.data) if images is None else images, trial.data, device)
+    steps = evaluation(trial, data, time_limit_seconds=time_limit_seconds)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: Evaluation = end.value
+            return result
+
+
+def evaluation(
+    trial: Trial, data: Data, *, time_limit_seconds: float | None = None
+) -> Generator[Epoch, None, Evaluation]:
+    """Do what :func:`evaluate` does, handing over after every epoch.
+
+    Torch's global generator is seeded for the trial and given back as found.
+    """
+    started = time.perf_counter()
+    device = data.train.labels.device
+    epochs: list[Epoch] = []
+    environment = _environment(device)
+
+    def failed(status: str, reason: str, trace: str = "") -> Evaluation:
+        seconds = time.perf_counter() - started
+        return Evaluation(status, reason, {}, tuple(epochs), seconds, environment, trace)
+
+    saved = torch.get_rng_state()
+    torch.manual_seed(trial.seed_for("torch"))
+    try:
+        space = space_of(trial.architecture)
+        model = space.build(trial.architecture, data.task, seed=trial.seed_for("weights"))
+        model = model.to(device, memory_format=_memory_format(device))  # type: ignore[call-overload]
+        _check_output(model, data)
+        generator = torch.Generator(device=device).manual_seed(trial.seed_for("training"))
+        steps = train(model, data, trial.recipe, trial.recipe.attack(), generator)
+        while True:
+            try:
+                epochs.append(next(steps))
+            except StopIteration as end:
+                training: Training = end.value
+                break
+            yield epochs[-1]
+            if time_limit_seconds and time.perf_counter() - started > time_limit_seconds:
+                return failed(
+                    "timeout",
+                    f"the limit of {time_limit_seconds:g} s was passed in epoch {len(epochs)} "
+                    f"of {trial.recipe.epochs}",
+                )
+        train_seconds = time.perf_counter() - started
+        scores = _score(trial, model, data)
+        score_seconds = time.perf_counter() - started - train_seconds
+        last = training.epochs[-1]
+        own = (
+            training.best.epoch,
+            training.best.robust_accuracy,
+            last.robust_accuracy,
+            train_seconds,
+            score_seconds,
+        )
+        scores.update(zip(TRAINING_SCORES, map(float, own), strict=True))
+        weights = {name: w.cpu() for name, w in model.state_dict().items()}
+        last_weights = {name: w.cpu() for name, w in training.last_weights.items()}
+        return Evaluation(
+            "complete",
+            scores=scores,
+            epochs=tuple(epochs),
+            seconds=time.perf_counter() - started,
+            environment=environment,
+            task=data.task,
+            weights=weights,
+            last_weights=None if training.best == last else last_weights,
+        )
+    except Diverged as error:
+        return failed("diverged", str(error))
+    except InvalidArchitecture as error:
+        return failed("invalid", str(error))
+    except Exception as error:  # noqa: BLE001  a failure is a row of the table, not a crash
+        status = "oom" if _out_of_memory(error) else "error"
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        return failed(status, reason, traceback.format_exc())
+    finally:
+        torch.set_rng_state(saved)
+        model = None  # type: ignore[assignment]
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def score(
+    model: nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    metrics: tuple[Metric, ...],
+    seeds: dict[str, int],
+) -> dict[str, float]:
+    """Return the scores of every metric; each has its own generator, so order plays no part."""
+    scores: dict[str, float] = {}
+    for metric in metrics:
+        generator = torch.Generator(device=labels.device).manual_seed(seeds[metric_key(metric)])
+        scores.update(metric(model, images, labels, generator=generator))
+    return scores
+
+
+def metric_key(metric: Metric) -> str:
+    """Return what tells a metric and its settings from any other."""
+    return f"{type(metric).__name__}-{value_hash(metric, leave_out=('label',))}"
+
+
+def _score(trial: Trial, model: nn.Module, data: Data) -> dict[str, float]:
+    seeds = {metric_key(m): trial.seed_for(metric_key(m)) for m in trial.metrics}
+    x, y = data.validation.images(), data.validation.labels
+    return score(model, x, y, trial.metrics, seeds)
+
+
+def _check_output(model: nn.Module, data: Data) -> None:
+    """Run two images: a wrong shape is an invalid architecture, found before training."""
+    expected = (min(2, len(data.validation)), data.task.classes)
+    model.eval()
+    with torch.no_grad():
+        logits = model(data.validation.images(slice(2)))
+    if tuple(logits.shape) != expected:
+        raise InvalidArchitecture(
+            f"expected logits of shape {expected}, got {tuple(logits.shape)}"
+        )
+
+
+def _memory_format(device: torch.device) -> torch.memory_format:
+    # On a GPU, bf16 convolutions run in channels_last without a transpose around each.
+    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
+
+
+def _out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "out of memory" in text or "can't allocate memory" in text
+    )
+
+
+def _environment(device: torch.device) -> dict[str, Any]:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "device": device.type,
+        "device_name": name,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def not_finite(scores: dict[str, float], names: tuple[str, ...]) -> list[str]:
+    """Return those of ``names`` that are missing from ``scores`` or not finite."""
+    return [n for n in names if not math.isfinite(scores.get(n, math.nan))]

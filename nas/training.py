@@ -1,0 +1,312 @@
+"""Adversarial training under a :class:`Recipe`, one epoch at a time.
+
+A share of every minibatch is replaced by adversarial images made against the current weights
+(0.5 as Kurakin et al. 2017, 1.0 as Madry et al. 2018); the loss is the cross entropy plus
+``entropy_weight`` times the entropy of the prediction (Cubuk et al. 2017: it penalises entropy).
+After each epoch the model is judged on validation images; the weights of the best epoch *and* of
+the last are kept, since robust accuracy can fall while training goes on (robust overfitting).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from metrics.accuracy import correct, robust_accuracy
+from metrics.attacks import FGSM, PGD, Attack, StepLL
+from nas.data import Data
+from nas.errors import Diverged
+from nas.seeds import value_hash
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+SCHEDULES = ("one-cycle", "cosine", "step", "constant")
+ADVERSARIES = ("none", "fgsm", "step-ll", "pgd")
+PRECISIONS = ("auto", "float32", "bf16")
+CHECK_EVERY = 16  # steps between looks at the loss: each one waits for a GPU
+
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a model is trained.
+
+    Args:
+        epochs: passes over the training images.
+        batch_size: images a step, adversarial ones included.
+        optimizer: ``sgd`` (Nesterov momentum), ``adam`` or ``adamw``.
+        learning_rate: the largest of the schedule.
+        schedule: ``one-cycle`` (linear up over a quarter, linear down), ``cosine``, ``step``
+            (a tenth after half and after three quarters) or ``constant``.
+        momentum: of ``sgd``.
+        weight_decay: L2 penalty; decoupled for ``adamw``.
+        label_smoothing: share of the label spread over all classes.
+        adversary: ``none``, ``fgsm`` (with predicted labels), ``step-ll`` or ``pgd``.
+        epsilon: L-infinity radius of the adversary, pixels in [0, 1].
+        steps: of ``pgd``.
+        step_size: of ``pgd``; None is epsilon / 4.
+        adversarial_share: share of each minibatch that is adversarial.
+        entropy_weight: λ in loss + λ H(p).
+        gradient_clip: largest norm of the gradient; None does not clip.
+        flip: mirror images at random.
+        crop_padding: pad by so many pixels and crop at random; 0 does not.
+        precision: ``bf16`` autocasts; ``auto`` does so on a GPU that has bf16.
+        selection_images: validation images that judge an epoch.
+
+    Raises:
+        ValueError: a value out of range or an unknown name.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    epochs: int = 10
+    batch_size: int = 128
+    optimizer: str = "sgd"
+    learning_rate: float = 0.1
+    schedule: str = "one-cycle"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.0
+    adversary: str = "pgd"
+    epsilon: float = 8 / 255
+    steps: int = 7
+    step_size: float | None = None
+    adversarial_share: float = 0.5
+    entropy_weight: float = 0.0
+    gradient_clip: float | None = None
+    flip: bool = False
+    crop_padding: int = 0
+    precision: str = "auto"
+    selection_images: int = 500
+
+    def __post_init__(self) -> None:
+        for field, known in (
+            ("optimizer", OPTIMIZERS),
+            ("schedule", SCHEDULES),
+            ("adversary", ADVERSARIES),
+            ("precision", PRECISIONS),
+        ):
+            if getattr(self, field) not in known:
+                raise ValueError(f"{field}: expected one of {list(known)}, got "
+                                 f"{getattr(self, field)!r}")  # fmt: skip
+        for field in ("epochs", "batch_size", "selection_images"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field}: expected >= 1, got {getattr(self, field)}")
+        for field in ("weight_decay", "crop_padding"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"{field}: expected >= 0, got {getattr(self, field)}")
+        for field in ("adversarial_share", "label_smoothing", "momentum"):
+            if not 0 <= getattr(self, field) <= 1:
+                raise ValueError(f"{field}: expected a share in [0, 1], got "
+                                 f"{getattr(self, field)}")  # fmt: skip
+        for field in ("learning_rate", "entropy_weight"):
+            if not math.isfinite(getattr(self, field)):
+                raise ValueError(f"{field}: expected a finite number, got {getattr(self, field)}")
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate: expected > 0, got {self.learning_rate}")
+        if self.gradient_clip is not None and not self.gradient_clip > 0:
+            raise ValueError(f"gradient_clip: expected > 0 or null, got {self.gradient_clip}")
+        self.judge()  # checks epsilon, steps and step_size
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits over every field."""
+        return value_hash(self)
+
+    def attack(self) -> Attack | None:
+        """Return the attack that training images are made with."""
+        if self.adversary == "fgsm":
+            return FGSM(epsilon=self.epsilon)
+        if self.adversary == "step-ll":
+            return StepLL(epsilon=self.epsilon)
+        return self.judge() if self.adversary == "pgd" else None
+
+    def judge(self) -> PGD:
+        """Return the attack that decides the best epoch, whatever the adversary.
+
+        It is PGD even for a single-step adversary, whose own accuracy stays high when training
+        collapses onto that one step.
+        """
+        return PGD(epsilon=self.epsilon, step_size=self.step_size, steps=self.steps)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch's report; accuracies are of the first ``selection_images`` validation images."""
+
+    epoch: int
+    train_loss: float
+    clean_accuracy: float
+    robust_accuracy: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """What training left: the model holds the best epoch's weights."""
+
+    epochs: tuple[Epoch, ...]
+    best: Epoch
+    last_weights: Weights
+
+
+def train(
+    model: nn.Module,
+    data: Data,
+    recipe: Recipe,
+    attack: Attack | None,
+    generator: torch.Generator,
+) -> Generator[Epoch, None, Training]:
+    """Train ``model`` in place, yield a report after every epoch, return the training.
+
+    Args:
+        model: on the device of ``data``; afterwards in ``eval()`` with the best epoch's weights,
+            best by robust accuracy, then clean accuracy, then the earlier epoch.
+        data: train and validation images.
+        recipe: how.
+        attack: makes the adversarial images; None trains on clean ones.
+        generator: on that device; decides order, augmentation and random starts.
+
+    Raises:
+        Diverged: the loss or a weight is not finite.
+    """
+    optimizer = _optimizer(model, recipe)
+    steps_an_epoch = math.ceil(len(data.train) / recipe.batch_size)
+    schedule = _schedule(optimizer, recipe, steps_an_epoch)
+    judge_seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    device = data.train.labels.device
+    epochs: list[Epoch] = []
+    best: Epoch | None = None
+    best_weights: Weights = {}
+    for number in range(1, recipe.epochs + 1):
+        started = time.perf_counter()
+        model.train()
+        losses = []
+        order = torch.randperm(len(data.train), generator=generator, device=generator.device)
+        for step, indices in enumerate(order.to(device).split(recipe.batch_size)):
+            x, y = data.train.images(indices), data.train.labels[indices]
+            loss = _step(model, _augment(x, recipe, generator), y, recipe, attack, generator)
+            losses.append(loss.detach())
+            if step % CHECK_EVERY == 0 and not math.isfinite(loss.item()):
+                raise Diverged(f"the loss is {loss.item()} in epoch {number}, step {step + 1}")
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            if recipe.gradient_clip is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_clip)
+            optimizer.step()
+            schedule.step()
+        train_loss = torch.stack(losses).mean().item()
+        if not math.isfinite(train_loss) or not _finite(model):
+            raise Diverged(f"the loss is {train_loss} after epoch {number}, or a weight not finite")
+        clean, robust = _judge(model, data, recipe, judge_seed)
+        report = Epoch(number, train_loss, clean, robust, time.perf_counter() - started)
+        epochs.append(report)
+        if best is None or (robust, clean) > (best.robust_accuracy, best.clean_accuracy):
+            best, best_weights = report, _copy(model)
+        yield report
+    assert best is not None  # epochs >= 1
+    last_weights = _copy(model)
+    model.load_state_dict(best_weights)
+    model.eval()
+    return Training(tuple(epochs), best, last_weights)
+
+
+def autocast(recipe: Recipe, device: torch.device) -> AbstractContextManager[Any]:
+    """Return the context in which the model runs."""
+    auto = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    enabled = recipe.precision == "bf16" or (recipe.precision == "auto" and auto)
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+
+
+def _step(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    recipe: Recipe,
+    attack: Attack | None,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return the loss of one minibatch, its first part made adversarial."""
+    with autocast(recipe, x.device):
+        attacked = round(recipe.adversarial_share * len(x)) if attack is not None else 0
+        if attack is not None and attacked:
+            # Single-step training with true labels leaks them into the images.
+            labels = y[:attacked] if recipe.adversary == "pgd" else None
+            adversarial = attack(model, x[:attacked], labels, generator=generator)
+            x = torch.cat([adversarial, x[attacked:]])
+        logits = model(x).float()
+    loss = functional.cross_entropy(logits, y, label_smoothing=recipe.label_smoothing)
+    if recipe.entropy_weight:
+        log_p = logits.log_softmax(dim=1)
+        loss = loss - recipe.entropy_weight * (log_p.exp() * log_p).sum(dim=1).mean()
+    return loss
+
+
+def _judge(model: nn.Module, data: Data, recipe: Recipe, seed: int) -> tuple[float, float]:
+    """Return clean and robust accuracy; the same random starts in every epoch."""
+    chosen = slice(recipe.selection_images)
+    x, y = data.validation.images(chosen), data.validation.labels[chosen]
+    generator = torch.Generator(device=y.device).manual_seed(seed)
+    clean = correct(model, x, y).double().mean().item()
+    return clean, robust_accuracy(model, x, y, recipe.judge(), generator=generator).accuracy
+
+
+def _augment(x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    n, _, height, width = x.shape
+    if recipe.flip:
+        mirror = torch.rand(n, 1, 1, 1, generator=generator, device=generator.device) < 0.5
+        x = torch.where(mirror.to(x.device), x.flip(3), x)
+    if pad := recipe.crop_padding:
+        offsets = torch.randint(
+            2 * pad + 1, (2, n), generator=generator, device=generator.device
+        ).to(x.device)
+        rows = (offsets[0, :, None] + torch.arange(height, device=x.device))[:, None, :, None]
+        columns = (offsets[1, :, None] + torch.arange(width, device=x.device))[:, None, None, :]
+        samples = torch.arange(n, device=x.device)[:, None, None, None]
+        channels = torch.arange(x.shape[1], device=x.device)[None, :, None, None]
+        x = functional.pad(x, (pad, pad, pad, pad))[samples, channels, rows, columns]
+    return x
+
+
+def _optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
+    settings: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(
+            model.parameters(), momentum=recipe.momentum, nesterov=recipe.momentum > 0, **settings
+        )
+    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+    return kind(model.parameters(), **settings)
+
+
+def _schedule(optimizer: Optimizer, recipe: Recipe, steps_an_epoch: int) -> LRScheduler:
+    total = recipe.epochs * steps_an_epoch
+
+    def factor(step: int) -> float:
+        done = min(step / total, 1.0)
+        if recipe.schedule == "one-cycle":
+            warm = max(1, total // 4)
+            return (step + 1) / warm if step < warm else (total - step) / (total - warm + 1)
+        if recipe.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * done))
+        if recipe.schedule == "step":
+            return 0.1 ** ((done >= 0.5) + (done >= 0.75))
+        return 1.0
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def _finite(model: nn.Module) -> bool:
+    return all(bool(w.isfinite().all()) for w in model.state_dict().values())
+
+
+def _copy(model: nn.Module) -> Weights:
+    return {name: w.detach().clone() for name, w in model.state_dict().items()}

@@ -1,0 +1,26 @@
+"""Search spaces: which architectures there are, and how each becomes a model."""
+
+from search_spaces.base import (
+    Answers,
+    Architecture,
+    InvalidArchitecture,
+    RandomChooser,
+    SearchSpace,
+    Task,
+)
+from search_spaces.depth_channels import DepthChannels
+from search_spaces.registry import SEARCH_SPACES, load, space_class, space_of
+
+__all__ = [
+    "SEARCH_SPACES",
+    "Answers",
+    "Architecture",
+    "DepthChannels",
+    "InvalidArchitecture",
+    "RandomChooser",
+    "SearchSpace",
+    "Task",
+    "load",
+    "space_class",
+    "space_of",
+]

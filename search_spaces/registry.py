@@ -1,0 +1,62 @@
+"""The names of the search spaces, and the way back from an exported directory to a model."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+from torch import nn
+
+from search_spaces.base import Architecture, SearchSpace, Task
+from search_spaces.depth_channels import DepthChannels
+
+SEARCH_SPACES: dict[str, type[SearchSpace]] = {
+    DepthChannels.name: DepthChannels,
+}
+
+
+def space_class(name: str) -> type[SearchSpace]:
+    """Return the space called ``name``, or the class behind ``"package.module:Class"``.
+
+    Raises:
+        ValueError: no such space; the message lists the known ones.
+    """
+    if name in SEARCH_SPACES:
+        return SEARCH_SPACES[name]
+    module, _, attribute = name.partition(":")
+    if not attribute:
+        known = ", ".join(SEARCH_SPACES)
+        raise ValueError(f"expected a search space ({known} or pkg.module:Class), got {name!r}")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"search space {name!r} cannot be imported: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, SearchSpace)):
+        raise ValueError(f"{name}: expected a subclass of search_spaces.SearchSpace, got {found!r}")
+    return found
+
+
+def space_of(architecture: Architecture) -> SearchSpace:
+    """Return the space, with its settings, that ``architecture`` came from."""
+    return space_class(architecture.space)(**dict(architecture.settings))
+
+
+def load(directory: str | Path) -> nn.Module:
+    """Return the model exported to ``directory``, in ``eval()`` mode, with its weights.
+
+    Args:
+        directory: holds ``architecture.json`` and ``model.safetensors``, as ``psinas export``
+            writes them.
+
+    Raises:
+        FileNotFoundError: one of the two files is missing.
+    """
+    from safetensors.torch import load_file
+
+    directory = Path(directory)
+    description = json.loads((directory / "architecture.json").read_text())
+    architecture = Architecture.from_dict(description["architecture"])
+    model = space_of(architecture).build(architecture, Task.from_dict(description["task"]))
+    model.load_state_dict(load_file(directory / "model.safetensors"))
+    return model.eval()
