@@ -50,8 +50,7 @@ class Attack(ABC):
     def __post_init__(self) -> None:
         if not 0 <= self.epsilon <= 1:
             raise ValueError(
-                "epsilon: expected a pixel distance in [0, 1], such as 8/255, "
-                f"got {self.epsilon!r}"
+                f"epsilon: expected a pixel distance in [0, 1], such as 8/255, got {self.epsilon!r}"
             )
 
     def __call__(

@@ -219,9 +219,7 @@ def _bootstrap(log_psi: Tensor) -> tuple[float, float]:
     return math.exp(low), math.exp(high)
 
 
-def _check(
-    images: Tensor, radii: Sequence[float], steps: int, step: str, batch_norm: str
-) -> None:
+def _check(images: Tensor, radii: Sequence[float], steps: int, step: str, batch_norm: str) -> None:
     if len(images) == 0:
         raise ValueError("expected at least one input, got 0")
     check_settings(radii, steps, step, batch_norm)

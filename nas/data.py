@@ -39,7 +39,7 @@ class Limit:
         for field in ("train", "validation", "test"):
             value = getattr(self, field)
             if value is not None and value < 1:
-                raise ValueError(f"limit.{field}: expected >= 1 or null, got {value}")
+                raise ValueError(f"{field}: expected >= 1 or null, got {value}")
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,10 @@ class DataConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        kind, _, path = self.name.partition(":")
+        if self.name not in DATASETS and not (path and kind in READERS_OF_PATHS):
+            known = ", ".join([*DATASETS, *(f"{k}:PATH" for k in READERS_OF_PATHS)])
+            raise ValueError(f"name: expected one of {known}, got {self.name!r}")
         if not 0 < self.validation_share < 1:
             raise ValueError(
                 f"validation_share: expected a share in (0, 1), got {self.validation_share}"
@@ -111,9 +115,7 @@ class Images:
     def __post_init__(self) -> None:
         dtype, shape = self.pixels.dtype, self.pixels.shape
         if self.pixels.ndim != 4 or dtype not in (np.uint8, np.float32) or not len(shape):
-            raise InputError(
-                f"images: expected uint8 or float32 (N, C, H, W), got {dtype} {shape}"
-            )
+            raise InputError(f"images: expected uint8 or float32 (N, C, H, W), got {dtype} {shape}")
         if len(self.labels) != shape[0] or shape[0] == 0:
             raise InputError(f"expected one label an image, got {len(self.labels)} for {shape[0]}")
         known = len(self.class_names)
@@ -251,9 +253,6 @@ def _read(config: DataConfig, *, train: bool) -> Images:
     kind, _, path = config.name.partition(":")
     if path and kind in READERS_OF_PATHS:
         return READERS_OF_PATHS[kind](config, Path(path).expanduser(), train)
-    if config.name not in DATASETS:
-        known = ", ".join([*DATASETS, *(f"{k}:PATH" for k in READERS_OF_PATHS)])
-        raise InputError(f"data.name: expected one of {known}, got {config.name!r}")
     return DATASETS[config.name](config, train)
 
 

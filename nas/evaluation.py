@@ -13,8 +13,8 @@ import math
 import platform
 import time
 import traceback
-from collections.abc import Generator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,8 @@ import torch
 from torch import nn
 
 from metrics.scoring import Metric
-from nas.data import Data, DataConfig, Images, load_images, prepare
-from nas.errors import Diverged
+from nas.data import Data, DataConfig, Images, Limit, load_images, prepare
+from nas.errors import Diverged, InputError
 from nas.seeds import derive_seed, value_hash
 from nas.training import Epoch, Recipe, Training, Weights, train
 from search_spaces import Architecture, InvalidArchitecture, Task, space_of
@@ -55,6 +55,25 @@ class Trial:
         return "-".join(
             (self.architecture.hash, self.recipe.hash, self.data.hash, str(self.repeat))
         )
+
+    def varied(self, name: str, value: Any) -> Trial:
+        """Return this trial with ``recipe.KEY``, ``data.KEY`` or ``repeat`` set to ``value``.
+
+        Raises:
+            ValueError: another name, or a value out of range.
+        """
+        part, _, key = name.partition(".")
+        if part == "recipe" and key in {f.name for f in fields(Recipe)}:
+            return replace(self, recipe=replace(self.recipe, **{key: value}))
+        if part == "data" and key in {f.name for f in fields(DataConfig)}:
+            if key == "limit":
+                value = Limit(**value)
+            if key == "classes" and value is not None:
+                value = tuple(value)
+            return replace(self, data=replace(self.data, **{key: value}))
+        if name == "repeat":
+            return replace(self, repeat=value)
+        raise ValueError(f"expected recipe.KEY, data.KEY or repeat, got {name!r}")
 
     def seed_for(self, purpose: str) -> int:
         """Return the seed of one purpose; a trial's number and worker play no part."""
@@ -91,12 +110,12 @@ class Evaluation:
     last_weights: Weights | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types, without task and weights."""
+        """Return what the ledger keeps, as plain JSON types."""
         return {
             "status": self.status,
             "reason": self.reason,
             "scores": self.scores,
-            "epochs": [asdict(epoch) for epoch in self.epochs],
+            "epochs": len(self.epochs),
             "seconds": self.seconds,
             "environment": self.environment,
         }
@@ -129,6 +148,49 @@ def evaluate(
         except StopIteration as end:
             result: Evaluation = end.value
             return result
+
+
+class TrialRunner:
+    """Runs one trial after another in one process, the images staying on the device.
+
+    Args:
+        template: the trial of which every other is a copy, its architecture aside.
+        images: by ``DataConfig.source``.
+        device: ``cpu`` or ``cuda``.
+        threads: of torch on the CPU.
+        time_limit_seconds: of one trial.
+    """
+
+    def __init__(
+        self,
+        template: Trial,
+        images: Mapping[tuple[str, str | None, int | None], Images],
+        *,
+        device: str,
+        threads: int,
+        time_limit_seconds: float | None = None,
+    ) -> None:
+        torch.set_num_threads(threads)
+        self._template, self._images, self._device = template, images, device
+        self._limit = time_limit_seconds
+        self._prepared: tuple[str, Data] | None = None
+
+    def trial(self, architecture: Mapping[str, Any], overrides: Mapping[str, Any]) -> Trial:
+        """Return the trial of an architecture's dict and what it varies beside."""
+        trial = replace(self._template, architecture=Architecture.from_dict(architecture))
+        for name, value in overrides.items():
+            trial = trial.varied(name, value)
+        return trial
+
+    def run(self, trial: Trial) -> Generator[Epoch, None, Evaluation]:
+        """Do what :func:`evaluation` does; a dataset that cannot be prepared fails the trial."""
+        if self._prepared is None or self._prepared[0] != trial.data.hash:
+            try:
+                images = self._images[trial.data.source]
+                self._prepared = trial.data.hash, prepare(images, trial.data, self._device)
+            except InputError as error:
+                return Evaluation("invalid", str(error))
+        return (yield from evaluation(trial, self._prepared[1], time_limit_seconds=self._limit))
 
 
 def evaluation(
@@ -242,9 +304,7 @@ def _check_output(model: nn.Module, data: Data) -> None:
     with torch.no_grad():
         logits = model(data.validation.images(slice(2)))
     if tuple(logits.shape) != expected:
-        raise InvalidArchitecture(
-            f"expected logits of shape {expected}, got {tuple(logits.shape)}"
-        )
+        raise InvalidArchitecture(f"expected logits of shape {expected}, got {tuple(logits.shape)}")
 
 
 def _memory_format(device: torch.device) -> torch.memory_format:

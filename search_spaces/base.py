@@ -245,9 +245,7 @@ class SearchSpace(ABC):
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return nn.Sequential(
-                Normalize(task.mean, task.std), self.network(architecture, task)
-            )
+            return nn.Sequential(Normalize(task.mean, task.std), self.network(architecture, task))
 
 
 def _freeze(value: Any) -> Any:

@@ -49,9 +49,7 @@ class DepthChannels(SearchSpace):
             object.__setattr__(self, field, values)
             positive = all(type(v) is int and v >= 1 for v in values)
             if not values or not positive or len(set(values)) < len(values):
-                raise ValueError(
-                    f"{field}: expected distinct integers >= 1, got {list(values)}"
-                )
+                raise ValueError(f"{field}: expected distinct integers >= 1, got {list(values)}")
         if self.stem not in STEMS:
             raise ValueError(f"stem: expected one of {list(STEMS)}, got {self.stem!r}")
 

@@ -1,0 +1,444 @@
+"""The ``psinas`` command: what a user types, and one clear line when it cannot be done."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from nas.errors import InputError
+
+# torch, ray and optuna take seconds to import: each command imports what it needs.
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from launch.config import Config
+
+app = typer.Typer(
+    help="Search for neural architectures that stay right under attack.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+console = Console()
+errors = Console(stderr=True)
+
+
+class Format(str, Enum):
+    """How ``psinas trials`` prints."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+    parquet = "parquet"
+
+
+class Part(str, Enum):
+    """Which images ``psinas score`` uses."""
+
+    test = "test"
+    validation = "validation"
+
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
+
+
+def main() -> None:
+    """Run the command line; bad input is one line and exit code 2."""
+    arguments = [a for a in sys.argv[1:] if a != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    try:
+        app(arguments, standalone_mode=True)
+    except InputError as error:
+        if debug:
+            raise
+        errors.print(f"psinas: {error}", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        errors.print("psinas: interrupted")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+    except Exception as error:
+        if debug:
+            raise
+        text = f"psinas: {type(error).__name__}: {error} (a fault of psinas: --debug shows where)"
+        errors.print(text, highlight=False, markup=False, soft_wrap=True)
+        sys.exit(1)
+
+
+@app.command()
+def search(
+    source: Annotated[
+        str | None,
+        typer.Argument(metavar="[PRESET|CONFIG.yaml]", help="What to search; digits by default."),
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Lay a value over the configuration."),
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="How many different trials.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="The run directory; runs/<name> by default.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run; begin it if there is none.")
+    ] = False,
+    address: Annotated[
+        str | None, typer.Option(help="A Ray cluster: auto or ray://HOST:PORT.")
+    ] = None,
+) -> None:
+    """Search, train and score; print the trial table and export the winner.
+
+    Example: psinas search digits --set recipe.epochs=4 --trials 8 --out runs/quick
+    """
+    from launch.config import load_config
+    from launch.run import CONFIG
+
+    laid = [*(assignments or []), *([f"trials={trials}"] if trials is not None else [])]
+    if source is None and resume and out is not None and (out / CONFIG).exists():
+        source = str(out / CONFIG)
+    config = load_config(source or "digits", laid)
+    run = out or Path("runs") / config.name
+    keep_trials = not any(a.startswith("trials=") for a in laid)
+    if not _search(config, run, resume=resume, keep_trials=keep_trials, address=address):
+        sys.exit(130)
+
+
+def _search(
+    config: Config, run: Path, *, resume: bool, keep_trials: bool, address: str | None
+) -> bool:
+    from launch.display import Display
+    from launch.run import finish_run, make_directory, open_search, settle_config
+    from nas.ledger import RunLock
+
+    make_directory(run)
+    with RunLock(run):
+        config = settle_config(run, config, resume=resume, keep_trials=keep_trials)
+        going, repaired = open_search(run, config)
+        if repaired:
+            console.print(f"{run}: {repaired}", highlight=False)
+        whole = True
+        if going.left():
+            from launch.driver import run_search
+
+            display = Display(console)
+            try:
+                whole = run_search(going, config, run, display, address=address)
+            finally:
+                display.end()
+        table, winner = finish_run(run, going)
+        _print_table(table, config)
+        done = f"{going.finished} trials in {run}"
+        if not whole:
+            console.print(
+                f"stopped: {done}; go on with: psinas search --resume --out {run}", highlight=False
+            )
+            return False
+        if going.used_up:
+            done += f" (nothing new in {going.max_repeats} proposals: the space is used up)"
+        if winner is None:
+            raise InputError(f"{done}: no trial completed; their reasons are in the table above")
+        console.print(f"{done}; winner: trial {winner.number}, exported to {run / 'best'}",
+                      highlight=False)  # fmt: skip
+    return True
+
+
+@app.command()
+def trials(
+    run: RunArgument,
+    sort: Annotated[str | None, typer.Option(metavar="SCORE", help="Best first.")] = None,
+    pareto: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Only the front over these scores; A:max says which way."),
+    ] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="Only so many rows.")] = None,
+    format: Annotated[Format, typer.Option(help="How to print.")] = Format.table,
+    out: Annotated[Path | None, typer.Option(help="Write here instead of printing.")] = None,
+    repeats: Annotated[
+        bool, typer.Option("--repeats", help="Also proposals answered from the ledger.")
+    ] = False,
+) -> None:
+    """Show the trial table, also of a search that is running.
+
+    Example: psinas trials runs/digits --pareto pgd_accuracy,parameters --format csv
+    """
+    from launch.run import direction_of, load_run_config
+    from nas.pareto import pareto_front
+    from nas.table import load_table
+
+    config = load_run_config(run)
+    table = load_table(run, repeats=repeats)
+    if pareto is not None:
+        pairs = [name.partition(":") for name in pareto.split(",")]
+        names = [_column(table, name) for name, _, _ in pairs]
+        ways = [way or direction_of(name, config) for name, _, way in pairs]
+        if unknown := set(ways) - {"max", "min"}:
+            raise InputError(f"--pareto: expected SCORE:max or SCORE:min, got {sorted(unknown)}")
+        complete = table[table["status"] == "complete"]
+        table = complete[pareto_front(complete[names].to_numpy(), ways)]
+    if sort is not None:
+        ascending = direction_of(_column(table, sort), config) == "min"
+        table = table.sort_values(sort, ascending=ascending, kind="stable", na_position="last")
+    table = table.head(top) if top is not None else table
+    _write(table, format, out, config)
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where to.")],
+    trial: Annotated[int | None, typer.Option(help="The number of the trial.")] = None,
+    best: Annotated[str | None, typer.Option(metavar="SCORE", help="The best on it.")] = None,
+) -> None:
+    """Write a trial's architecture.json, model.safetensors and model card.
+
+    Example: psinas export runs/digits --best pgd_accuracy --out winner
+    """
+    from launch.run import best_trial, export_row, finished_trial
+
+    if (trial is None) == (best is None):
+        raise InputError("expected --trial N or --best SCORE, got both or neither")
+    row = finished_trial(run, trial) if trial is not None else best_trial(run, str(best))
+    try:
+        export_row(run, row, out)
+    except OSError as error:
+        raise InputError(f"--out: expected a directory to write, got {out}: {error}") from error
+    console.print(f"trial {row.number} exported to {out}", highlight=False)
+
+
+@app.command()
+def replay(
+    run: RunArgument,
+    trial: Annotated[int, typer.Option(help="The number of the trial.")],
+) -> None:
+    """Train and score a trial again on the CPU, outside Ray; exit 1 where a number differs.
+
+    Example: psinas replay runs/digits --trial 3
+    """
+    from launch.run import replay as again
+
+    row, evaluation, different = again(run, trial)
+    width = max(map(len, [*row.result["scores"], "status"]))
+    console.print(f"trial {row.number}: {evaluation.status}", highlight=False)
+    for name, stored in row.result["scores"].items():
+        new = evaluation.scores.get(name)
+        mark = "differs" if name in different else "equal" if "seconds" not in name else "(time)"
+        console.print(f"{name:{width}}  {stored!r:22}  {new!r:22}  {mark}", highlight=False)
+    if different:
+        console.print(f"expected equal numbers, got others for {', '.join(different)}")
+        sys.exit(1)
+    console.print("equal to the last digit", highlight=False)
+
+
+@app.command()
+def score(
+    target: Annotated[
+        str, typer.Argument(metavar="MODEL", help="EXPORT_DIR, RUN:TRIAL or pkg.module:callable.")
+    ],
+    data: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The dataset; an export's own by default.")
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Names, or YAML: '[{name: pgd, steps: 20}]'."),
+    ] = None,
+    epsilon: Annotated[
+        str | None, typer.Option(help="Of every attack that names none, such as 8/255.")
+    ] = None,
+    part: Annotated[Part, typer.Option("--split", help="Which images.")] = Part.test,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many images.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of random starts.")] = 0,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Also write here.")] = None,
+) -> None:
+    """Score a model on test images.
+
+    Example: psinas score runs/digits/best --metrics clean,pgd --epsilon 0.1
+    """
+    from launch.run import to_json
+    from launch.score import score_model
+
+    scores = score_model(
+        target,
+        data=data,
+        metrics=metrics,
+        epsilon=epsilon,
+        test=part is Part.test,
+        limit=limit,
+        seed=seed,
+    )
+    if out is not None:
+        try:
+            out.write_text(to_json(scores) + "\n")
+        except OSError as error:
+            raise InputError(f"--out: expected a file to write, got {out}: {error}") from error
+    width = max(map(len, scores))
+    for name, value in scores.items():
+        console.print(f"{name:{width}}  {value:.6g}", highlight=False)
+
+
+@app.command()
+def presets() -> None:
+    """List the presets.
+
+    Example: psinas presets
+    """
+    from launch.config import preset_about, preset_names
+
+    _list({name: preset_about(name) for name in preset_names()})
+
+
+@app.command()
+def spaces() -> None:
+    """List the search spaces and their settings.
+
+    Example: psinas spaces
+    """
+    from search_spaces import SEARCH_SPACES
+
+    _list({name: _about(space) for name, space in SEARCH_SPACES.items()})
+
+
+@app.command()
+def metrics() -> None:
+    """List the metrics, their scores and their settings.
+
+    Example: psinas metrics
+    """
+    from metrics.scoring import METRICS
+
+    _list({name: f"{_about(m)} -> {', '.join(m().score_names)}" for name, m in METRICS.items()})
+
+
+@app.command()
+def samplers() -> None:
+    """List the samplers.
+
+    Example: psinas samplers
+    """
+    from nas.samplers import SAMPLERS
+
+    _list({name: (sampler.__doc__ or "").strip() for name, sampler in SAMPLERS.items()})
+
+
+@app.command()
+def datasets() -> None:
+    """List the datasets, and where their files are looked for.
+
+    Example: psinas datasets
+    """
+    from nas.data import DATASETS, READERS_OF_PATHS, DataConfig, data_root
+
+    for name in [*DATASETS, *(f"{kind}:PATH" for kind in READERS_OF_PATHS)]:
+        console.print(name, highlight=False)
+    console.print(f"files in {data_root(DataConfig())} (PSINAS_DATA or data.root)", highlight=False)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what psinas finds on this machine: versions, devices, data.
+
+    Example: psinas doctor
+    """
+    import os
+
+    import torch
+
+    from launch.run import versions
+    from nas.data import DATASETS, DataConfig, data_root, load_test_images
+
+    for name, version in versions().items():
+        console.print(f"{name}  {version}", highlight=False)
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    console.print(f"cores  {os.cpu_count()}\nGPUs  {', '.join(gpus) or 'none'}", highlight=False)
+    console.print(f"data  {data_root(DataConfig())}", highlight=False)
+    for name in ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100"):
+        assert name in DATASETS
+        try:
+            found = f"{len(load_test_images(DataConfig(name=name)).labels)} test images"
+        except InputError:
+            found = "not there"
+        console.print(f"  {name}  {found}", highlight=False)
+
+
+# ------------------------------------------------------------------------------------------ parts
+
+
+def _list(rows: dict[str, str]) -> None:
+    width = max(map(len, rows))
+    for name, about in rows.items():
+        first = " ".join(about.split())
+        console.print(f"{name:{width}}  {first}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _about(kind: type[Any]) -> str:
+    from dataclasses import fields
+
+    settings = ", ".join(f"{f.name}={f.default!r}" for f in fields(kind))
+    return f"{(kind.__doc__ or '').strip().splitlines()[0]} ({settings})"
+
+
+def _column(table: pd.DataFrame, name: str) -> str:
+    numeric = list(table.select_dtypes("number").columns)
+    if name not in numeric:
+        raise InputError(f"expected a score ({', '.join(numeric)}), got {name!r}")
+    return name
+
+
+def _write(table: pd.DataFrame, format: Format, out: Path | None, config: Config) -> None:
+    if format is Format.table and out is None:
+        _print_table(table, config)
+        return
+    if format is Format.parquet and out is None:
+        raise InputError("--format parquet: expected --out FILE, got none")
+    try:
+        if format is Format.parquet:
+            table.to_parquet(out, index=False)
+            return
+        if format is Format.json:
+            text = json.dumps(json.loads(table.to_json(orient="records")), indent=2) + "\n"
+        else:
+            text = table.to_csv(index=False)
+        if out is None:
+            sys.stdout.write(text)
+        else:
+            out.write_text(text)
+    except OSError as error:
+        raise InputError(f"--out: expected a file to write, got {out}: {error}") from error
+
+
+def _print_table(table: pd.DataFrame, config: Config) -> None:
+    from launch.display import print_table
+    from nas.pareto import pareto_front
+
+    front = set()
+    complete = table[table["status"] == "complete"]
+    names = [name for name in config.objectives if name in table]
+    if len(complete) and len(names) == len(config.objectives):
+        ways = [config.objectives[name] for name in names]
+        front = set(complete["number"][pareto_front(complete[names].to_numpy(), ways)])
+    print_table(console, table, _shown(table, config), marked=front)
+    if front:
+        console.print("* on the Pareto front of " + ", ".join(names), highlight=False)
+
+
+def _shown(table: pd.DataFrame, config: Config) -> Sequence[str]:
+    """Return the columns worth printing, those that matter most first."""
+    detail = ("_stderr", "_low", "_high", "_gradients", "_epoch", "_seconds", "_robust_accuracy")
+    scores = [c for c in table.columns[3:] if not c.endswith(detail)]
+    decisions = [c for c in config.plan().decisions if c in table]
+    first = ["number", *decisions, *(c for c in config.objectives if c in table)]
+    if (table["status"] != "complete").any():
+        first[1:1] = ["status"]
+    reason = [] if (table["reason"] == "").all() else ["reason"]
+    rest = [c for c in scores if c not in first and c not in ("epochs", "architecture")]
+    return [*first, *reason, *rest]

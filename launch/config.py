@@ -1,0 +1,388 @@
+"""The whole configuration of a search: from YAML and ``--set key=value`` to values.
+
+Every key has a default; an unknown one is refused with those that are known. The resolved
+configuration is saved in the run directory, and is all that a resume or a replay needs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, asdict, fields, is_dataclass
+from importlib import resources as package_files
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from metrics.scoring import METRICS, Metric
+from nas.data import DataConfig
+from nas.errors import InputError
+from nas.evaluation import TRAINING_SCORES, Trial
+from nas.ledger import STUDY
+from nas.names import find
+from nas.samplers import SAMPLERS
+from nas.search import SearchPlan
+from nas.training import Recipe
+from search_spaces import SearchSpace, space_class
+
+DIRECTORY_KEYS = ("made_with",)
+MAY_DIFFER = ("trials", "keep", "resources", "data.root", "data.download")
+"""Keys that a resumed search may change: they decide no trial's scores."""
+
+
+class Strict(BaseModel):
+    """Refuses unknown keys; values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Scheduler(Strict):
+    """Stops bad trials early.
+
+    asha: of the trials that reached a rung, the best ``1/reduction_factor`` go on.
+    """
+
+    name: Literal["asha"] = "asha"
+    metric: Literal["robust_accuracy", "clean_accuracy"] = "robust_accuracy"
+    grace_period: int = Field(1, ge=1)
+    reduction_factor: float = Field(3, gt=1)
+
+
+class Keep(Strict):
+    """Whose weights stay on disk, beside the Pareto front's: the ``top`` on each objective."""
+
+    top: int = Field(3, ge=1)
+
+
+class Resources(Strict):
+    """What one trial takes.
+
+    cpu: cores, also torch's threads. gpu: ``auto`` takes a share of a GPU where there is one.
+    trials_per_gpu: that share. workers: at most so many trials at a time; null: all that fit.
+    time_limit_seconds: a trial is given up after the epoch in which it passes this.
+    """
+
+    cpu: int = Field(1, ge=1)
+    gpu: float | Literal["auto"] = "auto"
+    trials_per_gpu: int = Field(4, ge=1)
+    workers: int | None = Field(None, ge=1)
+    time_limit_seconds: float | None = Field(None, gt=0)
+
+
+class Config(Strict):
+    """A search, resolved. ``psinas presets`` lists examples."""
+
+    name: str = Field("search", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = Field(0, ge=0)
+    data: DataConfig = DataConfig()
+    space: dict[str, Any] = {"name": "depth-channels"}
+    recipe: Recipe = Recipe()
+    vary: dict[str, list[Any]] = {}
+    metrics: list[str | dict[str, Any]] = ["clean", "fgsm", "pgd", "step-ll", "psi", "cost"]
+    objectives: dict[str, Literal["max", "min"]] = Field({"pgd_accuracy": "max"}, min_length=1)
+    sampler: dict[str, Any] = {"name": "tpe"}
+    scheduler: Scheduler | None = None
+    trials: int | None = Field(24, ge=1)
+    keep: Keep = Keep()
+    resources: Resources = Resources()
+    storage: str | None = None  # an Optuna storage URL; null: study.journal in the run directory
+
+    @property
+    def study_name(self) -> str:
+        """The study's name: a storage may hold those of several runs."""
+        return self.name if self.storage else STUDY
+
+    def plan(self) -> SearchPlan:
+        """Return what to search.
+
+        Raises:
+            InputError: a name or a setting that does not exist, an objective that no metric gives.
+        """
+        space = self._space()
+        metrics = self.built_metrics()
+        known = [n for m in metrics for n in m.score_names] + list(TRAINING_SCORES)
+        if twice := {n for n in known if known.count(n) > 1}:
+            raise InputError(
+                f"metrics: expected different score names, got {sorted(twice)} twice: "
+                "tell them apart with as: NAME"
+            )
+        for objective in self.objectives:
+            if objective not in known:
+                raise InputError(
+                    f"objectives: expected one of {', '.join(known)}, got {objective!r}"
+                )
+        name, settings = _named(self.sampler, "sampler")
+        sampler = find(name, SAMPLERS, "sampler.name")
+        allowed = [
+            p.name
+            for p in signature(sampler).parameters.values()
+            if p.kind is Parameter.KEYWORD_ONLY
+        ]
+        _refuse_unknown(settings, allowed, "sampler")
+        first = next(iter(space))
+        template = Trial(first, self.recipe, self.data, metrics, seed=self.seed)
+        vary = self._vary(template)
+        plan = SearchPlan(
+            space, template, vary, self.objectives, sampler, settings, trials=self.trials
+        )
+        try:
+            sampler(plan.decisions, 0, **settings)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"sampler: {error}") from error
+        if plan.trials is None and plan.sampler is not SAMPLERS["grid"]:
+            raise InputError(
+                "trials: expected a number, got null: only the grid sampler has an end"
+            )
+        return plan
+
+    def built_metrics(self) -> tuple[Metric, ...]:
+        """Return the metrics; an attack without its own epsilon gets the recipe's."""
+        built = []
+        for entry in self.metrics:
+            name, settings = _named({"name": entry} if isinstance(entry, str) else entry, "metrics")
+            kind = find(name, METRICS, "metrics")
+            if "as" in settings:
+                settings["label"] = settings.pop("as")
+            if "epsilon" in {f.name for f in fields(kind)}:
+                settings.setdefault("epsilon", self.recipe.epsilon)
+            built.append(build_value(kind, settings, f"metrics.{name}"))
+        return tuple(built)
+
+    def resolved(self) -> dict[str, Any]:
+        """Return every key with its value, as YAML types."""
+        document = self.model_dump(mode="json")
+        space = self._space()
+        document["space"] = {"name": self.space["name"], **_plain(space.settings())}
+        document["metrics"] = [
+            {"name": name if isinstance(name, str) else name["name"], **_metric_settings(metric)}
+            for name, metric in zip(self.metrics, self.built_metrics(), strict=True)
+        ]
+        return document
+
+    def _space(self) -> SearchSpace:
+        name, settings = _named(self.space, "space")
+        try:
+            kind = space_class(name)
+        except ValueError as error:
+            raise InputError(f"space.name: {error}") from error
+        return build_value(kind, settings, "space")
+
+    def _vary(self, template: Trial) -> dict[str, list[Any]]:
+        known = [f"recipe.{f.name}" for f in fields(Recipe)]
+        known += [f"data.{f.name}" for f in fields(DataConfig)] + ["repeat"]
+        document = {"recipe": asdict(self.recipe), "data": asdict(self.data)}
+        for name, values in self.vary.items():
+            if name not in known:
+                raise InputError(f"vary: expected keys among {', '.join(known)}, got {name!r}")
+            if not values:
+                raise InputError(f"vary.{name}: expected one or more values, got none")
+            part, _, key = name.partition(".")
+            for value in values:
+                if part == "repeat":
+                    if type(value) is not int or value < 0:
+                        raise InputError(f"vary.repeat: expected integers >= 0, got {value!r}")
+                    continue
+                kind = Recipe if part == "recipe" else DataConfig
+                build_value(kind, {**document[part], key: value}, part)
+        return self.vary
+
+
+def load_config(source: str | Path, assignments: Iterable[str] = ()) -> Config:
+    """Return the configuration of a preset or a YAML file, with ``key=value`` laid over it.
+
+    Args:
+        source: a preset's name, or the path of a YAML file.
+        assignments: such as ``recipe.epochs=3`` or ``space.depth=[2,4]``; values are YAML.
+
+    Raises:
+        InputError: no such preset or file, unreadable YAML, or a key or value that is refused.
+    """
+    document = read_document(source)
+    for assignment in assignments:
+        _assign(document, assignment)
+    return parse_config(document)
+
+
+def parse_config(document: Mapping[str, Any]) -> Config:
+    """Return the configuration of a document, checked down to the last setting.
+
+    Raises:
+        InputError: with one line that says where, what was expected and what came.
+    """
+    known = {k: v for k, v in document.items() if k not in DIRECTORY_KEYS}
+    config: Config = _validated(TypeAdapter(Config), _fractions(known), "", Config)
+    config.plan()
+    return config
+
+
+def read_document(source: str | Path) -> dict[str, Any]:
+    """Return the YAML mapping of a preset or a file."""
+    path = Path(source)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.exists():
+            raise InputError(f"expected a preset or a YAML file, got {source}: no such file")
+        text = path.read_text()
+    elif str(source) in preset_names():
+        text = _presets().joinpath(f"{source}.yaml").read_text()
+    else:
+        raise InputError(
+            f"expected a preset ({', '.join(preset_names())}) or a .yaml file, got {str(source)!r}"
+        )
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        problem = " ".join(str(error).split())
+        raise InputError(f"{source}: expected YAML, got {problem}") from error
+    if not isinstance(document, dict):
+        raise InputError(f"{source}: expected a mapping of keys, got {type(document).__name__}")
+    return document
+
+
+def preset_names() -> list[str]:
+    """Return the names of the presets, the default one first."""
+    names = sorted(p.name[:-5] for p in _presets().iterdir() if p.name.endswith(".yaml"))
+    return sorted(names, key=lambda name: name != "digits")
+
+
+def preset_about(name: str) -> str:
+    """Return the first comment line of a preset."""
+    return _presets().joinpath(f"{name}.yaml").read_text().splitlines()[0].lstrip("# ")
+
+
+def differing_keys(old: Config, new: Config) -> list[str]:
+    """Return the keys, of those that decide scores, in which two configurations differ."""
+    a, b = _flat(old.resolved()), _flat(new.resolved())
+    differing = sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k))
+    return [k for k in differing if not any(k == m or k.startswith(f"{m}.") for m in MAY_DIFFER)]
+
+
+def build_value(kind: type[Any], settings: Mapping[str, Any], where: str) -> Any:
+    """Return ``kind(**settings)`` with types checked, or raise one line that names the setting."""
+    _refuse_unknown(settings, [f.name for f in fields(kind)], where)
+    return _validated(TypeAdapter(kind), dict(settings), where, kind)
+
+
+# ------------------------------------------------------------------------------------------ parts
+
+
+def _presets() -> Any:
+    return package_files.files("launch").joinpath("presets")
+
+
+def _named(value: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
+    settings = dict(value)
+    name = settings.pop("name", None)
+    if not isinstance(name, str):
+        raise InputError(f"{where}: expected a name, got {dict(value)}")
+    return name, settings
+
+
+def _refuse_unknown(settings: Mapping[str, Any], known: list[str], where: str) -> None:
+    for key in settings:
+        if key not in known:
+            raise InputError(f"{where}.{key}: unknown key; known: {', '.join(known) or 'none'}")
+
+
+def _validated(adapter: TypeAdapter[Any], value: Any, where: str, kind: type[Any]) -> Any:
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        raise InputError(_one_line(error, where, kind)) from error
+
+
+def _one_line(error: ValidationError, where: str, kind: type[Any]) -> str:
+    first = error.errors(include_url=False)[0]
+    path = [str(part) for part in first["loc"]]
+    place = ".".join([where, *path] if where else path)
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = ", ".join(_known_keys(kind, path[:-1]))
+        return f"{place}: unknown key; known: {known}"
+    if first["type"] == "value_error":
+        message = str(first["ctx"]["error"])
+        if not place:
+            return message
+        # "recipe" and "epsilon: expected ..." become "recipe.epsilon: expected ..."
+        return f"{place}.{message}" if re.match(r"[a-z_.]+: ", message) else f"{place}: {message}"
+    expected = first["msg"].replace("Input should be", "expected")
+    return f"{place}: {expected}, got {first['input']!r}"
+
+
+def _known_keys(kind: Any, path: list[str]) -> list[str]:
+    for part in path:
+        field = _fields_of(kind).get(part)
+        kind = next((k for k in _alternatives(field) if _fields_of(k)), None)
+    return list(_fields_of(kind))
+
+
+def _fields_of(kind: Any) -> dict[str, Any]:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return {name: field.annotation for name, field in kind.model_fields.items()}
+    if isinstance(kind, type) and is_dataclass(kind):
+        from typing import get_type_hints
+
+        hints = get_type_hints(kind)
+        return {f.name: hints[f.name] for f in fields(kind)}
+    return {}
+
+
+def _alternatives(kind: Any) -> list[Any]:
+    from typing import get_args
+
+    return [kind, *get_args(kind)]
+
+
+def _assign(document: dict[str, Any], assignment: str) -> None:
+    key, equals, text = assignment.partition("=")
+    if not equals or not key:
+        raise InputError(f"--set: expected key=value, got {assignment!r}")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"--set {key}: expected a YAML value, got {text!r}") from error
+    *path, last = key.split(".") if not key.startswith("vary.") else ["vary", key[5:]]
+    node = document
+    for part in path:
+        child = node.get(part)
+        node[part] = dict(child) if isinstance(child, dict) else {}
+        node = node[part]
+    node[last] = value
+
+
+_FRACTION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)\s*$")
+
+
+def _fractions(value: Any) -> Any:
+    """Return ``value`` with strings such as ``8/255`` as the numbers they mean."""
+    if isinstance(value, dict):
+        return {k: _fractions(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_fractions(v) for v in value]
+    if isinstance(value, str) and (match := _FRACTION.match(value)) and float(match[2]):
+        return float(match[1]) / float(match[2])
+    return value
+
+
+def _metric_settings(metric: Metric) -> dict[str, Any]:
+    settings = {k: v for k, v in _plain(asdict(metric)).items() if k != "label"}
+    return {**settings, "as": metric.label} if metric.label else settings
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict) or not value:
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, child in value.items():
+        flat |= _flat(child, f"{prefix}.{key}" if prefix else str(key))
+    return flat

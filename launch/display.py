@@ -1,0 +1,134 @@
+"""What a person sees while a search runs: a live bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.text import Text
+
+from nas.search import Proposal, Search, best
+
+
+class Display:
+    """Told of every event of a search; shows done, running, failed, the best, and time left."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live: Live | None = None
+        self._search: Search | None = None
+        self._started = 0.0
+        self._before = 0
+
+    def begin(self, search: Search, slots: int) -> None:
+        """Say what is about to run."""
+        self._search, self._started, self._before = search, time.monotonic(), search.finished
+        total = _total(search)
+        todo = f"{search.finished} of {total} trials done"
+        self._console.print(f"{todo}, {slots} at a time", highlight=False)
+        if self._console.is_terminal:
+            self._live = Live(self._picture(), console=self._console, transient=True)
+            self._live.start()
+
+    def started(self, proposal: Proposal) -> None:
+        """Note a trial that begins."""
+        self._refresh()
+
+    def finished(self, number: int, outcome: Mapping[str, Any], search: Search) -> None:
+        """Print one line for a trial that ended."""
+        choices = " ".join(f"{k}={v}" for k, v in outcome["architecture"]["choices"].items())
+        done = f"[{search.finished}/{_total(search)}]"
+        if outcome["status"] == "complete":
+            scores = outcome["scores"]
+            told = " ".join(f"{name} {scores[name]:.4g}" for name in search.plan.objectives)
+            told += f" ({outcome['seconds']:.1f} s)"
+        else:
+            told = f"{outcome['status']}: {outcome['reason']}"
+        line = f"{done} trial {number}: {choices}: {told}"
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._refresh()
+
+    def end(self) -> None:
+        """Take the live bar away."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _refresh(self) -> None:
+        if self._live is not None:
+            self._live.update(self._picture())
+
+    def _picture(self) -> Group:
+        search = self._search
+        assert search is not None
+        results = search.results()
+        failed = sum(r["status"] not in ("complete", "stopped") for r in results)
+        done, total = len(results), _total(search)
+        told = f"{done}/{total} done, {len(search.running)} running, {failed} failed"
+        if done > self._before:
+            pace = (time.monotonic() - self._started) / (done - self._before)
+            told += f", about {_duration(pace * (total - done))} left"
+        for name, direction in search.plan.objectives.items():
+            top = best(results, name, direction)
+            if top is not None:
+                told += f" | best {name} {top['scores'][name]:.4g} (trial {top['number']})"
+        return Group(ProgressBar(total=total, completed=done), Text(told))
+
+
+def print_table(
+    console: Console, table: pd.DataFrame, columns: Sequence[str], *, marked: set[int] | None = None
+) -> None:
+    """Print as many of ``columns``, the important ones first, as fit; all, where nobody watches.
+
+    Numbers in ``marked`` carry a star.
+    """
+    texts = {name: [_cell(value) for value in table[name]] for name in columns}
+    if marked and "number" in texts:
+        texts["number"] = [
+            f"{text}*" if number in marked else text
+            for text, number in zip(texts["number"], table["number"], strict=True)
+        ]
+    widths = {name: max(map(len, [name, *cells])) for name, cells in texts.items()}
+    room = console.width if console.is_terminal else sum(widths.values()) + 2 * len(widths)
+    shown: list[str] = []
+    for name in columns:
+        if shown and room < widths[name]:
+            break
+        shown.append(name)
+        room -= widths[name] + 2
+    for row in [shown, *zip(*(texts[name] for name in shown), strict=True)]:
+        cells = (
+            cell.rjust(widths[name]) if _numeric(table, name) else cell.ljust(widths[name])
+            for name, cell in zip(shown, row, strict=True)
+        )
+        console.out("  ".join(cells).rstrip(), highlight=False)
+    if left := len(columns) - len(shown):
+        console.out(f"({left} more columns with --format csv)", highlight=False)
+
+
+def _numeric(table: pd.DataFrame, name: str) -> bool:
+    return bool(pd.api.types.is_numeric_dtype(table[name]))
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and pd.isna(value)):
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"
+    return str(value)
+
+
+def _total(search: Search) -> int:
+    """Return how many trials there will be at most."""
+    size = search.plan.size
+    return min(size, search.plan.trials or size)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,221 @@
+"""One search from its configuration to its table and the winner's export; resume and replay too."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from launch.config import Config, differing_keys, parse_config, read_document
+from nas.errors import InputError
+from nas.evaluation import TIMINGS, Evaluation, Trial, evaluate
+from nas.export import export_trial
+from nas.ledger import RESULT, open_study, repair_journal
+from nas.rundir import WEIGHTS, save_weights, trial_directory, write_whole
+from nas.search import Search, best
+from nas.table import save_table, study_table
+
+CONFIG = "config.yaml"
+
+
+@dataclass(frozen=True)
+class FinishedTrial:
+    """A row of the ledger with the trial behind it."""
+
+    number: int
+    trial: Trial
+    result: dict[str, Any]
+
+
+def make_directory(run: Path) -> None:
+    """Make the run directory, or say in one line why it cannot be.
+
+    Raises:
+        InputError: it cannot be written, or holds something else.
+    """
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        probe = run / ".probe"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"--out: expected a directory to write, got {run}: {error}") from error
+    if any(run.iterdir()) and not (run / CONFIG).exists():
+        raise InputError(
+            f"--out: expected a new, empty or earlier run directory, got {run} with other files"
+        )
+
+
+def settle_config(run: Path, asked: Config, *, resume: bool, keep_trials: bool) -> Config:
+    """Return the configuration to run, saved in the run directory.
+
+    Args:
+        run: the run directory, made and locked.
+        asked: what the user asked for.
+        resume: go on with what is there.
+        keep_trials: the user named no number of trials, so a saved one stands.
+
+    Raises:
+        InputError: a search is there and resume was not asked for, or it was another search.
+    """
+    if (run / CONFIG).exists():
+        saved = load_run_config(run)
+        if not resume:
+            raise InputError(
+                f"{run} holds a search already: --resume goes on with it, --out begins another"
+            )
+        if different := differing_keys(saved, asked):
+            raise InputError(
+                f"{run} holds a search with another configuration: expected the saved one, got "
+                f"other values for {', '.join(different)}; --out begins another search"
+            )
+        if keep_trials:
+            asked = asked.model_copy(update={"trials": saved.trials})
+    document = {**asked.resolved(), "made_with": versions()}
+    text = yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100)
+    write_whole(run / CONFIG, lambda partial: partial.write_text(text))
+    return asked
+
+
+def load_run_config(run: Path) -> Config:
+    """Return the saved configuration of a run directory.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not (run / CONFIG).exists():
+        raise InputError(f"expected a run directory with a {CONFIG}, got {run}")
+    return parse_config(read_document(run / CONFIG))
+
+
+def open_search(run: Path, config: Config) -> tuple[Search, str | None]:
+    """Return the search over the run's ledger, and what had to be repaired in it.
+
+    Raises:
+        InputError: the ledger cannot be read.
+    """
+    repaired = None if config.storage else repair_journal(run / "study.journal")
+    plan = config.plan()
+    study = open_study(
+        run, directions=plan.directions, storage=config.storage, name=config.study_name
+    )
+    return Search(study, plan), repaired
+
+
+def finish_run(run: Path, search: Search) -> tuple[pd.DataFrame, FinishedTrial | None]:
+    """Save the trial table and export the winner, the best on the first objective."""
+    table = study_table(search.study)
+    save_table(table, run)
+    objective, direction = next(iter(search.plan.objectives.items()))
+    winner = best(search.results(), objective, direction)
+    if winner is None:
+        return table, None
+    row = finished_trial(run, winner["number"])
+    export_row(run, row, run / "best")
+    return table, row
+
+
+def finished_trial(run: Path, number: int) -> FinishedTrial:
+    """Return a finished trial of a run; a repeat gives the one that it repeats.
+
+    Raises:
+        InputError: no such trial, or it is still running.
+    """
+    config = load_run_config(run)
+    study = open_study(run, storage=config.storage, name=config.study_name)
+    trials = {t.number: t for t in study.get_trials(deepcopy=False)}
+    if number not in trials:
+        raise InputError(f"--trial: expected 0 ... {len(trials) - 1} of {run}, got {number}")
+    result = trials[number].user_attrs.get(RESULT)
+    if result is None:
+        raise InputError(f"--trial: expected a finished trial, got {number}, which is running")
+    if result["repeat_of"] is not None:
+        return finished_trial(run, result["repeat_of"])
+    return FinishedTrial(number, config.plan().trial(trials[number].params), result)
+
+
+def best_trial(run: Path, objective: str) -> FinishedTrial:
+    """Return the complete trial with the best score.
+
+    Raises:
+        InputError: no trial has that score.
+    """
+    config = load_run_config(run)
+    study = open_study(run, storage=config.storage, name=config.study_name)
+    results = Search(study, config.plan(), read_only=True).results()
+    found = best(results, objective, direction_of(objective, config))
+    if found is None:
+        known = sorted({name for r in results for name in r["scores"]})
+        raise InputError(
+            f"expected a score of a complete trial ({', '.join(known) or 'there is none'}), "
+            f"got {objective!r}"
+        )
+    return finished_trial(run, found["number"])
+
+
+def direction_of(score: str, config: Config) -> str:
+    """Return ``max`` or ``min``: as the search has it, else ``max`` for accuracies alone."""
+    return config.objectives.get(score, "max" if score.endswith("accuracy") else "min")
+
+
+def export_row(run: Path, row: FinishedTrial, out: Path) -> None:
+    """Export a finished trial."""
+    metrics = load_run_config(run).resolved()["metrics"]
+    export_trial(run, row.number, row.trial, row.result, out, metrics=metrics)
+
+
+def replay(run: Path, number: int) -> tuple[FinishedTrial, Evaluation, list[str]]:
+    """Train and score a finished trial again, on the CPU and outside Ray.
+
+    Weights that the search did not keep are written again where every number came out equal.
+
+    Returns:
+        The row, the new evaluation, and the names of the scores that differ (times aside).
+    """
+    row = finished_trial(run, number)
+    threads = row.result.get("environment", {}).get("threads")
+    evaluation = evaluate(row.trial, device="cpu", threads=threads)
+    old, new = row.result["scores"], evaluation.scores
+    different = [
+        name
+        for name in dict.fromkeys([*old, *new])
+        if name not in TIMINGS and not _same(old.get(name), new.get(name))
+    ]
+    if row.result["status"] != evaluation.status:
+        different.insert(0, "status")
+    weights = trial_directory(run, row.number) / WEIGHTS
+    if not different and evaluation.weights is not None and not weights.exists():
+        weights.parent.mkdir(parents=True, exist_ok=True)
+        save_weights(weights, evaluation.weights)
+    return row, evaluation, different
+
+
+def versions() -> dict[str, Any]:
+    """Return the versions that a run was made with, and the commit of a psinas checkout."""
+    names = ("psinas", "torch", "torchvision", "ray", "optuna", "numpy")
+    found: dict[str, Any] = {name: importlib.metadata.version(name) for name in names}
+    source = Path(__file__).resolve().parents[1]
+    if (source / ".git").exists():
+        answer = subprocess.run(
+            ["git", "-C", str(source), "rev-parse", "HEAD"], capture_output=True, text=True
+        )
+        found["commit"] = answer.stdout.strip() or None
+    return found
+
+
+def to_json(scores: Mapping[str, float]) -> str:
+    """Return scores as strict JSON: a number that is not finite is null."""
+    finite = {k: v if math.isfinite(v) else None for k, v in scores.items()}
+    return json.dumps(finite, indent=2, allow_nan=False)
+
+
+def _same(a: float | None, b: float | None) -> bool:
+    return a == b or (a is not None and b is not None and math.isnan(a) and math.isnan(b))

@@ -1,0 +1,32 @@
+"""Which rows no other row beats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def pareto_front(values: ArrayLike, directions: Sequence[str]) -> NDArray[np.bool_]:
+    """Return ``(n,)`` bool: rows that no other row dominates; a row with a NaN is never in.
+
+    Args:
+        values: ``(n, k)``, one row a trial, one column an objective.
+        directions: ``max`` or ``min`` for each column.
+
+    Raises:
+        ValueError: the shape does not fit the directions, or an unknown direction.
+    """
+    v = np.asarray(values, dtype=float)
+    if v.ndim != 2 or v.shape[1] != len(directions):
+        raise ValueError(f"expected (n, {len(directions)}) values, got {v.shape}")
+    if unknown := set(directions) - {"max", "min"}:
+        raise ValueError(f"expected directions max or min, got {sorted(unknown)}")
+    v = v * np.array([1.0 if d == "max" else -1.0 for d in directions])
+    valid = ~np.isnan(v).any(axis=1)
+    front = valid.copy()
+    for i in np.flatnonzero(valid):
+        better = (v[valid] >= v[i]).all(axis=1) & (v[valid] > v[i]).any(axis=1)
+        front[i] = not better.any()
+    return front

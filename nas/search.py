@@ -1,0 +1,317 @@
+"""The search itself, in plain Python: what to try next, and what became of it.
+
+:class:`Search` knows the study, the space and the sampler, and nothing of execution: a driver asks
+it for proposals and tells it what came back, in whatever order. It answers duplicates from the
+ledger, goes on with what a dead driver left running, and knows when it is done.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from nas.evaluation import Trial, not_finite
+from nas.ledger import RESULT
+from nas.pareto import pareto_front
+from nas.samplers import SamplerFactory
+from nas.samplers.grid import GridSampler
+from nas.seeds import derive_seed
+from search_spaces import SearchSpace
+
+MAX_REPEATS = 100  # known architectures proposed in a row before the space counts as used up
+MAX_ATTEMPTS = 3  # drivers that may die while one trial runs
+ATTEMPTS = "attempts"
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A trial to run, its number in the ledger, and what it varies beside the architecture."""
+
+    number: int
+    trial: Trial
+    overrides: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """What a search does, without where it runs.
+
+    Attributes:
+        space: gives the architectures.
+        template: the trial of which every other is a copy, its architecture aside.
+        vary: ``recipe.KEY``, ``data.KEY`` or ``repeat`` -> values searched beside the architecture.
+        objectives: score -> ``max`` or ``min``.
+        sampler: makes the sampler, called with (decisions, seed, ``**sampler_settings``).
+        trials: how many different trials; None goes on until the space is used up.
+    """
+
+    space: SearchSpace
+    template: Trial
+    vary: Mapping[str, Sequence[Any]]
+    objectives: Mapping[str, str]
+    sampler: SamplerFactory
+    sampler_settings: Mapping[str, Any] = field(default_factory=dict)
+    trials: int | None = None
+
+    @property
+    def directions(self) -> list[str]:
+        """The objectives' directions in Optuna's words."""
+        return [f"{d}imize" for d in self.objectives.values()]
+
+    @property
+    def decisions(self) -> dict[str, tuple[Any, ...]]:
+        """Every decision, those of ``vary`` last, with choices that Optuna can store."""
+        varied = {name: tuple(map(_storable, values)) for name, values in self.vary.items()}
+        return {**self.space.decisions(), **varied}
+
+    @property
+    def size(self) -> int:
+        """The number of combinations of answers, an upper bound on different trials."""
+        return math.prod(len(choices) for choices in self.decisions.values())
+
+    def trial(self, params: Mapping[str, Any]) -> Trial:
+        """Return the trial of one answer to every decision."""
+        architecture = self.space.architecture({n: params[n] for n in self.space.decisions()})
+        trial = replace(self.template, architecture=architecture)
+        for name, value in self.overrides(params).items():
+            trial = trial.varied(name, value)
+        return trial
+
+    def overrides(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values of ``vary`` behind the stored choices."""
+        return {
+            name: values[[_storable(v) for v in values].index(params[name])]
+            for name, values in self.vary.items()
+        }
+
+
+class Search:
+    """The state of one search, rebuilt from its ledger.
+
+    Args:
+        study: of the run; only this object writes to it.
+        plan: what to do.
+        read_only: only look at results; another driver may be writing.
+    """
+
+    max_repeats = MAX_REPEATS
+
+    def __init__(self, study: Study, plan: SearchPlan, *, read_only: bool = False) -> None:
+        self.plan = plan
+        self.study = study
+        self.used_up = False
+        self.running: dict[int, Trial] = {}
+        self._finished: dict[str, FrozenTrial] = {}
+        self._waiting: dict[str, list[int]] = {}
+        self._orphans: list[FrozenTrial] = []
+        for trial in study.get_trials(deepcopy=False):
+            if trial.state.is_finished():
+                self._remember(trial)
+            elif read_only:
+                continue
+            elif RESULT in trial.user_attrs:  # killed between the two writes of a finish
+                self._tell(trial.number, trial.user_attrs[RESULT])
+            else:
+                self._orphans.append(trial)
+        self._repeats = 0
+
+    @property
+    def finished(self) -> int:
+        """How many different trials have an outcome."""
+        return len(self._finished)
+
+    def results(self) -> list[dict[str, Any]]:
+        """Return what the ledger holds of every different finished trial, by number."""
+        trials = sorted(self._finished.values(), key=lambda trial: trial.number)
+        return [{"number": t.number, **t.user_attrs[RESULT]} for t in trials]
+
+    def left(self) -> bool:
+        """Whether there is anything to propose, as far as is known without asking the sampler."""
+        return bool(self._orphans) or not (self._enough() or self._grid_done(self._next_number()))
+
+    def propose(self) -> Proposal | None:
+        """Return the next trial to run, or None: nothing new is left to propose.
+
+        A known architecture has its scores told to the sampler, which is asked again. What a dead
+        driver left running comes first, under its old number.
+        """
+        while self._orphans:
+            proposal = self._adopt(self._orphans.pop(0))
+            if proposal is not None:
+                return proposal
+        while not self.used_up and not self._enough():
+            number = self._next_number()
+            if self._grid_done(number):
+                break
+            proposal = self._answers(self._ask(number))
+            if not self._known(proposal):
+                self._repeats = 0
+                self.running[number] = proposal.trial
+                return proposal
+            self._repeats += 1
+            self.used_up = self._repeats >= self.max_repeats
+        return None
+
+    def finish(self, number: int, result: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the outcome of a running trial, durably, and return it as written.
+
+        Args:
+            number: of a proposal.
+            result: ``Evaluation.to_dict()``; ``complete`` with an objective that is missing or
+                not finite becomes ``diverged``.
+        """
+        trial = self.running.pop(number)
+        outcome = dict(result)
+        bad = not_finite(outcome["scores"], tuple(self.plan.objectives))
+        if outcome["status"] == "complete" and bad:
+            outcome["status"] = "diverged"
+            outcome["reason"] = f"expected finite objectives, got none for {', '.join(bad)}"
+        outcome |= {
+            "architecture": trial.architecture.to_dict(),
+            "key": trial.key,
+            "repeat_of": None,
+        }
+        self._write(number, outcome)
+        for repeat in self._waiting.pop(trial.key, ()):
+            self._repeat(repeat, trial.key)
+        return outcome
+
+    def report(self, number: int, epoch: int, value: float) -> None:
+        """Note an intermediate value of a trial that a scheduler stopped."""
+        self._open(number).report(value, epoch)
+
+    # ------------------------------------------------------------------------------ the ledger
+
+    def _ask(self, number: int) -> optuna.Trial:
+        self._seed_sampler(number)
+        asked = self.study.ask()
+        assert asked.number == number, (asked.number, number)  # we are the only writer
+        return asked
+
+    def _adopt(self, orphan: FrozenTrial) -> Proposal | None:
+        """Take over a trial that a dead driver left running, unless it is known by now."""
+        number = orphan.number
+        self._seed_sampler(number)
+        proposal = self._answers(self._open(number))
+        if self._known(proposal):
+            return None
+        attempts = orphan.user_attrs.get(ATTEMPTS, 1) + 1
+        self.running[number] = proposal.trial
+        if attempts > MAX_ATTEMPTS:
+            self.finish(number, failure("error", f"{MAX_ATTEMPTS} drivers died while it ran"))
+            return None
+        self._open(number).set_user_attr(ATTEMPTS, attempts)
+        return proposal
+
+    def _answers(self, asked: optuna.Trial) -> Proposal:
+        params = {n: asked.suggest_categorical(n, c) for n, c in self.plan.decisions.items()}
+        return Proposal(asked.number, self.plan.trial(params), self.plan.overrides(params))
+
+    def _known(self, proposal: Proposal) -> bool:
+        """Answer a duplicate from the ledger, now or when its original ends."""
+        key = proposal.trial.key
+        if key in self._finished:
+            self._repeat(proposal.number, key)
+        elif any(key == trial.key for trial in self.running.values()):
+            self._waiting.setdefault(key, []).append(proposal.number)
+        else:
+            return False
+        return True
+
+    def _repeat(self, number: int, key: str) -> None:
+        original = self._finished[key]
+        self._write(number, {**original.user_attrs[RESULT], "repeat_of": original.number})
+
+    def _write(self, number: int, outcome: dict[str, Any]) -> None:
+        self._open(number).set_user_attr(RESULT, outcome)
+        self._tell(number, outcome)
+
+    def _tell(self, number: int, outcome: Mapping[str, Any]) -> None:
+        status = outcome["status"]
+        if status == "complete":
+            values = [outcome["scores"][name] for name in self.plan.objectives]
+            told = self.study.tell(number, values)
+        elif status == "stopped" and len(self.plan.objectives) == 1:
+            told = self.study.tell(number, state=TrialState.PRUNED)
+        else:
+            told = self.study.tell(number, state=TrialState.FAIL)
+        self._remember(told)
+
+    def _remember(self, trial: FrozenTrial) -> None:
+        result = trial.user_attrs.get(RESULT)
+        if result is not None and result["repeat_of"] is None:
+            self._finished[result["key"]] = trial
+
+    def _open(self, number: int) -> optuna.Trial:
+        storage, study_id = self.study._storage, self.study._study_id
+        return optuna.Trial(
+            self.study, storage.get_trial_id_from_study_id_trial_number(study_id, number)
+        )
+
+    def _next_number(self) -> int:
+        return self.study._storage.get_n_trials(self.study._study_id)
+
+    def _seed_sampler(self, number: int) -> None:
+        # Made anew from (seed, number): a resumed search proposes what an unbroken one would.
+        seed = derive_seed(self.plan.template.seed, "sampler", number) % 2**32
+        self.study.sampler = self.plan.sampler(
+            self.plan.decisions, seed, **self.plan.sampler_settings
+        )
+
+    def _enough(self) -> bool:
+        if self.plan.trials is None:
+            return False
+        return len(self._finished) + len(self.running) >= self.plan.trials
+
+    def _grid_done(self, number: int) -> bool:
+        self._seed_sampler(number)
+        sampler = self.study.sampler
+        return isinstance(sampler, GridSampler) and number >= sampler.size
+
+
+def failure(status: str, reason: str) -> dict[str, Any]:
+    """Return the outcome of a trial that never reported one."""
+    return {"status": status, "reason": reason, "scores": {}}
+
+
+def best(
+    results: Iterable[Mapping[str, Any]], objective: str, direction: str
+) -> Mapping[str, Any] | None:
+    """Return the complete result with the best ``objective``, the earlier of equals, or None."""
+    complete = [
+        r
+        for r in results
+        if r["status"] == "complete" and math.isfinite(r["scores"].get(objective, math.nan))
+    ]
+    sign = 1 if direction == "max" else -1
+    return max(complete, key=lambda r: sign * r["scores"][objective], default=None)
+
+
+def kept_numbers(
+    results: Sequence[Mapping[str, Any]], objectives: Mapping[str, str], top: int
+) -> set[int]:
+    """Return the trials whose weights stay: the Pareto front and the ``top`` on each objective."""
+    complete = [r for r in results if r["status"] == "complete"]
+    if not complete:
+        return set()
+    values = np.array([[r["scores"][name] for name in objectives] for r in complete])
+    front = pareto_front(values, list(objectives.values()))
+    kept = {r["number"] for r, in_front in zip(complete, front, strict=True) if in_front}
+    for column, direction in enumerate(objectives.values()):
+        order = np.argsort(values[:, column], kind="stable")
+        chosen = order[::-1][:top] if direction == "max" else order[:top]
+        kept |= {complete[i]["number"] for i in chosen}
+    return kept
+
+
+def _storable(value: Any) -> Any:
+    """Return a scalar as it is and anything else as JSON: what Optuna can keep as a choice."""
+    return value if isinstance(value, str | int | float | bool) else json.dumps(value)

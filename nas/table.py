@@ -1,0 +1,74 @@
+"""The trial table: the ledger as a DataFrame, one row a trial, failures with their reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from optuna.study import Study
+
+from nas.ledger import RESULT, STUDY, open_study
+
+LEADING = ("number", "status", "reason")
+
+
+def load_table(run: str | Path, *, repeats: bool = False) -> pd.DataFrame:
+    """Return the trial table of a run directory, also while it is being searched.
+
+    Args:
+        run: the run directory.
+        repeats: also show proposals of a known architecture, answered from the ledger;
+            ``repeat_of`` then holds the number of the trial that they repeat.
+
+    Raises:
+        InputError: no ledger there.
+    """
+    saved = Path(run) / "config.yaml"
+    config = yaml.safe_load(saved.read_text()) if saved.exists() else {}
+    storage = config.get("storage")
+    name = config["name"] if storage else STUDY
+    return study_table(open_study(run, storage=storage, name=name), repeats=repeats)
+
+
+def study_table(study: Study, *, repeats: bool = False) -> pd.DataFrame:
+    """Return the trial table of a study: number, status, reason, decisions, scores, cost."""
+    rows = []
+    decisions: dict[str, None] = {}
+    scores: dict[str, None] = {}
+    for trial in study.get_trials(deepcopy=False):
+        result = trial.user_attrs.get(RESULT, {"status": "running", "reason": ""})
+        if result.get("repeat_of") is not None and not repeats:
+            continue
+        decisions.update(dict.fromkeys(trial.params))
+        scores.update(dict.fromkeys(result.get("scores", {})))
+        rows.append(_row(trial.number, trial.params, result))
+    columns = [*LEADING, *decisions, *scores, "epochs", "seconds", "architecture"]
+    columns += ["repeat_of"] if repeats else []
+    table = pd.DataFrame(rows, columns=columns)
+    for name in scores:  # a failed trial has no scores
+        table[name] = table[name].astype(float)
+    return table
+
+
+def save_table(table: pd.DataFrame, run: Path) -> None:
+    """Write ``trials.parquet`` and ``trials.csv``, each whole or not at all."""
+    for name, write in (("trials.parquet", table.to_parquet), ("trials.csv", table.to_csv)):
+        partial = run / f".{name}.partial"
+        write(partial, index=False)
+        partial.replace(run / name)
+
+
+def _row(number: int, params: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "number": number,
+        "status": result["status"],
+        "reason": result["reason"],
+        **params,
+        **result.get("scores", {}),
+        "epochs": result.get("epochs"),
+        "seconds": result.get("seconds"),
+        "architecture": result.get("architecture", {}).get("hash"),
+        "repeat_of": result.get("repeat_of"),
+    }
