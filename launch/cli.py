@@ -137,7 +137,7 @@ def _search(
             finally:
                 display.end()
         table, winner = finish_run(run, going)
-        _print_table(table, config)
+        _print_table(table, config, _front(table, config))
         done = f"{going.finished} trials in {run}"
         if not whole:
             console.print(
@@ -178,6 +178,7 @@ def trials(
 
     config = load_run_config(run)
     table = load_table(run, repeats=repeats)
+    front = _front(table, config)
     if pareto is not None:
         pairs = [name.partition(":") for name in pareto.split(",")]
         names = [_column(table, name) for name, _, _ in pairs]
@@ -190,7 +191,10 @@ def trials(
         ascending = direction_of(_column(table, sort), config) == "min"
         table = table.sort_values(sort, ascending=ascending, kind="stable", na_position="last")
     table = table.head(top) if top is not None else table
-    _write(table, format, out, config)
+    if format is Format.table and out is None:
+        _print_table(table, config, front)
+    else:
+        _write(table, format, out)
 
 
 @app.command()
@@ -394,10 +398,7 @@ def _column(table: pd.DataFrame, name: str) -> str:
     return name
 
 
-def _write(table: pd.DataFrame, format: Format, out: Path | None, config: Config) -> None:
-    if format is Format.table and out is None:
-        _print_table(table, config)
-        return
+def _write(table: pd.DataFrame, format: Format, out: Path | None) -> None:
     if format is Format.parquet and out is None:
         raise InputError("--format parquet: expected --out FILE, got none")
     try:
@@ -416,19 +417,24 @@ def _write(table: pd.DataFrame, format: Format, out: Path | None, config: Config
         raise InputError(f"--out: expected a file to write, got {out}: {error}") from error
 
 
-def _print_table(table: pd.DataFrame, config: Config) -> None:
+def _print_table(table: pd.DataFrame, config: Config, front: set[int]) -> None:
     from launch.display import print_table
-    from nas.pareto import pareto_front
 
-    front = set()
-    complete = table[table["status"] == "complete"]
-    names = [name for name in config.objectives if name in table]
-    if len(complete) and len(names) == len(config.objectives):
-        ways = [config.objectives[name] for name in names]
-        front = set(complete["number"][pareto_front(complete[names].to_numpy(), ways)])
     print_table(console, table, _shown(table, config), marked=front)
     if front:
-        console.print("* on the Pareto front of " + ", ".join(names), highlight=False)
+        objectives = ", ".join(config.objectives)
+        console.print(f"* on the Pareto front of {objectives}", highlight=False)
+
+
+def _front(table: pd.DataFrame, config: Config) -> set[int]:
+    """Return the numbers of the trials on the front of the search's objectives."""
+    from nas.pareto import pareto_front
+
+    complete = table[table["status"] == "complete"]
+    if complete.empty:
+        return set()
+    values = complete[list(config.objectives)].to_numpy()
+    return set(complete["number"][pareto_front(values, list(config.objectives.values()))])
 
 
 def _shown(table: pd.DataFrame, config: Config) -> Sequence[str]:

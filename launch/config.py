@@ -6,10 +6,9 @@ configuration is saved in the run directory, and is all that a resume or a repla
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, asdict, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from importlib import resources as package_files
 from inspect import Parameter, signature
 from pathlib import Path
@@ -48,14 +47,14 @@ class Scheduler(Strict):
 
     name: Literal["asha"] = "asha"
     metric: Literal["robust_accuracy", "clean_accuracy"] = "robust_accuracy"
-    grace_period: int = Field(1, ge=1)
-    reduction_factor: float = Field(3, gt=1)
+    grace_period: int = Field(default=1, ge=1)
+    reduction_factor: float = Field(default=3, gt=1)
 
 
 class Keep(Strict):
     """Whose weights stay on disk, beside the Pareto front's: the ``top`` on each objective."""
 
-    top: int = Field(3, ge=1)
+    top: int = Field(default=3, ge=1)
 
 
 class Resources(Strict):
@@ -66,27 +65,29 @@ class Resources(Strict):
     time_limit_seconds: a trial is given up after the epoch in which it passes this.
     """
 
-    cpu: int = Field(1, ge=1)
+    cpu: int = Field(default=1, ge=1)
     gpu: float | Literal["auto"] = "auto"
-    trials_per_gpu: int = Field(4, ge=1)
-    workers: int | None = Field(None, ge=1)
-    time_limit_seconds: float | None = Field(None, gt=0)
+    trials_per_gpu: int = Field(default=4, ge=1)
+    workers: int | None = Field(default=None, ge=1)
+    time_limit_seconds: float | None = Field(default=None, gt=0)
 
 
 class Config(Strict):
     """A search, resolved. ``psinas presets`` lists examples."""
 
-    name: str = Field("search", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    seed: int = Field(0, ge=0)
+    name: str = Field(default="search", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = Field(default=0, ge=0)
     data: DataConfig = DataConfig()
     space: dict[str, Any] = {"name": "depth-channels"}
     recipe: Recipe = Recipe()
     vary: dict[str, list[Any]] = {}
     metrics: list[str | dict[str, Any]] = ["clean", "fgsm", "pgd", "step-ll", "psi", "cost"]
-    objectives: dict[str, Literal["max", "min"]] = Field({"pgd_accuracy": "max"}, min_length=1)
+    objectives: dict[str, Literal["max", "min"]] = Field(
+        default={"pgd_accuracy": "max"}, min_length=1
+    )
     sampler: dict[str, Any] = {"name": "tpe"}
     scheduler: Scheduler | None = None
-    trials: int | None = Field(24, ge=1)
+    trials: int | None = Field(default=24, ge=1)
     keep: Keep = Keep()
     resources: Resources = Resources()
     storage: str | None = None  # an Optuna storage URL; null: study.journal in the run directory
@@ -169,7 +170,8 @@ class Config(Strict):
             kind = space_class(name)
         except ValueError as error:
             raise InputError(f"space.name: {error}") from error
-        return build_value(kind, settings, "space")
+        space: SearchSpace = build_value(kind, settings, "space")
+        return space
 
     def _vary(self, template: Trial) -> dict[str, list[Any]]:
         known = [f"recipe.{f.name}" for f in fields(Recipe)]
@@ -250,7 +252,7 @@ def preset_names() -> list[str]:
 
 def preset_about(name: str) -> str:
     """Return the first comment line of a preset."""
-    return _presets().joinpath(f"{name}.yaml").read_text().splitlines()[0].lstrip("# ")
+    return str(_presets().joinpath(f"{name}.yaml").read_text().splitlines()[0].lstrip("# "))
 
 
 def differing_keys(old: Config, new: Config) -> list[str]:

@@ -13,7 +13,7 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +37,10 @@ from launch.config import Config, Resources  # noqa: E402
 from launch.display import Display  # noqa: E402
 from nas.data import DataConfig, Images, load_images  # noqa: E402
 from nas.errors import InputError  # noqa: E402
-from nas.evaluation import Evaluation, Trial  # noqa: E402
+from nas.evaluation import Evaluation, Trial, TrialRunner  # noqa: E402
 from nas.rundir import drop_weights, save_trial  # noqa: E402
 from nas.search import Proposal, Search, failure, kept_numbers  # noqa: E402
+from nas.training import Epoch  # noqa: E402
 
 OUTCOME = "psinas_outcome"  # the key of Tune's result that holds a finished trial
 SOURCES = dict[tuple[str, str | None, int | None], Images]
@@ -205,6 +206,11 @@ class NoteDeaths(tune.Callback):  # type: ignore[misc]
 class TrialActor(tune.Trainable):  # type: ignore[misc]
     """A worker: one step is one epoch, the last step scores."""
 
+    _steps: Generator[Epoch, None, Evaluation] | None = None
+    _trial: Trial
+    _number: int
+    _last: dict[str, Any]
+
     def setup(
         self,
         config: dict[str, Any],
@@ -216,8 +222,6 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         time_limit_seconds: float | None,
     ) -> None:
         """Remember what every trial shares and begin the first."""
-        from nas.evaluation import TrialRunner
-
         if not (Path(run) / "config.yaml").exists():
             raise InputError(f"{run} is not visible on this node: --out must be shared storage")
         self._run = Path(run)
@@ -237,6 +241,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
 
     def step(self) -> dict[str, Any]:
         """Run one epoch, or score and end."""
+        assert self._steps is not None
         try:
             epoch = next(self._steps)
         except StopIteration as end:
@@ -253,11 +258,11 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
 
     def cleanup(self) -> None:
         """End a trial that was stopped early, and give back what it held."""
-        self._steps.close()
+        if self._steps is not None:
+            self._steps.close()
 
     def _begin(self, config: dict[str, Any]) -> None:
-        if hasattr(self, "_steps"):
-            self._steps.close()
+        self.cleanup()
         self._number = int(config["number"])
         self._trial = self._runner.trial(config["architecture"], config["overrides"])
         self._steps = self._runner.run(self._trial)

@@ -238,7 +238,7 @@ def input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """Return d(sum of cross entropies)/d(images): every image's own gradient, not a mean's."""
     images = images.detach().requires_grad_()
     loss = functional.cross_entropy(model(images).float(), labels, reduction="sum")
-    (gradient,) = torch.autograd.grad(loss, images)
+    gradient: Tensor = torch.autograd.grad(loss, images)[0]
     return gradient
 
 
@@ -270,7 +270,8 @@ def uniform_in_ball(
 
 def unit(v: Tensor) -> Tensor:
     """Return each sample of ``v`` at Euclidean length 1; a zero one stays zero."""
-    return v / v.flatten(1).norm(dim=1).clamp_min(1e-30).view(-1, 1, 1, 1)
+    length: Tensor = v.flatten(1).norm(dim=1)
+    return v / length.clamp_min(1e-30).view(-1, 1, 1, 1)
 
 
 def logits_of(model: nn.Module, images: Tensor) -> Tensor:

@@ -23,4 +23,4 @@ def macs(model: nn.Module, image: Tensor) -> int:
     """
     with torch.no_grad(), evaluating(model), FlopCounterMode(display=False) as counter:
         model(image)
-    return counter.get_total_flops() // 2
+    return int(counter.get_total_flops()) // 2

@@ -123,7 +123,8 @@ def susceptibility_limit(model: nn.Module, images: Tensor) -> Tensor:
     jacobian = torch.stack(rows, dim=1).double()
     gram = jacobian @ jacobian.transpose(1, 2)
     largest = torch.linalg.eigvalsh(gram)[:, -1].clamp_min(0)
-    return (largest * (jacobian.shape[2] / m)).sqrt()
+    limit: Tensor = (largest * (jacobian.shape[2] / m)).sqrt()
+    return limit
 
 
 def estimated_radius(logits: Tensor, psi: float) -> Tensor:
@@ -167,7 +168,9 @@ def _psi(
     for _ in range(steps):
         delta.requires_grad_()
         # A sum, not a mean: a mean would divide every sample's step by the batch size.
-        distance = rms(model(x + delta) - clean).sum()
+        # The clamp keeps an output that does not move from a NaN gradient: sqrt has none at 0.
+        change = (model(x + delta) - clean).flatten(1).square().mean(dim=1)
+        distance = change.clamp_min(torch.finfo(change.dtype).tiny).sqrt().sum()
         (gradient,) = torch.autograd.grad(distance, delta)
         if step == "rel":
             move = radius * gradient / rms(gradient).clamp_min(1e-30)
@@ -188,8 +191,7 @@ def _on_sphere(v: Tensor, radius: float) -> Tensor:
 def _normalising(model: nn.Module, images: Tensor, batch_norm: str) -> Iterator[None]:
     """Put the batch norms in the asked mode; modes and running statistics come back."""
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    saved = [(norm, norm.momentum, {k: v.clone() for k, v in norm._buffers.items() if v is not None})
-             for norm in norms]  # fmt: skip
+    saved = [(norm, norm.momentum, _buffers(norm)) for norm in norms]
     with evaluating(model):
         try:
             if batch_norm != "eval":
@@ -207,6 +209,10 @@ def _normalising(model: nn.Module, images: Tensor, batch_norm: str) -> Iterator[
                 norm.momentum = momentum
                 for name, value in buffers.items():
                     getattr(norm, name).copy_(value)
+
+
+def _buffers(norm: nn.Module) -> dict[str, Tensor]:
+    return {name: buffer.clone() for name, buffer in norm.named_buffers()}
 
 
 def _bootstrap(log_psi: Tensor) -> tuple[float, float]:

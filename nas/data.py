@@ -333,7 +333,8 @@ def _npz(config: DataConfig, path: Path, train: bool) -> Images:
                 )
             pixels, labels = arrays[f"x_{part}"], arrays[f"y_{part}"].astype(np.int64)
             count = int(max(arrays[k].max() for k in arrays.files if k.startswith("y_"))) + 1
-            names = arrays["classes"] if "classes" in arrays.files else np.arange(count)
+            # Names beyond the last label are of no class: a stray file in a folder, say.
+            names = (arrays["classes"] if "classes" in arrays.files else np.arange(count))[:count]
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise

@@ -1,4 +1,4 @@
-"""What went wrong, as a tree: the command line prints the first kind as one line and exits with 2."""
+"""What went wrong, as a tree: the command line prints an InputError as one line, and exits 2."""
 
 from __future__ import annotations
 

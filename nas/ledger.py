@@ -15,7 +15,7 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage
@@ -23,6 +23,8 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import Study
 
 from nas.errors import InputError
+
+Direction = Literal["minimize", "maximize"]
 
 STUDY = "psinas"
 """The name of the study in a run directory's own journal."""
@@ -82,7 +84,7 @@ class _NoLock(JournalFileOpenLock):
 def open_study(
     run: Path | str,
     *,
-    directions: Sequence[str] | None = None,
+    directions: Sequence[Direction] | None = None,
     storage: str | None = None,
     name: str = STUDY,
 ) -> Study:

@@ -25,7 +25,7 @@ def pareto_front(values: ArrayLike, directions: Sequence[str]) -> NDArray[np.boo
         raise ValueError(f"expected directions max or min, got {sorted(unknown)}")
     v = v * np.array([1.0 if d == "max" else -1.0 for d in directions])
     valid = ~np.isnan(v).any(axis=1)
-    front = valid.copy()
+    front: NDArray[np.bool_] = valid.copy()
     for i in np.flatnonzero(valid):
         better = (v[valid] >= v[i]).all(axis=1) & (v[valid] > v[i]).any(axis=1)
         front[i] = not better.any()

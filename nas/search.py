@@ -19,7 +19,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.evaluation import Trial, not_finite
-from nas.ledger import RESULT
+from nas.ledger import RESULT, Direction
 from nas.pareto import pareto_front
 from nas.samplers import SamplerFactory
 from nas.samplers.grid import GridSampler
@@ -62,9 +62,9 @@ class SearchPlan:
     trials: int | None = None
 
     @property
-    def directions(self) -> list[str]:
+    def directions(self) -> list[Direction]:
         """The objectives' directions in Optuna's words."""
-        return [f"{d}imize" for d in self.objectives.values()]
+        return ["maximize" if d == "max" else "minimize" for d in self.objectives.values()]
 
     @property
     def decisions(self) -> dict[str, tuple[Any, ...]]:

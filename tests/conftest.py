@@ -1,0 +1,63 @@
+"""What several test files share: real data where it is, small trained nets, a tiny search."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from nas.data import Data, DataConfig, Limit, load_images, prepare
+from nas.training import Recipe, train
+from search_spaces import DepthChannels
+
+TINY = {
+    "name": "tiny",
+    "data": {"name": "digits", "limit": {"train": 128, "validation": 60}},
+    "space": {"name": "depth-channels", "depth": [1, 2], "channels": [4, 6], "stem": "small"},
+    "recipe": {"epochs": 1, "batch_size": 64, "epsilon": 0.1, "steps": 2, "selection_images": 30},
+    "metrics": ["clean", {"name": "pgd", "steps": 2}, "cost"],
+    "objectives": {"pgd_accuracy": "max"},
+    "sampler": {"name": "grid"},
+    "trials": None,
+}
+
+
+@pytest.fixture
+def tiny() -> dict:
+    """Return the document of a search whose trials last a tenth of a second."""
+    return {key: dict(v) if isinstance(v, dict) else v for key, v in TINY.items()}
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """Return the folder of real datasets, or skip."""
+    root = os.environ.get("PSINAS_DATA")
+    if not root or not Path(root).is_dir():
+        pytest.skip("needs real data: set PSINAS_DATA to the folder that holds it")
+    return Path(root)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Data:
+    """Return 600 training and 200 validation digits."""
+    config = DataConfig(name="digits", limit=Limit(train=600, validation=200))
+    return prepare(load_images(config), config)
+
+
+@pytest.fixture(scope="session")
+def digits_net(digits: Data) -> torch.nn.Module:
+    """Return a small net trained on clean digits, in eval()."""
+    space = DepthChannels(depth=(2,), channels=(16,), stem="small")
+    architecture = space.architecture({"depth": 2, "channels": 16})
+    model = space.build(architecture, digits.task, seed=0)
+    recipe = Recipe(epochs=4, batch_size=64, adversary="none", epsilon=0.1, selection_images=50)
+    for _ in train(model, digits, recipe, None, torch.Generator().manual_seed(0)):
+        pass
+    return model
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)

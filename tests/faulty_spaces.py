@@ -1,0 +1,50 @@
+"""Search spaces that misbehave, for tests that name them as ``faulty_spaces:Faulty``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from search_spaces import Architecture, InvalidArchitecture, SearchSpace, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Faulty(SearchSpace):
+    """One decision, ``kind``, that says how the trial goes wrong."""
+
+    kinds: tuple[str, ...] = ("good", "raises", "diverges", "invalid", "memory")
+    marker: str = ""
+
+    def decisions(self):
+        return {"kind": self.kinds}
+
+    def network(self, architecture: Architecture, task: Task) -> nn.Module:
+        kind = architecture["kind"]
+        if kind == "raises":
+            raise RuntimeError("this architecture raises")
+        if kind == "invalid":
+            raise InvalidArchitecture("this architecture does not fit")
+        if kind == "memory":
+            raise MemoryError
+        if kind in ("kills", "kills-once"):
+            marker = Path(self.marker)
+            if kind == "kills" or not marker.exists():
+                marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        if kind.startswith("slow"):
+            time.sleep(1.0)
+        layers = [nn.Flatten(), nn.Linear(task.shape[0] * task.shape[1] * task.shape[2], 10)]
+        return nn.Sequential(*layers, *([Explode()] if kind == "diverges" else []))
+
+
+class Explode(nn.Module):
+    """Answers infinity once it trains."""
+
+    def forward(self, x):
+        return x * torch.inf if self.training else x

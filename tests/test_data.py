@@ -1,0 +1,197 @@
+"""Datasets: what is read, how it is split, and what is said when it is not there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from nas.data import (
+    DATASETS,
+    DataConfig,
+    Images,
+    Limit,
+    load_images,
+    load_test_images,
+    prepare,
+    prepare_test,
+    stratified_order,
+)
+from nas.errors import InputError
+
+
+def write_npz(path, n=40, classes=4, side=6, channels=3, **more):
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for part in ("train", "test"):
+        shape = (n, side, side, channels) if channels else (n, side, side)
+        arrays[f"x_{part}"] = rng.integers(0, 256, shape, dtype=np.uint8)
+        arrays[f"y_{part}"] = np.arange(n) % classes
+    np.savez(path, **{**arrays, **more})
+    return DataConfig(name=f"npz:{path}")
+
+
+def test_digits():
+    train, test = (load(DataConfig()) for load in (load_images, load_test_images))
+    assert train.pixels.shape == (1438, 1, 8, 8)
+    assert test.pixels.shape == (359, 1, 8, 8)
+    assert (train.pixels.min(), train.pixels.max()) == (0, 1)
+    both = np.concatenate([train.pixels, test.pixels]).reshape(1797, -1)
+    from sklearn.datasets import load_digits
+
+    ours, theirs = np.sort(both.sum(1)), np.sort((load_digits().data / 16).sum(1))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)  # every image once
+
+
+def test_stratified_prefixes_have_the_class_shares():
+    labels = np.array([0] * 600 + [1] * 300 + [2] * 100)
+    order = stratified_order(labels, seed=1)
+    assert sorted(order) == list(range(1000))
+    for size in (50, 100, 333):
+        counts = np.bincount(labels[order[:size]], minlength=3)
+        np.testing.assert_allclose(counts, np.array([0.6, 0.3, 0.1]) * size, atol=2)
+    assert not np.array_equal(order, stratified_order(labels, seed=2))
+
+
+def test_the_split_is_fixed_disjoint_and_stable_under_limits():
+    images = Images(
+        np.arange(200, dtype=np.uint8).reshape(200, 1, 1, 1), np.arange(200) % 5, tuple("abcde")
+    )
+
+    def parts(**settings):
+        data = prepare(images, DataConfig(validation_share=0.25, **settings))
+        return [p.pixels.flatten().tolist() for p in (data.train, data.validation)]
+
+    train, validation = parts()
+    assert (len(train), len(validation)) == (150, 50)
+    assert not set(train) & set(validation)
+    assert parts() == [train, validation]
+    assert parts(limit=Limit(train=30, validation=10)) == [train[:30], validation[:10]]
+    assert parts(seed=1) != [train, validation]
+
+
+def test_classes_are_picked_and_renumbered():
+    config = DataConfig(classes=(7, 3))
+    data = prepare(load_images(config), config)
+    everything = load_images(config)
+    assert data.task.classes == 2
+    total = len(data.train) + len(data.validation)
+    assert total == np.isin(everything.labels, (7, 3)).sum()
+    sevens = {image.tobytes() for image in everything.pixels[everything.labels == 7]}
+    for image, label in zip(data.train.pixels.numpy(), data.train.labels, strict=True):
+        assert (image.tobytes() in sevens) == (label == 0)
+
+
+def test_the_task_normalises_with_the_training_images():
+    config = DataConfig(limit=Limit(train=300))
+    data = prepare(load_images(config), config)
+    x = data.train.images().double()
+    assert data.task.shape == (1, 8, 8)
+    assert data.task.mean[0] == pytest.approx(x.mean().item())
+    assert data.task.std[0] == pytest.approx(x.std(correction=0).item())
+
+
+def test_where_the_files_lie_is_no_part_of_the_hash():
+    a, b = DataConfig(root="/a"), DataConfig(root="/b", download=True)
+    assert a.hash == b.hash != DataConfig(seed=1).hash
+
+
+@pytest.mark.parametrize("channels", [3, 1, None])
+def test_npz(tmp_path, channels):
+    config = write_npz(tmp_path / "tiny.npz", channels=channels)
+    images = load_images(config)
+    assert images.pixels.shape == (40, channels or 1, 6, 6)
+    with np.load(tmp_path / "tiny.npz") as arrays:
+        assert images.pixels[3, 0, 2, 1] == arrays["x_train"][3, 2, 1].flat[0]
+    data = prepare(images, config)
+    assert data.train.images().max() <= 1
+    assert data.train.images().dtype == torch.float32
+    assert len(prepare_test(load_test_images(config), config)) == 40
+
+
+def test_npz_mistakes_are_one_line(tmp_path):
+    with pytest.raises(InputError, match="readable .npz"):
+        load_images(DataConfig(name="npz:/nowhere.npz"))
+    (tmp_path / "text.npz").write_text("not a zip")
+    with pytest.raises(InputError, match="readable .npz"):
+        load_images(DataConfig(name=f"npz:{tmp_path / 'text.npz'}"))
+    np.savez(tmp_path / "keys.npz", a=np.zeros(3))
+    with pytest.raises(InputError, match="x_train, y_train"):
+        load_images(DataConfig(name=f"npz:{tmp_path / 'keys.npz'}"))
+    config = write_npz(tmp_path / "floats.npz", x_train=np.zeros((40, 6, 6, 3)))
+    with pytest.raises(InputError, match="uint8"):
+        load_images(config)
+    config = write_npz(tmp_path / "labels.npz", y_train=np.arange(40) - 1)
+    with pytest.raises(InputError, match="expected 0 ... 38, got -1"):
+        load_images(config)
+    config = write_npz(tmp_path / "short.npz", y_train=np.arange(7) % 4)
+    with pytest.raises(InputError, match="got 7 for 40"):
+        load_images(config)
+
+
+def test_folder(tmp_path):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for i in range(10):
+            pixels = rng.integers(0, 256, (9, 14, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
+    config = DataConfig(name=f"folder:{tmp_path}", image_size=8)
+    train, test = load_images(config), load_test_images(config)
+    assert train.class_names == ("cat", "dog")
+    assert (train.pixels.shape, test.pixels.shape) == ((16, 3, 8, 8), (4, 3, 8, 8))
+    with pytest.raises(InputError, match="one directory of images a class"):
+        load_images(DataConfig(name=f"folder:{tmp_path / 'cat'}"))
+
+
+@pytest.mark.parametrize("name", [n for n in DATASETS if n != "digits"])
+def test_missing_files_say_where_to_put_them(name, tmp_path):
+    with pytest.raises(InputError, match=f"expected its files in {tmp_path}"):
+        load_images(DataConfig(name=name, root=str(tmp_path)))
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("name", "mean"), [("mnist", 0.1307), ("fashion-mnist", 0.2860)])
+def test_idx_datasets(name, mean, data_root):
+    """The channel means are the ones everybody quotes."""
+    config = DataConfig(name=name, root=str(data_root))
+    images = load_images(config)
+    assert images.pixels.shape == (60000, 1, 28, 28)
+    assert images.pixels.mean() / 255 == pytest.approx(mean, abs=2e-4)
+    assert len(load_test_images(config).labels) == 10000
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("file", "shape", "classes"),
+    [("cifar10-small", (10000, 3, 32, 32), 10), ("gtsrb-7", (3270, 3, 32, 32), 7),
+     ("food101-10", (1500, 3, 64, 64), 10)],
+)  # fmt: skip
+def test_real_npz(file, shape, classes, data_root):
+    config = DataConfig(name=f"npz:{file}.npz", root=str(data_root))
+    images = load_images(config)
+    assert images.pixels.shape == shape
+    assert prepare(images, config).task.classes == classes
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"name": "imaginary"}, "digits, mnist.*got 'imaginary'"),
+        ({"validation_share": 0}, "validation_share"),
+        ({"classes": (1,)}, "two or more"),
+        ({"classes": (1, 1)}, "distinct"),
+        ({"image_size": 0}, "image_size"),
+    ],
+)
+def test_bad_settings_are_refused(settings, match):
+    with pytest.raises(ValueError, match=match):
+        DataConfig(**settings)
+
+
+def test_classes_that_do_not_exist():
+    config = DataConfig(classes=(3, 12))
+    with pytest.raises(InputError, match=r"0 ... 9, got \[3, 12\]"):
+        prepare(load_images(config), config)

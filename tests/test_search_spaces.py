@@ -1,0 +1,156 @@
+"""Every search space keeps the same promises; depth-channels builds the paper's nets."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from search_spaces import (
+    SEARCH_SPACES,
+    Answers,
+    Architecture,
+    DepthChannels,
+    InvalidArchitecture,
+    Task,
+    space_class,
+    space_of,
+)
+
+TASKS = [Task.plain((3, 32, 32), 10), Task((1, 28, 20), 2, mean=(0.3,), std=(0.2,))]
+every_space = pytest.mark.parametrize("space", [cls() for cls in SEARCH_SPACES.values()], ids=str)
+
+
+@every_space
+def test_architecture_survives_json(space):
+    architecture = space.sample(np.random.default_rng(0))
+    text = json.dumps(architecture.to_dict())
+    again = Architecture.from_dict(json.loads(text))
+    assert again == architecture
+    assert hash(again) == hash(architecture)
+    assert space_of(again) == space
+
+
+@every_space
+def test_sampling_is_decided_by_the_generator(space):
+    draws = [space.sample(np.random.default_rng(7)) for _ in range(2)]
+    assert draws[0] == draws[1]
+    rng = np.random.default_rng(7)
+    assert len({space.sample(rng).hash for _ in range(20)}) > 1
+
+
+@every_space
+def test_suggest_asks_every_decision_once_in_order(space):
+    asked = []
+
+    class Recorder:
+        def suggest_categorical(self, name, choices):
+            asked.append(name)
+            return choices[-1]
+
+    architecture = space.suggest(Recorder())
+    assert asked == list(space.decisions())
+    assert architecture == space.suggest(Answers(dict(architecture.choices)))
+
+
+@every_space
+@pytest.mark.parametrize("task", TASKS, ids=["rgb", "grey"])
+def test_models_map_images_to_logits_and_learn(space, task):
+    architecture = space.sample(np.random.default_rng(1))
+    model = space.build(architecture, task, seed=0)
+    images = torch.rand(3, *task.shape, generator=torch.Generator().manual_seed(0))
+    logits = model(images)
+    assert logits.shape == (3, task.classes)
+    logits.sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+@every_space
+def test_the_seed_decides_the_weights_and_the_global_generator_is_left_alone(space):
+    architecture = space.sample(np.random.default_rng(2))
+    before = torch.get_rng_state()
+    a, b, c = (space.build(architecture, TASKS[0], seed=s).state_dict() for s in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert any(not torch.equal(a[k], c[k]) for k in a)
+
+
+@every_space
+def test_answers_outside_the_decisions_are_refused(space):
+    name, choices = next(iter(space.decisions().items()))
+    answers = dict(space.sample(np.random.default_rng(0)).choices)
+    with pytest.raises(ValueError, match=name):
+        space.architecture({**answers, name: "nothing of the kind"})
+    with pytest.raises(ValueError, match="got also"):
+        space.architecture({**answers, "moon": 1})
+    with pytest.raises(ValueError, match="expected an answer"):
+        space.architecture({k: v for k, v in answers.items() if k != name})
+
+
+def test_iteration_gives_every_combination_once():
+    space = DepthChannels(depth=(1, 2, 4), channels=(8, 16))
+    seen = [(a["depth"], a["channels"]) for a in space]
+    assert seen == [(1, 8), (1, 16), (2, 8), (2, 16), (4, 8), (4, 16)]
+    assert space.size() == 6
+    assert len({a.hash for a in space}) == 6
+
+
+def test_the_hash_knows_the_graph_and_not_the_lists():
+    wide = DepthChannels(depth=(2, 4), channels=(8, 16))
+    narrow = DepthChannels(depth=(4,), channels=(16,))
+    other_stem = DepthChannels(depth=(4,), channels=(16,), stem="small")
+    answers = {"depth": 4, "channels": 16}
+    assert wide.architecture(answers).hash == narrow.architecture(answers).hash
+    assert other_stem.architecture(answers).hash != narrow.architecture(answers).hash
+
+
+@pytest.mark.parametrize(("stem", "side"), [("imagenet", 16), ("small", 32)])
+def test_depth_channels_follows_the_paper(stem, side):
+    """D convolutions of C channels, one 1x1, one linear layer; sides as the stem says."""
+    space = DepthChannels(depth=(5,), channels=(12,), stem=stem)
+    model = space.build(space.architecture({"depth": 5, "channels": 12}), Task.plain((3, 64, 64), 7))
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    assert [c.kernel_size[0] for c in convolutions] == [7 if stem == "imagenet" else 3, 3, 3, 3, 3, 1]
+    assert {c.out_channels for c in convolutions} == {12}
+    kernel = 49 if stem == "imagenet" else 9
+    by_hand = 3 * 12 * kernel + 4 * (12 * 12 * 9) + 5 * 2 * 12 + (12 * 12 + 12) + (12 * 7 + 7)
+    assert sum(p.numel() for p in model.parameters()) == by_hand
+    hidden = nn.Sequential(model[0], model[1].tuple1)(torch.rand(1, 3, 64, 64))
+    assert hidden.shape == (1, 12, side, side)
+
+
+def test_normalisation_is_inside_the_model():
+    space = DepthChannels(depth=(2,), channels=(4,))
+    architecture = space.architecture({"depth": 2, "channels": 4})
+    x = torch.rand(2, 1, 16, 16)
+    inside = space.build(architecture, Task((1, 16, 16), 3, (0.4,), (0.2,)), seed=3).eval()
+    plain = space.build(architecture, Task.plain((1, 16, 16), 3), seed=3).eval()
+    assert torch.equal(inside(x), plain((x - torch.tensor(0.4)) / torch.tensor(0.2)))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"depth": ()}, {"depth": (0,)}, {"channels": (8, 8)}, {"channels": (1.5,)}, {"stem": "big"}],
+    ids=str,
+)
+def test_bad_settings_are_refused(settings):
+    with pytest.raises(ValueError, match="expected"):
+        DepthChannels(**settings)
+
+
+def test_an_architecture_too_large_for_its_images_is_invalid():
+    space = DepthChannels(depth=(1,), channels=(4,), stem="small")
+    with pytest.raises(InvalidArchitecture, match="at least 2 x 2"):
+        space.build(space.architecture({"depth": 1, "channels": 4}), Task.plain((1, 1, 8), 2))
+
+
+def test_unknown_spaces_are_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="depth-channels"):
+        space_class("moon")
+    with pytest.raises(ValueError, match="cannot be imported"):
+        space_class("no_such_module:Space")
+    with pytest.raises(ValueError, match="subclass"):
+        space_class("pathlib:Path")
