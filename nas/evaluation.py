@@ -25,7 +25,7 @@ from metrics.scoring import Metric
 from nas.data import Data, DataConfig, Images, Limit, load_images, prepare
 from nas.errors import Diverged, InputError
 from nas.seeds import derive_seed, value_hash
-from nas.training import Epoch, Recipe, Training, Weights, train
+from nas.training import Epoch, Recipe, Training, Weights, drain, train
 from search_spaces import Architecture, InvalidArchitecture, Task, space_of
 
 STATUSES = ("complete", "stopped", "diverged", "oom", "invalid", "timeout", "error", "running")
@@ -141,13 +141,7 @@ def evaluate(
     if threads is not None:
         torch.set_num_threads(threads)
     data = prepare(load_images(trial.data) if images is None else images, trial.data, device)
-    steps = evaluation(trial, data, time_limit_seconds=time_limit_seconds)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: Evaluation = end.value
-            return result
+    return drain(evaluation(trial, data, time_limit_seconds=time_limit_seconds))
 
 
 class TrialRunner:

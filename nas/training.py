@@ -14,7 +14,7 @@ import time
 from collections.abc import Generator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,7 @@ PRECISIONS = ("auto", "float32", "bf16")
 CHECK_EVERY = 16  # steps between looks at the loss: each one waits for a GPU
 
 Weights = dict[str, Tensor]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +219,16 @@ def train(
     model.load_state_dict(best_weights)
     model.eval()
     return Training(tuple(epochs), best, last_weights)
+
+
+def drain(steps: Generator[Any, None, T]) -> T:
+    """Run a generator such as :func:`train` to its end and return what it returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
 
 def autocast(recipe: Recipe, device: torch.device) -> AbstractContextManager[Any]:

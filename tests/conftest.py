@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nas.data import Data, DataConfig, Limit, load_images, prepare
-from nas.training import Recipe, train
+from nas.training import Recipe, drain, train
 from search_spaces import DepthChannels
 
 TINY = {
@@ -53,8 +53,7 @@ def digits_net(digits: Data) -> torch.nn.Module:
     architecture = space.architecture({"depth": 2, "channels": 16})
     model = space.build(architecture, digits.task, seed=0)
     recipe = Recipe(epochs=4, batch_size=64, adversary="none", epsilon=0.1, selection_images=50)
-    for _ in train(model, digits, recipe, None, torch.Generator().manual_seed(0)):
-        pass
+    drain(train(model, digits, recipe, None, torch.Generator().manual_seed(0)))
     return model
 
 

@@ -8,7 +8,7 @@ import torch
 from metrics.accuracy import correct, robust_accuracy
 from metrics.attacks import FGSM, PGD
 from nas.data import DataConfig, Limit, load_images, prepare
-from nas.training import Recipe, train
+from nas.training import Recipe, drain, train
 from search_spaces import DepthChannels
 
 pytestmark = [
@@ -30,8 +30,7 @@ def trained(data_root):
     space = DepthChannels(depth=(3,), channels=(16,), stem="small")
     model = space.build(space.architecture({"depth": 3, "channels": 16}), data.task, seed=0)
     recipe = Recipe(epochs=1, batch_size=64, steps=2, selection_images=100)
-    for _ in train(model, data, recipe, recipe.attack(), torch.Generator().manual_seed(0)):
-        pass
+    drain(train(model, data, recipe, recipe.attack(), torch.Generator().manual_seed(0)))
     return model, data.validation.images(), data.validation.labels
 
 

@@ -111,9 +111,18 @@ def test_the_hash_knows_the_graph_and_not_the_lists():
 def test_depth_channels_follows_the_paper(stem, side):
     """D convolutions of C channels, one 1x1, one linear layer; sides as the stem says."""
     space = DepthChannels(depth=(5,), channels=(12,), stem=stem)
-    model = space.build(space.architecture({"depth": 5, "channels": 12}), Task.plain((3, 64, 64), 7))
+    model = space.build(
+        space.architecture({"depth": 5, "channels": 12}), Task.plain((3, 64, 64), 7)
+    )
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
-    assert [c.kernel_size[0] for c in convolutions] == [7 if stem == "imagenet" else 3, 3, 3, 3, 3, 1]
+    assert [c.kernel_size[0] for c in convolutions] == [
+        7 if stem == "imagenet" else 3,
+        3,
+        3,
+        3,
+        3,
+        1,
+    ]
     assert {c.out_channels for c in convolutions} == {12}
     kernel = 49 if stem == "imagenet" else 9
     by_hand = 3 * 12 * kernel + 4 * (12 * 12 * 9) + 5 * 2 * 12 + (12 * 12 + 12) + (12 * 7 + 7)

@@ -183,9 +183,7 @@ def test_frozen_statistics_uncouple_the_inputs():
 def test_the_generator_decides():
     model, _ = linear(n=16)
     x = torch.rand(4, 1, 4, 4, generator=generator())
-    a, b, c = (
-        susceptibility(model, x, steps=1, generator=generator(s)).value for s in (1, 1, 2)
-    )
+    a, b, c = (susceptibility(model, x, steps=1, generator=generator(s)).value for s in (1, 1, 2))
     assert a == b != c
 
 

@@ -1,0 +1,261 @@
+"""What a user types: exit codes, one line for a mistake, and files that are what they say."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+import launch.cli
+from launch.config import parse_config
+from launch.run import finish_run, open_search, settle_config
+from nas.data import load_images, load_test_images, prepare, prepare_test
+from nas.evaluation import evaluation
+from nas.ledger import RunLock
+from nas.rundir import drop_weights, save_trial
+from nas.training import drain
+from search_spaces import load
+
+
+@pytest.fixture
+def psinas(monkeypatch, capsys):
+    """Return a function that runs a command line and returns its exit code, output and errors."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["psinas", *map(str, arguments)])
+        launch.cli.console._width = 200
+        try:
+            launch.cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Return a run directory that was searched in this process, without Ray."""
+    from conftest import TINY
+
+    run = tmp_path_factory.mktemp("runs") / "tiny"
+    run.mkdir()
+    config = settle_config(run, parse_config(TINY), resume=False, keep_trials=False)
+    search, _ = open_search(run, config)
+    data = prepare(load_images(config.data), config.data)
+    torch.set_num_threads(1)
+    while (proposal := search.propose()) is not None:
+        result = drain(evaluation(proposal.trial, data))
+        save_trial(run, proposal.number, proposal.trial, result)
+        search.finish(proposal.number, result.to_dict())
+    finish_run(run, search)
+    return run
+
+
+def one_line(result, *parts):
+    code, _, err = result
+    assert code == 2, result
+    assert err.startswith("psinas: ")
+    assert err.count("\n") == 1
+    for part in parts:
+        assert part in err
+
+
+def test_mistakes_are_one_line_and_exit_code_2(psinas, tmp_path, finished):
+    out = ["--out", tmp_path / "run"]
+    one_line(psinas("search", "moon", *out), "digits", "'moon'")
+    one_line(psinas("search", "--set", "recipe.epsilom=1", *out), "recipe.epsilom: unknown key")
+    one_line(psinas("search", "--set", "recipe.epsilon=8", *out), "8/255")
+    one_line(psinas("search", "--set", "data.name=moon", *out), "data.name: expected one of digits")
+    one_line(psinas("search", "--set", "sampler.name=moon", *out), "tpe")
+    one_line(psinas("search", "--set", "space.name=moon", *out), "depth-channels")
+    one_line(psinas("search", "--trials", "0", *out), "trials")
+    assert not (tmp_path / "run").exists()  # nothing was begun
+    (tmp_path / "file").write_text("mine")
+    one_line(psinas("search", "--out", tmp_path / "file"), "--out: expected a directory to write")
+    one_line(psinas("search", "--out", tmp_path / "file" / "run"), "--out: expected a directory")
+    one_line(psinas("search", "--out", tmp_path), "with other files")
+    assert (tmp_path / "file").read_text() == "mine"
+    for command in ("trials", "export", "replay"):
+        extra = {"export": ["--trial", 0, "--out", tmp_path / "x"], "replay": ["--trial", 0]}
+        one_line(psinas(command, tmp_path / "none", *extra.get(command, [])), "config.yaml")
+    one_line(psinas("trials", finished, "--sort", "moon"), "pgd_accuracy", "'moon'")
+    one_line(psinas("trials", finished, "--pareto", "pgd_accuracy:up"), "SCORE:max")
+    one_line(psinas("trials", finished, "--format", "parquet"), "--out FILE")
+    one_line(psinas("trials", finished, "--out", "/none/x", "--format", "csv"), "/none/x")
+    one_line(psinas("export", finished, "--out", tmp_path / "x"), "--trial N or --best SCORE")
+    one_line(psinas("export", finished, "--best", "moon", "--out", tmp_path / "x"), "pgd_accuracy")
+    one_line(psinas("export", finished, "--trial", 99, "--out", tmp_path / "x"), "0 ... 3", "99")
+    one_line(psinas("export", finished, "--trial", 0, "--out", tmp_path), "--out: expected a new")
+    one_line(psinas("replay", finished, "--trial", -1), "0 ... 3")
+    one_line(psinas("score", "nothing"), "EXPORT_DIR")
+    one_line(psinas("score", "no.such:thing", "--data", "digits"), "cannot be imported")
+    one_line(psinas("score", f"{finished}:0", "--metrics", "moon"), "moon")
+    one_line(psinas("score", f"{finished}:0", "--epsilon", "8"), "8/255")
+    assert psinas("search", "--no-such-option")[0] == 2
+    assert psinas("moon")[0] == 2
+
+
+def test_debug_shows_the_traceback(psinas):
+    with pytest.raises(ValueError, match="digits"):
+        psinas("search", "moon", "--debug")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["search", "trials", "export", "replay", "score", "presets", "spaces", "metrics", "samplers",
+     "datasets", "doctor"],
+)  # fmt: skip
+def test_every_command_has_help_with_an_example(command, psinas):
+    code, out, _ = psinas(command, "--help")
+    assert code == 0
+    assert f"Example: psinas {command}" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [("presets", "fashion-mnist-grid"), ("spaces", "depth-channels"), ("metrics", "pgd_accuracy"),
+     ("samplers", "nsga2"), ("datasets", "npz:PATH"), ("doctor", "torch")],
+)  # fmt: skip
+def test_lists(command, name, psinas):
+    code, out, _ = psinas(command)
+    assert code == 0
+    assert name in out
+
+
+def test_a_search_that_is_there_is_not_touched(psinas, finished, tmp_path):
+    def contents():
+        return {p: p.read_bytes() for p in finished.rglob("*") if p.is_file()}
+
+    before = contents()
+    config = tmp_path / "tiny.yaml"
+    document = yaml.safe_load((finished / "config.yaml").read_text())
+    config.write_text(yaml.safe_dump(document))
+    one_line(psinas("search", config, "--out", finished), "--resume goes on with it")
+    one_line(
+        psinas("search", config, "--set", "recipe.epochs=2", "--out", finished, "--resume"),
+        "another configuration", "recipe.epochs",
+    )  # fmt: skip
+    with RunLock(finished):
+        one_line(psinas("search", config, "--out", finished, "--resume"), "another driver (pid ")
+    after = contents()
+    after.pop(finished / "driver.lock", None), before.pop(finished / "driver.lock", None)
+    assert after == before
+
+
+def test_resuming_a_finished_search_says_so(psinas, finished):
+    code, out, err = psinas("search", "--resume", "--out", finished)
+    assert code == 0, err
+    assert "4 trials" in out
+    assert "exported" in out
+
+
+def test_trials_formats_agree(psinas, finished, tmp_path):
+    code, table, _ = psinas("trials", finished)
+    assert code == 0
+    assert "pgd_accuracy" in table
+    csv = pd.read_csv(finished / "trials.csv")
+    assert len(csv) == 4
+    _, text, _ = psinas("trials", finished, "--format", "json")
+    assert [row["number"] for row in json.loads(text)] == [0, 1, 2, 3]
+    psinas("trials", finished, "--format", "parquet", "--out", tmp_path / "t.parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "t.parquet"),
+                                  pd.read_parquet(finished / "trials.parquet"))  # fmt: skip
+    _, text, _ = psinas("trials", finished, "--format", "csv", "--sort", "pgd_accuracy", "--top", 2)
+    (tmp_path / "sorted.csv").write_text(text)
+    top = pd.read_csv(tmp_path / "sorted.csv")["pgd_accuracy"].tolist()
+    assert top == sorted(csv["pgd_accuracy"], reverse=True)[:2]
+    _, text, _ = psinas(
+        "trials", finished, "--format", "json", "--pareto", "pgd_accuracy,parameters"
+    )
+    for row in json.loads(text):
+        better = (csv["pgd_accuracy"] >= row["pgd_accuracy"]) & (
+            csv["parameters"] < row["parameters"]
+        )
+        assert not better.any()
+
+
+def test_export_gives_the_model_back(psinas, finished, tmp_path):
+    out = tmp_path / "winner"
+    code, _, err = psinas("export", finished, "--best", "pgd_accuracy", "--out", out)
+    assert code == 0, err
+    assert {p.name for p in out.iterdir()} == {
+        "architecture.json",
+        "model.safetensors",
+        "README.md",
+    }
+    model = load(out)
+    config = parse_config(yaml.safe_load((finished / "config.yaml").read_text()))
+    data = prepare(load_images(config.data), config.data)
+    description = json.loads((out / "architecture.json").read_text())
+    stored = description["trial"]["scores"]
+    right = (model(data.validation.images()).argmax(1) == data.validation.labels).double()
+    assert right.mean().item() == stored["clean_accuracy"]
+    card = (out / "README.md").read_text()
+    assert f"{stored['pgd_accuracy']:.6g}" in card
+    assert "search_spaces import load" in card
+    psinas("export", finished, "--trial", description["trial"]["number"], "--out", out)  # again
+    assert load(out)(data.validation.images()).equal(model(data.validation.images()))
+
+
+def test_replay_gives_the_numbers_again_and_the_weights_back(psinas, finished, tmp_path):
+    drop_weights(finished, {0}, ())
+    one_line(psinas("export", finished, "--trial", 0, "--out", tmp_path / "e"), "psinas replay")
+    code, out, _ = psinas("replay", finished, "--trial", 0)
+    assert code == 0, out
+    assert "equal to the last digit" in out
+    assert psinas("export", finished, "--trial", 0, "--out", tmp_path / "e")[0] == 0
+
+
+def test_replay_finds_a_number_that_differs(psinas, finished, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    journal = copy / "study.journal"
+    text = journal.read_text()
+    stored = json.loads((finished / "best" / "architecture.json").read_text())["trial"]
+    value = stored["scores"]["clean_accuracy_stderr"]
+    journal.write_text(text.replace(repr(value), repr(value + 1e-9)))
+    code, out, _ = psinas("replay", copy, "--trial", stored["number"])
+    assert code == 1
+    assert "clean_accuracy_stderr" in out
+
+
+def test_score_uses_test_images(psinas, finished, tmp_path):
+    path = tmp_path / "scores.json"
+    code, _, err = psinas("score", finished / "best", "--metrics", "clean,pgd", "--out", path)
+    assert code == 0, err
+    scores = json.loads(path.read_text())
+    config = parse_config(yaml.safe_load((finished / "config.yaml").read_text())).data
+    test = prepare_test(load_test_images(config), config)
+    right = load(finished / "best")(test.images()).argmax(1) == test.labels
+    assert scores["clean_accuracy"] == right.double().mean().item()
+    assert len(test) == 359
+    number = json.loads((finished / "best" / "architecture.json").read_text())["trial"]["number"]
+    _, again, _ = psinas("score", f"{finished}:{number}", "--metrics", "clean,pgd")
+    assert f"{scores['pgd_accuracy']:.6g}" in again
+
+
+def test_score_anybodys_model(psinas, monkeypatch):
+    import types
+
+    module = types.ModuleType("somebodys")
+    module.make = lambda: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    monkeypatch.setitem(sys.modules, "somebodys", module)
+    one_line(psinas("score", "somebodys:make"), "--data")
+    code, out, err = psinas(
+        "score", "somebodys:make", "--data", "digits", "--metrics", "clean", "--limit", 50
+    )
+    assert code == 0, err
+    assert "clean_accuracy" in out
+    module.make = lambda: torch.nn.Linear(3, 2)
+    one_line(
+        psinas("score", "somebodys:make", "--data", "digits"), "does not take images (1, 8, 8)"
+    )

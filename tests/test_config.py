@@ -1,0 +1,148 @@
+"""Configurations: presets resolve, and a mistake is one line that says what was expected."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from launch.config import (
+    differing_keys,
+    load_config,
+    parse_config,
+    preset_about,
+    preset_names,
+    read_document,
+)
+from metrics.scoring import PGDAccuracy
+from nas.errors import InputError
+from nas.evaluation import Trial
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_resolve_and_the_resolved_one_is_the_same(name):
+    config = load_config(name)
+    document = config.resolved()
+    again = parse_config(yaml.safe_load(yaml.safe_dump(document)))
+    assert again.resolved() == document
+    assert not differing_keys(config, again)
+    plan, same = config.plan(), again.plan()
+    assert isinstance(plan.template, Trial)
+    assert plan.template == same.template
+    assert list(plan.decisions) == list(same.decisions)
+    assert config.name == name
+    assert preset_about(name)
+
+
+def test_the_default_preset_comes_first():
+    assert preset_names()[0] == "digits"
+
+
+def test_fractions_and_assignments():
+    config = load_config(
+        "digits", ["recipe.epsilon=8/255", "space.depth=[1, 2]", "data.limit.train=50", "trials=3"]
+    )
+    assert config.recipe.epsilon == 8 / 255
+    assert config.plan().space.depth == (1, 2)
+    assert config.data.limit.train == 50
+    assert config.trials == 3
+
+
+def test_attacks_take_the_recipes_epsilon_unless_they_name_one():
+    config = load_config(
+        "digits",
+        [
+            "recipe.epsilon=0.2",
+            "metrics=[pgd, {name: pgd, epsilon: 4/255, as: weak, steps: 20}]",
+            "objectives={weak_accuracy: max}",
+        ],
+    )
+    first, second = config.built_metrics()
+    assert first == PGDAccuracy(epsilon=0.2)
+    assert second == PGDAccuracy(epsilon=4 / 255, steps=20, label="weak")
+
+
+def test_a_file_and_user_classes(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nspace: {name: 'faulty_spaces:Faulty', kinds: [good]}\ntrials: 1\n")
+    config = load_config(path)
+    assert config.plan().template.architecture.space == "faulty_spaces:Faulty"
+    assert config.resolved()["space"]["kinds"] == ["good"]
+
+
+def test_vary_accepts_recipe_and_data_keys():
+    config = load_config(
+        "digits",
+        ["vary={recipe.entropy_weight: [0, 4.5], data.classes: [[0, 1], [2, 3]], repeat: [0, 1]}"],
+    )
+    assert config.plan().size == 20 * 8
+
+
+MISTAKES = [
+    ("recipe.epsilom=1", "recipe.epsilom: unknown key; known: epochs, "),
+    ("moon=1", "moon: unknown key; known: name, seed, data, "),
+    ("data.limit.tran=3", "data.limit.tran: unknown key; known: train, validation, test"),
+    ("space.height=3", "space.height: unknown key; known: depth, channels, stem"),
+    ("sampler.moon=1", "sampler.moon: unknown key; known: startup_trials"),
+    ("metrics=[{name: pgd, stepz: 3}]", "metrics.pgd.stepz: unknown key; known: label, limit, "),
+    ("recipe.epsilon=8", "recipe.epsilon: expected a pixel distance in [0, 1], such as 8/255, got"),
+    ("metrics=[{name: pgd, epsilon: 8}]", "metrics.pgd.epsilon: expected a pixel distance"),
+    ("recipe.epochs=three", "recipe.epochs: expected a valid integer"),
+    ("recipe.adversary=cw", "recipe.adversary: expected one of ['none', 'fgsm', "),
+    ("recipe=3", "recipe: expected a dictionary"),
+    ("data.name=imaginary", "data.name: expected one of digits, mnist, "),
+    ("data.classes=[1]", "data.classes: expected two or more distinct labels"),
+    ("space.name=moon", "space.name: expected a search space (depth-channels"),
+    ("space.depth=[]", "space.depth: expected distinct integers >= 1, got []"),
+    ("space.depth=3", "space.depth: expected a valid tuple, got 3"),
+    ("sampler.name=moon", "sampler.name: expected one of random, grid, tpe, nsga2"),
+    ("sampler={}", "sampler: expected a name, got {}"),
+    ("metrics=[moon]", "metrics: expected one of clean, fgsm, "),
+    ("metrics=[pgd, pgd]", "metrics: expected different score names"),
+    ("objectives={moon: max}", "objectives: expected one of clean_accuracy, "),
+    ("objectives={psi: down}", "objectives.psi: expected 'max' or 'min', got 'down'"),
+    ("objectives={}", "objectives: "),
+    ("trials=0", "trials: expected greater than or equal to 1, got 0"),
+    ("trials=null", "trials: expected a number, got null: only the grid"),
+    ("vary={recipe.moon: [1]}", "vary: expected keys among recipe.epochs, "),
+    ("vary={recipe.epsilon: [8]}", "recipe.epsilon: expected a pixel distance"),
+    ("vary={recipe.epochs: []}", "vary.recipe.epochs: expected one or more values, got none"),
+    ("vary={repeat: [-1]}", "vary.repeat: expected integers >= 0, got -1"),
+    ("scheduler.name=hyperband", "scheduler.name: expected 'asha', got 'hyperband'"),
+    ("resources.cpu=0", "resources.cpu: expected greater than or equal to 1, got 0"),
+    ("resources.gpu=many", "resources.gpu"),
+    ("name=../up", "name: "),
+    ("recipe.epsilon", "--set: expected key=value, got 'recipe.epsilon'"),
+    ("recipe.epsilon=[", "--set recipe.epsilon: expected a YAML value, got '['"),
+]
+
+
+@pytest.mark.parametrize(("assignment", "line"), MISTAKES, ids=[m[0] for m in MISTAKES])
+def test_a_mistake_is_one_line(assignment, line):
+    with pytest.raises(InputError) as caught:
+        load_config("digits", [assignment])
+    message = str(caught.value)
+    assert message.startswith(line)
+    assert "\n" not in message
+
+
+def test_sources_that_are_not_there(tmp_path):
+    for source, match in [
+        ("moon", "a preset .digits, "),
+        (tmp_path / "no.yaml", "no such file"),
+    ]:
+        with pytest.raises(InputError, match=match):
+            load_config(source)
+    (tmp_path / "bad.yaml").write_text("a: [1\nb: }")
+    (tmp_path / "list.yaml").write_text("- 1")
+    with pytest.raises(InputError, match="expected YAML") as caught:
+        read_document(tmp_path / "bad.yaml")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="expected a mapping"):
+        read_document(tmp_path / "list.yaml")
+
+
+def test_differing_keys_name_what_decides_scores():
+    old = load_config("digits")
+    new = load_config("digits", ["recipe.epochs=2", "seed=1", "trials=99", "resources.workers=1",
+                                 "keep.top=1", "data.root=/elsewhere"])  # fmt: skip
+    assert differing_keys(old, new) == ["recipe.epochs", "seed"]

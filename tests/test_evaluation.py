@@ -1,0 +1,161 @@
+"""One trial: the same scores whoever asks, and every failure a status with a reason."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from faulty_spaces import Faulty
+
+from metrics.scoring import CleanAccuracy, Cost, PGDAccuracy, PsiRatio
+from nas.data import DataConfig, Limit, load_images
+from nas.evaluation import TIMINGS, TRAINING_SCORES, Trial, TrialRunner, evaluate
+from nas.training import Recipe, drain
+from search_spaces import Answers, DepthChannels
+
+METRICS = (CleanAccuracy(), PGDAccuracy(epsilon=0.1, steps=2), PsiRatio(limit=8), Cost())
+
+
+@pytest.fixture(scope="module")
+def images():
+    return load_images(DataConfig())
+
+
+@pytest.fixture
+def trial():
+    space = DepthChannels(depth=(2,), channels=(4,), stem="small")
+    return Trial(
+        space.architecture({"depth": 2, "channels": 4}),
+        Recipe(epochs=2, batch_size=64, epsilon=0.1, steps=2, selection_images=40),
+        DataConfig(limit=Limit(train=128, validation=60)),
+        METRICS,
+    )
+
+
+def faulty(trial, kind):
+    return replace(trial, architecture=Faulty().suggest(Answers({"kind": kind})))
+
+
+def numbers(evaluation):
+    return {k: v for k, v in evaluation.scores.items() if k not in TIMINGS}
+
+
+def test_a_trial_reports_every_score(trial, images):
+    evaluation = evaluate(trial, images)
+    names = [name for metric in METRICS for name in metric.score_names]
+    assert list(evaluation.scores) == [*names, *TRAINING_SCORES]
+    assert (evaluation.status, len(evaluation.epochs)) == ("complete", 2)
+    json.dumps(evaluation.to_dict())
+    assert evaluation.environment["threads"] == torch.get_num_threads()
+
+
+def test_the_same_trial_has_the_same_scores(trial, images):
+    first = evaluate(trial, images)
+    torch.manual_seed(99)  # a worker that did something else before
+    torch.rand(10)
+    second = evaluate(trial, images)
+    assert numbers(first) == numbers(second)
+    assert all(torch.equal(first.weights[k], second.weights[k]) for k in first.weights)
+
+
+def test_the_space_that_proposed_it_plays_no_part(trial, images):
+    wide = DepthChannels(depth=(1, 2, 8), channels=(16, 4), stem="small")
+    other = replace(trial, architecture=wide.architecture({"depth": 2, "channels": 4}))
+    assert other.architecture != trial.architecture
+    assert other.key == trial.key
+    assert numbers(evaluate(other, images)) == numbers(evaluate(trial, images))
+
+
+def test_seed_repeat_and_recipe_change_the_scores(trial, images):
+    reference = numbers(evaluate(trial, images))
+    for other in (
+        replace(trial, seed=1),
+        replace(trial, repeat=1),
+        replace(trial, recipe=replace(trial.recipe, entropy_weight=1.0)),
+    ):
+        assert numbers(evaluate(other, images)) != reference
+    assert len({t.key for t in (trial, replace(trial, repeat=1))}) == 2
+
+
+def test_the_order_of_metrics_plays_no_part(trial, images):
+    turned = replace(trial, metrics=METRICS[::-1])
+    assert numbers(evaluate(turned, images)) == numbers(evaluate(trial, images))
+
+
+def test_the_global_generator_is_left_as_found(trial, images):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    evaluate(trial, images)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "reason"),
+    [
+        ("raises", "error", "RuntimeError: this architecture raises"),
+        ("diverges", "diverged", "the loss is"),
+        ("invalid", "invalid", "this architecture does not fit"),
+        ("memory", "oom", "MemoryError"),
+    ],
+)
+def test_failures_are_statuses_with_reasons(kind, status, reason, trial, images):
+    evaluation = evaluate(faulty(trial, kind), images)
+    assert evaluation.status == status
+    assert evaluation.reason.startswith(reason)
+    assert not evaluation.scores
+    assert ("Traceback" in evaluation.traceback) == (status in ("error", "oom"))
+
+
+def test_torch_running_out_of_memory_is_oom(trial, images, monkeypatch):
+    def greedy(self, architecture, task):
+        torch.empty(2**60, dtype=torch.uint8)
+
+    monkeypatch.setattr(Faulty, "network", greedy)
+    assert evaluate(faulty(trial, "good"), images).status == "oom"
+
+
+def test_the_time_limit(trial, images):
+    evaluation = evaluate(trial, images, time_limit_seconds=1e-6)
+    assert evaluation.status == "timeout"
+    assert evaluation.reason.endswith("in epoch 1 of 2")
+    assert len(evaluation.epochs) == 1
+
+
+def test_a_wrong_number_of_logits_is_invalid(trial, images):
+    five = replace(trial, data=replace(trial.data, classes=(0, 1, 2, 3, 4)))
+    evaluation = evaluate(faulty(five, "good"), images)  # Faulty always answers ten
+    assert evaluation.status == "invalid"
+    assert "(2, 5), got (2, 10)" in evaluation.reason
+
+
+def test_varied():
+    trial = Trial(None, Recipe(), DataConfig(), ())
+    assert trial.varied("recipe.entropy_weight", 4.5).recipe.entropy_weight == 4.5
+    assert trial.varied("data.classes", [3, 5]).data.classes == (3, 5)
+    assert trial.varied("data.limit", {"train": 9}).data.limit == Limit(train=9)
+    assert trial.varied("repeat", 2).repeat == 2
+    for name in ("recipe.moon", "data.moon", "seed", "moon"):
+        with pytest.raises(ValueError, match=r"recipe\.KEY"):
+            trial.varied(name, 1)
+
+
+def test_a_runner_prepares_each_dataset_once_and_fails_one_trial_alone(trial, images, monkeypatch):
+    import nas.evaluation as module
+
+    calls = []
+    original = module.prepare
+
+    def counted(*arguments):
+        calls.append(arguments)
+        return original(*arguments)
+
+    monkeypatch.setattr(module, "prepare", counted)
+    runner = TrialRunner(trial, {trial.data.source: images}, device="cpu", threads=1)
+    statuses = []
+    for classes in (None, None, (3, 77), (3, 7)):
+        made = runner.trial(trial.architecture.to_dict(), {"data.classes": classes})
+        statuses.append(drain(runner.run(made)).status)
+    assert statuses == ["complete", "complete", "invalid", "complete"]
+    assert len(calls) == 3

@@ -1,0 +1,408 @@
+"""The search without execution: duplicates, failures, resumes, and what a kill leaves behind."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from nas.data import DataConfig
+from nas.errors import InputError
+from nas.evaluation import Trial
+from nas.ledger import RESULT, RunLock, open_study, repair_journal
+from nas.pareto import pareto_front
+from nas.samplers import SAMPLERS
+from nas.search import MAX_ATTEMPTS, Search, SearchPlan, best, failure, kept_numbers
+from nas.table import load_table, save_table
+from nas.training import Recipe
+from search_spaces import DepthChannels, SearchSpace
+
+GRID = DepthChannels(depth=(1, 2, 3, 4), channels=(8, 16, 32))
+
+
+def plan(sampler="random", trials=None, space=GRID, vary=None, objectives=None):
+    template = Trial(next(iter(space)), Recipe(), DataConfig(), ())
+    return SearchPlan(
+        space, template, vary or {}, objectives or {"pgd_accuracy": "max"}, SAMPLERS[sampler],
+        trials=trials,
+    )  # fmt: skip
+
+
+def open_search(run, the_plan):
+    run.mkdir(exist_ok=True)
+    return Search(open_study(run, directions=the_plan.directions), the_plan)
+
+
+def pretend(trial: Trial) -> dict:
+    """Return an outcome as a worker would: deeper and wider is better."""
+    a = dict(trial.architecture.choices)
+    accuracy = a["depth"] / 10 + a["channels"] / 100 + trial.recipe.entropy_weight / 1000
+    scores = {"pgd_accuracy": accuracy, "psi": 50.0 - a["depth"]}
+    return {"status": "complete", "reason": "", "scores": scores, "epochs": 1, "seconds": 1.0}
+
+
+def drive(search, workers=1, stop_after=None):
+    """Run a search in this process with so many trials in flight, the youngest finishing first."""
+    flying, done = [], 0
+    while True:
+        while len(flying) < workers and (proposal := search.propose()) is not None:
+            flying.append(proposal)
+        if not flying:
+            return
+        proposal = flying.pop()
+        search.finish(proposal.number, pretend(proposal.trial))
+        done += 1
+        if stop_after is not None and done >= stop_after:
+            return
+
+
+def rows(run):
+    table = load_table(run)
+    return [
+        tuple(r) for r in table[["number", "status", "depth", "channels", "pgd_accuracy"]].values
+    ]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_budget_of_different_architectures_is_met(sampler, tmp_path):
+    search = open_search(tmp_path, plan(sampler, trials=7))
+    drive(search)
+    table = load_table(tmp_path)
+    assert search.finished == len(table) == 7
+    assert table["architecture"].nunique() == 7
+    assert not search.used_up
+
+
+def test_grid_takes_each_architecture_once_in_order(tmp_path):
+    drive(open_search(tmp_path, plan("grid")))
+    assert [r[2:4] for r in rows(tmp_path)] == [(a["depth"], a["channels"]) for a in GRID]
+
+
+@pytest.mark.parametrize("sampler", ["random", "grid"])
+def test_one_worker_and_two_give_the_same_table(sampler, tmp_path):
+    for workers in (1, 2):
+        drive(open_search(tmp_path / str(workers), plan(sampler, trials=9)), workers)
+    assert rows(tmp_path / "1") == rows(tmp_path / "2")
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_resumed_search_gives_the_table_of_an_unbroken_one(sampler, tmp_path):
+    the_plan = plan(sampler, trials=11)
+    drive(open_search(tmp_path / "whole", the_plan))
+    for cut in (3, 2, 4, None):
+        search = open_search(tmp_path / "broken", the_plan)
+        drive(search, stop_after=cut)
+        if cut is not None:
+            search.propose()  # left RUNNING, as by a kill
+    assert rows(tmp_path / "broken") == rows(tmp_path / "whole")
+
+
+def test_a_finished_search_is_extended(tmp_path):
+    drive(open_search(tmp_path, plan("tpe", trials=4)))
+    four = rows(tmp_path)
+    drive(open_search(tmp_path, plan("tpe", trials=6)))
+    assert rows(tmp_path)[:4] == four
+    assert len(rows(tmp_path)) == 6
+    search = open_search(tmp_path, plan("tpe", trials=6))
+    assert not search.left()
+    assert search.propose() is None
+
+
+def test_a_space_that_is_used_up_ends_the_search(tmp_path):
+    search = open_search(tmp_path, plan("random", trials=100))
+    drive(search)
+    assert search.used_up
+    assert search.finished == 12
+    assert len(load_table(tmp_path, repeats=True)) > 12 + search.max_repeats - 1
+
+
+class Merging(SearchSpace):
+    """Decision ``dead`` plays no part when ``depth`` is 1."""
+
+    def decisions(self):
+        return {"depth": (1, 2), "dead": (0, 1), "channels": (8,)}
+
+    def graph(self, choices):
+        return choices if choices["depth"] > 1 else {**choices, "dead": 0}
+
+    def network(self, architecture, task):
+        raise NotImplementedError
+
+
+def test_architectures_that_build_the_same_graph_are_evaluated_once(tmp_path):
+    search = open_search(tmp_path, plan("grid", space=Merging()))
+    drive(search)
+    assert search.finished == 3
+    table = load_table(tmp_path, repeats=True)
+    assert table["repeat_of"].tolist()[1] == 0
+    assert table["pgd_accuracy"][0] == table["pgd_accuracy"][1]
+    study = open_study(tmp_path)
+    assert [t.state.name for t in study.trials] == ["COMPLETE"] * 4
+    assert study.trials[0].values == study.trials[1].values
+
+
+def test_a_duplicate_of_a_running_trial_waits_for_it(tmp_path):
+    search = open_search(tmp_path, plan("grid", space=Merging()))
+    first, third = search.propose(), search.propose()
+    assert (first.number, third.number) == (0, 2)  # 1 is the same graph as 0
+    assert open_study(tmp_path).trials[1].state.name == "RUNNING"
+    search.finish(0, pretend(first.trial))
+    again = open_study(tmp_path).trials[1]
+    assert again.state.name == "COMPLETE"
+    assert again.user_attrs[RESULT]["repeat_of"] == 0
+
+
+def test_a_waiting_duplicate_survives_a_kill(tmp_path):
+    search = open_search(tmp_path, plan("grid", space=Merging()))
+    search.propose(), search.propose()
+    resumed = open_search(tmp_path, plan("grid", space=Merging()))
+    drive(resumed)
+    assert [t.state.name for t in open_study(tmp_path).trials] == ["COMPLETE"] * 4
+    assert len(load_table(tmp_path)) == 3
+
+
+def test_a_known_failure_is_not_tried_again(tmp_path):
+    search = open_search(tmp_path, plan("grid", space=Merging()))
+    search.finish(search.propose().number, failure("oom", "too large"))
+    proposal = search.propose()
+    assert proposal.number == 2
+    table = load_table(tmp_path, repeats=True)
+    assert table["status"].tolist()[:2] == ["oom", "oom"]
+    assert [t.state.name for t in open_study(tmp_path).trials][:2] == ["FAIL", "FAIL"]
+
+
+def test_failures_are_rows_with_a_reason(tmp_path):
+    search = open_search(tmp_path, plan("grid"))
+    outcomes = [
+        failure("error", "KeyError: x"),
+        failure("diverged", "the loss is nan"),
+        {"status": "complete", "reason": "", "scores": {"pgd_accuracy": math.nan, "psi": 1.0}},
+        {"status": "complete", "reason": "", "scores": {"psi": 1.0}},
+    ]
+    for outcome in outcomes:
+        search.finish(search.propose().number, outcome)
+    drive(search)
+    table = load_table(tmp_path)
+    assert table["status"].tolist()[:4] == ["error", "diverged", "diverged", "diverged"]
+    assert table["reason"][0] == "KeyError: x"
+    assert "pgd_accuracy" in table["reason"][2]
+    assert (table["status"][4:] == "complete").all()
+    assert search.finished == 12
+
+
+def test_a_stopped_trial_is_pruned_with_its_rung(tmp_path):
+    search = open_search(tmp_path, plan("random", trials=3))
+    number = search.propose().number
+    search.report(number, 2, 0.25)
+    search.finish(number, failure("stopped", "asha after epoch 2"))
+    trial = open_study(tmp_path).trials[number]
+    assert trial.state.name == "PRUNED"
+    assert trial.intermediate_values == {2: 0.25}
+
+
+def test_a_kill_between_the_two_writes_of_a_finish_is_mended(tmp_path):
+    the_plan = plan("grid")
+    search = open_search(tmp_path, the_plan)
+    proposal = search.propose()
+    search._tell = lambda number, outcome: None  # killed before the second write
+    search._remember = lambda trial: None
+    search._write(proposal.number, {**pretend(proposal.trial), "key": proposal.trial.key,
+                                    "repeat_of": None, "architecture": {}})  # fmt: skip
+    assert open_study(tmp_path).trials[0].state.name == "RUNNING"
+    resumed = open_search(tmp_path, the_plan)
+    assert open_study(tmp_path).trials[0].state.name == "COMPLETE"
+    assert resumed.propose().number == 1
+
+
+def test_a_trial_that_kills_every_driver_is_given_up(tmp_path):
+    the_plan = plan("grid", trials=2)
+    for _ in range(MAX_ATTEMPTS):
+        assert open_search(tmp_path, the_plan).propose().number == 0
+    assert open_search(tmp_path, the_plan).propose().number == 1
+    table = load_table(tmp_path)
+    assert table["status"].tolist() == ["error", "running"]
+    assert "drivers died" in table["reason"][0]
+
+
+def test_vary_searches_the_recipe_beside_the_architecture(tmp_path):
+    vary = {"recipe.entropy_weight": [0, 4.5], "data.classes": [[0, 1], [2, 3]]}
+    space = DepthChannels(depth=(1,), channels=(8, 16))
+    search = open_search(tmp_path, plan("grid", space=space, vary=vary))
+    seen = set()
+    while (proposal := search.propose()) is not None:
+        trial = proposal.trial
+        seen.add((trial.architecture["channels"], trial.recipe.entropy_weight, trial.data.classes))
+        template = replace(search.plan.template, architecture=trial.architecture)
+        for name, value in proposal.overrides.items():
+            template = template.varied(name, value)
+        assert template == trial
+        search.finish(proposal.number, pretend(trial))
+    assert seen == {(c, e, k) for c in (8, 16) for e in (0, 4.5) for k in ((0, 1), (2, 3))}
+    assert load_table(tmp_path)["recipe.entropy_weight"].tolist().count(4.5) == 4
+
+
+def test_two_objectives(tmp_path):
+    drive(
+        open_search(
+            tmp_path, plan("nsga2", trials=6, objectives={"pgd_accuracy": "max", "psi": "min"})
+        )
+    )
+    assert [d.name for d in open_study(tmp_path).directions] == ["MAXIMIZE", "MINIMIZE"]
+    assert len(rows(tmp_path)) == 6
+
+
+def test_any_optuna_storage_will_do(tmp_path):
+    the_plan = plan("random", trials=3)
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    study = open_study(tmp_path, directions=the_plan.directions, storage=url, name="mine")
+    drive(Search(study, the_plan))
+    assert len(open_study(tmp_path, storage=url, name="mine").trials) == 3
+    with pytest.raises(InputError, match="other"):
+        open_study(tmp_path, storage=url, name="other")
+
+
+# ---------------------------------------------------------------------------------- lock and ledger
+
+
+def test_the_lock_refuses_a_second_driver_and_dies_with_its_owner(tmp_path):
+    code = f"""
+import sys, time
+from pathlib import Path
+from nas.ledger import RunLock
+with RunLock(Path({str(tmp_path)!r})):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+    owner = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert owner.stdout.readline().strip() == "held"
+    with pytest.raises(InputError, match=f"pid {owner.pid}"), RunLock(tmp_path):
+        pass
+    owner.kill()
+    owner.wait()
+    owner.stdout.close()
+    with RunLock(tmp_path):
+        assert f"pid {os.getpid()}" in (tmp_path / "driver.lock").read_text()
+
+
+@pytest.mark.parametrize("lost", [1, 10, 40])
+def test_a_line_cut_short_is_put_aside_and_the_search_goes_on(lost, tmp_path):
+    the_plan = plan("random", trials=8)
+    drive(open_search(tmp_path / "whole", the_plan))
+    drive(open_search(tmp_path, the_plan), stop_after=4)
+    journal = tmp_path / "study.journal"
+    content = journal.read_bytes()
+    journal.write_bytes(content[:-lost])
+    assert "cut short" in repair_journal(journal)
+    drive(open_search(tmp_path, the_plan))
+    assert rows(tmp_path) == rows(tmp_path / "whole")
+    aside = (tmp_path / "study.journal.broken").read_bytes().rstrip(b"\n")
+    assert aside
+    assert content[:-lost].endswith(aside)
+
+
+def test_every_cut_of_a_journal_can_be_resumed(tmp_path):
+    """Cut at each line, and in the middle of each: the search always ends with the same table."""
+    the_plan = plan("grid", trials=2)
+    drive(open_search(tmp_path / "whole", the_plan))
+    content = (tmp_path / "whole" / "study.journal").read_bytes()
+    lines = content.splitlines(keepends=True)
+    for n in range(2, len(lines)):
+        for extra in (0, len(lines[n]) // 2):
+            run = tmp_path / f"{n}-{extra}"
+            run.mkdir()
+            (run / "study.journal").write_bytes(b"".join(lines[:n]) + lines[n][:extra])
+            repair_journal(run / "study.journal")
+            drive(open_search(run, the_plan))
+            assert rows(run) == rows(tmp_path / "whole")
+
+
+def test_a_broken_line_in_the_middle_is_refused(tmp_path):
+    drive(open_search(tmp_path, plan("random", trials=3)))
+    journal = tmp_path / "study.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    before = b"".join([*lines[:5], lines[5][:7] + b"\n", *lines[6:]])
+    journal.write_bytes(before)
+    with pytest.raises(InputError, match="broken line 6 of"):
+        repair_journal(journal)
+    assert journal.read_bytes() == before
+
+
+def test_a_stale_lock_of_optuna_is_not_waited_for(tmp_path):
+    the_plan = plan("random", trials=2)
+    drive(open_search(tmp_path, the_plan), stop_after=1)
+    journal = tmp_path / "study.journal"
+    os.symlink(journal, f"{journal}.lock")
+    started = time.monotonic()
+    drive(open_search(tmp_path, the_plan))
+    assert len(rows(tmp_path)) == 2
+    assert time.monotonic() - started < 20  # Optuna would wait 30 s before it takes the lock over
+
+
+def test_a_missing_ledger_is_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"study\.journal"):
+        load_table(tmp_path)
+
+
+# ------------------------------------------------------------------------------------ table, front
+
+
+def test_the_saved_table_is_the_table(tmp_path):
+    import pandas as pd
+
+    search = open_search(tmp_path, plan("random", trials=4))
+    search.finish(search.propose().number, failure("error", "why, is this a, comma"))
+    drive(search)
+    table = load_table(tmp_path)
+    save_table(table, tmp_path)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "trials.parquet"), table)
+    csv = pd.read_csv(tmp_path / "trials.csv")
+    assert csv["pgd_accuracy"].equals(table["pgd_accuracy"])
+    assert csv["reason"][0] == "why, is this a, comma"
+
+
+def test_pareto_front_against_brute_force():
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 6, (60, 3)).astype(float)
+    values[5, 1] = np.nan
+    signs = np.array([1, -1, 1])
+    found = pareto_front(values, ["max", "min", "max"])
+    for i, row in enumerate(values * signs):
+        beaten = any(
+            all(a >= b for a, b in zip(other, row, strict=True)) and any(other > row)
+            for other in values * signs
+            if not np.isnan(other).any()
+        )
+        assert found[i] == (not beaten and not np.isnan(row).any())
+    with pytest.raises(ValueError, match="directions"):
+        pareto_front(values, ["up", "min", "max"])
+    with pytest.raises(ValueError, match=r"\(n, 2\)"):
+        pareto_front(values, ["max", "min"])
+
+
+def test_best_and_kept():
+    def result(number, accuracy, psi, status="complete"):
+        return {"number": number, "status": status, "scores": {"acc": accuracy, "psi": psi}}
+
+    results = [result(0, 0.9, 9.0), result(1, 0.9, 1.0), result(2, 0.1, 0.5), result(3, 0.3, 7.0),
+               result(4, 0.99, 0.1, "diverged"), result(5, 0.2, 0.9)]  # fmt: skip
+    assert best(results, "acc", "max")["number"] == 0
+    assert best(results, "psi", "min")["number"] == 2
+    assert best(results, "moon", "max") is None
+    objectives = {"acc": "max", "psi": "min"}
+    assert kept_numbers(results, objectives, 1) == {1, 2, 5}
+    assert kept_numbers([results[4]], objectives, 1) == set()
+
+
+def test_the_ledger_holds_one_json_attribute_a_trial(tmp_path):
+    drive(open_search(tmp_path, plan("random", trials=2)))
+    for trial in open_study(tmp_path).trials:
+        assert set(trial.user_attrs) == {RESULT}
+        json.dumps(trial.user_attrs[RESULT])

@@ -1,0 +1,239 @@
+"""Training: the loss is the formula, seeds decide, and the best epoch is kept beside the last."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from metrics.accuracy import correct
+from metrics.attacks import FGSM, PGD, Attack, StepLL
+from nas.data import Data
+from nas.errors import Diverged
+from nas.training import Recipe, _augment, _schedule, _step, drain, train
+from search_spaces import DepthChannels
+
+QUICK = Recipe(epochs=2, batch_size=32, epsilon=0.1, steps=2, selection_images=50)
+
+
+def net(digits: Data, seed=0, channels=8):
+    space = DepthChannels(depth=(2,), channels=(channels,), stem="small")
+    return space.build(
+        space.architecture({"depth": 2, "channels": channels}), digits.task, seed=seed
+    )
+
+
+def run(digits, recipe, seed=0, model=None):
+    model = model or net(digits)
+    generator = torch.Generator().manual_seed(seed)
+    return model, drain(train(model, digits, recipe, recipe.attack(), generator))
+
+
+def with_(recipe, **settings):
+    from dataclasses import replace
+
+    return replace(recipe, **settings)
+
+
+def test_adversarial_training_makes_the_net_more_robust(digits):
+    clean, _ = run(digits, with_(QUICK, epochs=10, adversary="none"))
+    robust, training = run(digits, with_(QUICK, epochs=10, steps=5))
+    x, y = digits.validation.images(), digits.validation.labels
+    attack = PGD(epsilon=0.1, steps=7)
+    adversarial = [
+        attack(m, x, y, generator=torch.Generator().manual_seed(0)) for m in (clean, robust)
+    ]
+    shares = [
+        correct(m, a, y).double().mean().item()
+        for m, a in zip((clean, robust), adversarial, strict=True)
+    ]
+    assert shares[1] > shares[0] + 0.2
+    assert [e.epoch for e in training.epochs] == list(range(1, 11))
+
+
+def test_the_generator_decides(digits):
+    weights = [run(digits, QUICK, seed=s)[0].state_dict() for s in (1, 1, 2)]
+    assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+    assert any(not torch.equal(weights[0][k], weights[2][k]) for k in weights[0])
+
+
+class Constant(nn.Module):
+    """Logits that are parameters: the loss is known."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = nn.Parameter(torch.tensor(logits))
+
+    def forward(self, x):
+        return self.logits.expand(len(x), -1) + 0 * x.flatten(1).sum(1, keepdim=True)
+
+
+def test_the_entropy_weight_penalises_entropy():
+    """loss + λ H(p) with H = -Σ p ln p, by hand."""
+    logits = [1.0, 0.0, -1.0]
+    p = [math.exp(v) / sum(math.exp(w) for w in logits) for v in logits]
+    entropy = -sum(q * math.log(q) for q in p)
+    x, y = torch.rand(4, 1, 2, 2), torch.zeros(4, dtype=torch.long)
+    for weight in (0.0, 4.5):
+        recipe = Recipe(adversary="none", entropy_weight=weight)
+        loss = _step(Constant(logits), x, y, recipe, None, torch.Generator())
+        assert loss.item() == pytest.approx(-math.log(p[0]) + weight * entropy, rel=1e-5)
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (0.5, 5), (1.0, 10)])
+@pytest.mark.parametrize(("adversary", "labelled"), [("pgd", True), ("fgsm", False)])
+def test_the_share_of_the_minibatch_is_attacked(share, expected, adversary, labelled, digits):
+    seen = []
+
+    class Spy(Attack):
+        def perturb(self, model, x, labels, generator):
+            seen.append((len(x), labels is not None))
+            return x
+
+    recipe = with_(QUICK, adversarial_share=share, adversary=adversary)
+    x, y = digits.train.images(slice(10)), digits.train.labels[:10]
+    _step(net(digits), x, y, recipe, Spy(), torch.Generator())
+    assert seen == ([(expected, labelled)] if expected else [])
+
+
+@pytest.mark.parametrize(
+    ("adversary", "kind"), [("none", type(None)), ("fgsm", FGSM), ("step-ll", StepLL), ("pgd", PGD)]
+)
+def test_the_recipe_names_its_attack(adversary, kind):
+    recipe = Recipe(adversary=adversary, epsilon=0.2, steps=3, step_size=0.1)
+    assert type(recipe.attack()) is kind
+    assert recipe.judge() == PGD(epsilon=0.2, steps=3, step_size=0.1)
+
+
+def test_best_and_last_epoch_are_both_kept(digits):
+    """A learning rate that spoils the net late: the best epoch is not the last."""
+    recipe = with_(QUICK, epochs=6, schedule="constant", learning_rate=0.3)
+    for seed in range(5):
+        model, training = run(digits, recipe, seed=seed)
+        last = training.epochs[-1]
+        if training.best != last:
+            break
+    assert training.best.robust_accuracy == max(e.robust_accuracy for e in training.epochs)
+    assert training.best.robust_accuracy > last.robust_accuracy
+    x, y = digits.validation.images(slice(50)), digits.validation.labels[:50]
+    assert correct(model, x, y).double().mean().item() == training.best.clean_accuracy
+    model.load_state_dict(training.last_weights)
+    assert correct(model, x, y).double().mean().item() == last.clean_accuracy
+
+
+def test_divergence_is_found(digits):
+    class Explode(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(64, 10)
+
+        def forward(self, x):
+            return self.layer(x.flatten(1)) * torch.inf
+
+    with pytest.raises(Diverged, match="epoch 1, step 1"):
+        run(digits, with_(QUICK, adversary="none"), model=Explode())
+    with pytest.raises(Diverged):
+        run(digits, with_(QUICK, learning_rate=1e20, adversary="none", momentum=0.0))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("schedule", ["one-cycle", "cosine", "step", "constant"])
+def test_every_optimizer_and_schedule_learns(optimizer, schedule, digits):
+    rate = 0.1 if optimizer == "sgd" else 0.01
+    recipe = with_(
+        QUICK,
+        epochs=6,
+        optimizer=optimizer,
+        schedule=schedule,
+        learning_rate=rate,
+        adversary="none",
+    )
+    _, training = run(digits, recipe)
+    assert training.epochs[-1].train_loss < training.epochs[0].train_loss
+    assert max(e.clean_accuracy for e in training.epochs) > 0.5
+
+
+def test_schedules_by_hand():
+    def rates(schedule, epochs=2, steps=4):
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.8)
+        recipe = Recipe(epochs=epochs, schedule=schedule, learning_rate=0.8)
+        scheduler = _schedule(optimizer, recipe, steps)
+        found = []
+        for _ in range(epochs * steps):
+            found.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+        return found
+
+    assert rates("constant") == [0.8] * 8
+    assert rates("step") == pytest.approx([0.8] * 4 + [0.08] * 2 + [0.008] * 2)
+    assert rates("cosine") == pytest.approx(
+        [0.4 * (1 + math.cos(math.pi * i / 8)) for i in range(8)]
+    )
+    cycle = rates("one-cycle")
+    assert max(cycle) <= 0.8 + 1e-9
+    assert cycle.index(max(cycle)) == 1  # the end of a quarter
+    assert all(rate > 0 for rate in cycle)
+
+
+def test_augmentation_moves_whole_images():
+    """Every augmented image is a mirrored or shifted window of the padded original."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(20, 2, 5, 6, generator=generator)
+    recipe = Recipe(flip=True, crop_padding=2)
+    padded = nn.functional.pad(x, (2, 2, 2, 2))
+    mirrored = nn.functional.pad(x.flip(3), (2, 2, 2, 2))
+    seen = set()
+    for i, image in enumerate(_augment(x, recipe, generator)):
+        places = [
+            (which, r, c)
+            for which, source in enumerate((padded, mirrored))
+            for r in range(5)
+            for c in range(5)
+            if torch.equal(source[i, :, r : r + 5, c : c + 6], image)
+        ]
+        assert places
+        seen.update(places)
+    assert len(seen) > 10
+    assert torch.equal(_augment(x, Recipe(), generator), x)
+
+
+def test_bf16_autocast_trains(digits):
+    _, training = run(digits, with_(QUICK, epochs=6, precision="bf16", adversary="none"))
+    assert training.best.clean_accuracy > 0.5
+
+
+def test_gradient_clipping_bounds_the_step(digits):
+    a, b = net(digits), net(digits)
+    recipe = with_(
+        QUICK, epochs=1, adversary="none", schedule="constant", momentum=0.0, weight_decay=0.0,
+        gradient_clip=1e-3, batch_size=len(digits.train),
+    )  # fmt: skip
+    run(digits, recipe, model=a)
+    moved = [(p - q).norm() for p, q in zip(a.parameters(), b.parameters(), strict=True)]
+    assert torch.stack(moved).norm().item() <= 0.1 * 1e-3 * 1.01
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"epsilon": 8}, "epsilon.*8/255"),
+        ({"epochs": 0}, "epochs"),
+        ({"optimizer": "lion"}, "lion"),
+        ({"schedule": "magic"}, "magic"),
+        ({"adversary": "cw"}, "cw"),
+        ({"precision": "fp8"}, "fp8"),
+        ({"adversarial_share": 1.5}, "adversarial_share"),
+        ({"learning_rate": 0}, "learning_rate"),
+        ({"learning_rate": math.nan}, "learning_rate"),
+        ({"entropy_weight": math.inf}, "entropy_weight"),
+        ({"gradient_clip": 0}, "gradient_clip"),
+        ({"weight_decay": -1}, "weight_decay"),
+        ({"steps": 0}, "steps"),
+    ],
+)
+def test_bad_recipes_are_refused(settings, match):
+    with pytest.raises(ValueError, match=match):
+        Recipe(**settings)
