@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,7 +32,12 @@ console = Console()
 errors = Console(stderr=True)
 
 
-class Format(str, Enum):
+def say(text: str) -> None:
+    """Print a line as it is: not wrapped, not marked up."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+class Format(StrEnum):
     """How ``psinas trials`` prints."""
 
     table = "table"
@@ -41,7 +46,7 @@ class Format(str, Enum):
     parquet = "parquet"
 
 
-class Part(str, Enum):
+class Part(StrEnum):
     """Which images ``psinas score`` uses."""
 
     test = "test"
@@ -110,11 +115,11 @@ def search(
     config = load_config(source or "digits", laid)
     run = out or Path("runs") / config.name
     keep_trials = not any(a.startswith("trials=") for a in laid)
-    if not _search(config, run, resume=resume, keep_trials=keep_trials, address=address):
+    if not search_run(config, run, resume=resume, keep_trials=keep_trials, address=address):
         sys.exit(130)
 
 
-def _search(
+def search_run(
     config: Config, run: Path, *, resume: bool, keep_trials: bool, address: str | None
 ) -> bool:
     from launch.display import Display
@@ -126,7 +131,7 @@ def _search(
         config = settle_config(run, config, resume=resume, keep_trials=keep_trials)
         going, repaired = open_search(run, config)
         if repaired:
-            console.print(f"{run}: {repaired}", highlight=False)
+            say(f"{run}: {repaired}")
         whole = True
         if going.left():
             from launch.driver import run_search
@@ -140,16 +145,13 @@ def _search(
         _print_table(table, config, _front(table, config))
         done = f"{going.finished} trials in {run}"
         if not whole:
-            console.print(
-                f"stopped: {done}; go on with: psinas search --resume --out {run}", highlight=False
-            )
+            say(f"stopped: {done}; go on with: psinas search --resume --out {run}")
             return False
         if going.used_up:
             done += f" (nothing new in {going.max_repeats} proposals: the space is used up)"
         if winner is None:
             raise InputError(f"{done}: no trial completed; their reasons are in the table above")
-        console.print(f"{done}; winner: trial {winner.number}, exported to {run / 'best'}",
-                      highlight=False)  # fmt: skip
+        say(f"{done}; winner: trial {winner.number}, exported to {run / 'best'}")  # fmt: skip
     return True
 
 
@@ -217,7 +219,7 @@ def export(
         export_row(run, row, out)
     except OSError as error:
         raise InputError(f"--out: expected a directory to write, got {out}: {error}") from error
-    console.print(f"trial {row.number} exported to {out}", highlight=False)
+    say(f"trial {row.number} exported to {out}")
 
 
 @app.command()
@@ -233,15 +235,15 @@ def replay(
 
     row, evaluation, different = again(run, trial)
     width = max(map(len, [*row.result["scores"], "status"]))
-    console.print(f"trial {row.number}: {evaluation.status}", highlight=False)
+    say(f"trial {row.number}: {evaluation.status}")
     for name, stored in row.result["scores"].items():
         new = evaluation.scores.get(name)
         mark = "differs" if name in different else "equal" if "seconds" not in name else "(time)"
-        console.print(f"{name:{width}}  {stored!r:22}  {new!r:22}  {mark}", highlight=False)
+        say(f"{name:{width}}  {stored!r:22}  {new!r:22}  {mark}")
     if different:
-        console.print(f"expected equal numbers, got others for {', '.join(different)}")
+        say(f"expected equal numbers, got others for {', '.join(different)}")
         sys.exit(1)
-    console.print("equal to the last digit", highlight=False)
+    say("equal to the last digit")
 
 
 @app.command()
@@ -287,7 +289,7 @@ def score(
             raise InputError(f"--out: expected a file to write, got {out}: {error}") from error
     width = max(map(len, scores))
     for name, value in scores.items():
-        console.print(f"{name:{width}}  {value:.6g}", highlight=False)
+        say(f"{name:{width}}  {value:.6g}")
 
 
 @app.command()
@@ -343,8 +345,8 @@ def datasets() -> None:
     from nas.data import DATASETS, READERS_OF_PATHS, DataConfig, data_root
 
     for name in [*DATASETS, *(f"{kind}:PATH" for kind in READERS_OF_PATHS)]:
-        console.print(name, highlight=False)
-    console.print(f"files in {data_root(DataConfig())} (PSINAS_DATA or data.root)", highlight=False)
+        say(name)
+    say(f"files in {data_root(DataConfig())} (PSINAS_DATA or data.root)")
 
 
 @app.command()
@@ -361,17 +363,17 @@ def doctor() -> None:
     from nas.data import DATASETS, DataConfig, data_root, load_test_images
 
     for name, version in versions().items():
-        console.print(f"{name}  {version}", highlight=False)
+        say(f"{name}  {version}")
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    console.print(f"cores  {os.cpu_count()}\nGPUs  {', '.join(gpus) or 'none'}", highlight=False)
-    console.print(f"data  {data_root(DataConfig())}", highlight=False)
+    say(f"cores  {os.cpu_count()}\nGPUs  {', '.join(gpus) or 'none'}")
+    say(f"data  {data_root(DataConfig())}")
     for name in ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100"):
         assert name in DATASETS
         try:
             found = f"{len(load_test_images(DataConfig(name=name)).labels)} test images"
         except InputError:
             found = "not there"
-        console.print(f"  {name}  {found}", highlight=False)
+        say(f"  {name}  {found}")
 
 
 # ------------------------------------------------------------------------------------------ parts
@@ -381,7 +383,7 @@ def _list(rows: dict[str, str]) -> None:
     width = max(map(len, rows))
     for name, about in rows.items():
         first = " ".join(about.split())
-        console.print(f"{name:{width}}  {first}", highlight=False, markup=False, soft_wrap=True)
+        say(f"{name:{width}}  {first}")
 
 
 def _about(kind: type[Any]) -> str:
@@ -423,7 +425,7 @@ def _print_table(table: pd.DataFrame, config: Config, front: set[int]) -> None:
     print_table(console, table, _shown(table, config), marked=front)
     if front:
         objectives = ", ".join(config.objectives)
-        console.print(f"* on the Pareto front of {objectives}", highlight=False)
+        say(f"* on the Pareto front of {objectives}")
 
 
 def _front(table: pd.DataFrame, config: Config) -> set[int]:

@@ -21,26 +21,30 @@ class Display:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live: Live | None = None
-        self._search: Search | None = None
         self._started = 0.0
-        self._before = 0
+        self._before = self._failed = 0
+        self._best: dict[str, Mapping[str, Any]] = {}
 
     def begin(self, search: Search, slots: int) -> None:
         """Say what is about to run."""
-        self._search, self._started, self._before = search, time.monotonic(), search.finished
-        total = _total(search)
-        todo = f"{search.finished} of {total} trials done"
-        self._console.print(f"{todo}, {slots} at a time", highlight=False)
+        self._started, self._before = time.monotonic(), search.finished
+        results = search.results()
+        self._failed = sum(_failed(result) for result in results)
+        self._note(results, search)
+        todo = f"{search.finished} of {_total(search)} trials done, {slots} at a time"
+        self._console.print(todo, highlight=False)
         if self._console.is_terminal:
-            self._live = Live(self._picture(), console=self._console, transient=True)
+            self._live = Live(self._picture(search), console=self._console, transient=True)
             self._live.start()
 
-    def started(self, proposal: Proposal) -> None:
+    def started(self, proposal: Proposal, search: Search) -> None:
         """Note a trial that begins."""
-        self._refresh()
+        self._refresh(search)
 
     def finished(self, number: int, outcome: Mapping[str, Any], search: Search) -> None:
         """Print one line for a trial that ended."""
+        self._failed += _failed(outcome)
+        self._note([*self._best.values(), {"number": number, **outcome}], search)
         choices = " ".join(f"{k}={v}" for k, v in outcome["architecture"]["choices"].items())
         done = f"[{search.finished}/{_total(search)}]"
         if outcome["status"] == "complete":
@@ -51,7 +55,7 @@ class Display:
             told = f"{outcome['status']}: {outcome['reason']}"
         line = f"{done} trial {number}: {choices}: {told}"
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
-        self._refresh()
+        self._refresh(search)
 
     def end(self) -> None:
         """Take the live bar away."""
@@ -59,25 +63,29 @@ class Display:
             self._live.stop()
             self._live = None
 
-    def _refresh(self) -> None:
-        if self._live is not None:
-            self._live.update(self._picture())
-
-    def _picture(self) -> Group:
-        search = self._search
-        assert search is not None
-        results = search.results()
-        failed = sum(r["status"] not in ("complete", "stopped") for r in results)
-        done, total = len(results), _total(search)
-        told = f"{done}/{total} done, {len(search.running)} running, {failed} failed"
-        if done > self._before:
-            pace = (time.monotonic() - self._started) / (done - self._before)
-            told += f", about {_duration(pace * (total - done))} left"
+    def _note(self, results: Sequence[Mapping[str, Any]], search: Search) -> None:
         for name, direction in search.plan.objectives.items():
             top = best(results, name, direction)
             if top is not None:
-                told += f" | best {name} {top['scores'][name]:.4g} (trial {top['number']})"
+                self._best[name] = top
+
+    def _refresh(self, search: Search) -> None:
+        if self._live is not None:
+            self._live.update(self._picture(search))
+
+    def _picture(self, search: Search) -> Group:
+        done, total = search.finished, _total(search)
+        told = f"{done}/{total} done, {len(search.running)} running, {self._failed} failed"
+        if done > self._before:
+            pace = (time.monotonic() - self._started) / (done - self._before)
+            told += f", about {_duration(pace * (total - done))} left"
+        for name, top in self._best.items():
+            told += f" | best {name} {top['scores'][name]:.4g} (trial {top['number']})"
         return Group(ProgressBar(total=total, completed=done), Text(told))
+
+
+def _failed(outcome: Mapping[str, Any]) -> bool:
+    return outcome["status"] not in ("complete", "stopped")
 
 
 def print_table(

@@ -13,7 +13,7 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,7 @@ from nas.data import DataConfig, Images, load_images  # noqa: E402
 from nas.errors import InputError  # noqa: E402
 from nas.evaluation import Evaluation, Trial, TrialRunner  # noqa: E402
 from nas.rundir import drop_weights, save_trial  # noqa: E402
-from nas.search import Proposal, Search, failure, kept_numbers  # noqa: E402
+from nas.search import Proposal, Search, failure, worth_keeping  # noqa: E402
 from nas.training import Epoch  # noqa: E402
 
 OUTCOME = "psinas_outcome"  # the key of Tune's result that holds a finished trial
@@ -126,6 +126,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         self._numbers: dict[str, int] = {}
         self.deaths: dict[str, str] = {}
         self.failure: Exception | None = None
+        self._kept: list[Mapping[str, Any]] = []
+        self._keep(search.results())
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles the searcher for its own restore, which we never use: the ledger is the truth
@@ -147,7 +149,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             finished: str = Searcher.FINISHED
             return finished
         self._numbers[trial_id] = proposal.number
-        self._display.started(proposal)
+        self._display.started(proposal, self._search)
         return to_worker(proposal)
 
     def on_trial_complete(
@@ -167,16 +169,22 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             outcome = json.loads(result[OUTCOME])
         else:
             outcome = self._stopped(number, result)
-        self._display.finished(number, self._search.finish(number, outcome), self._search)
-        results = self._search.results()
-        kept = kept_numbers(results, self._config.objectives, self._config.keep.top)
-        drop_weights(self._run, {r["number"] for r in results}, kept)
+        written = self._search.finish(number, outcome)
+        self._display.finished(number, written, self._search)
+        self._keep([*self._kept, {"number": number, **written}])
 
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: the ledger is on disk already."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Do nothing: the ledger is the truth."""
+
+    def _keep(self, results: Sequence[Mapping[str, Any]]) -> None:
+        """Delete the weights of those results that are not worth keeping."""
+        config = self._config
+        self._kept = worth_keeping(results, config.objectives, config.keep.top)
+        kept = {r["number"] for r in self._kept}
+        drop_weights(self._run, {r["number"] for r in results} - kept)
 
     def _stopped(self, number: int, result: Mapping[str, Any]) -> dict[str, Any]:
         assert self._search is not None
@@ -240,21 +248,22 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         return True
 
     def step(self) -> dict[str, Any]:
-        """Run one epoch, or score and end."""
+        """Run one epoch; the last one goes on to the scores, so that no scheduler cuts them off."""
         assert self._steps is not None
         try:
-            epoch = next(self._steps)
+            while True:
+                epoch = next(self._steps)
+                self._last = {
+                    "epoch": epoch.epoch,
+                    "robust_accuracy": epoch.robust_accuracy,
+                    "clean_accuracy": epoch.clean_accuracy,
+                }
+                if epoch.epoch < self._trial.recipe.epochs:
+                    return self._last
         except StopIteration as end:
             evaluation: Evaluation = end.value
             save_trial(self._run, self._number, self._trial, evaluation)
-            outcome = json.dumps(evaluation.to_dict())
-            return {**self._last, OUTCOME: outcome, "done": True}
-        self._last = {
-            "epoch": epoch.epoch,
-            "robust_accuracy": epoch.robust_accuracy,
-            "clean_accuracy": epoch.clean_accuracy,
-        }
-        return self._last
+            return {**self._last, OUTCOME: json.dumps(evaluation.to_dict()), "done": True}
 
     def cleanup(self) -> None:
         """End a trial that was stopped early, and give back what it held."""
@@ -325,7 +334,7 @@ def _scheduler(config: Config) -> TrialScheduler | None:
         time_attr="epoch",
         metric=config.scheduler.metric,
         mode="max",
-        max_t=config.recipe.epochs + 1,  # the last epoch is not cut off from its scores
+        max_t=max([config.recipe.epochs, *config.vary.get("recipe.epochs", [])]),
         grace_period=config.scheduler.grace_period,
         reduction_factor=config.scheduler.reduction_factor,
     )

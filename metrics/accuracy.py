@@ -77,7 +77,8 @@ def robust_accuracy(
     """
     robust = correct(model, images, labels, batch_size=batch_size)
     zero = nonfinite = 0
-    for indices in robust.nonzero().squeeze(1).split(batch_size):
+    right = robust.nonzero().squeeze(1)
+    for indices in right.split(batch_size) if len(right) else ():
         x, y = images[indices], labels[indices]
         with torch.inference_mode(False), torch.enable_grad(), evaluating(model):
             gradient = input_gradient(model, x.clone(), y.clone()).flatten(1)

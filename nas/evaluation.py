@@ -259,9 +259,9 @@ def evaluation(
         return failed(status, reason, traceback.format_exc())
     finally:
         torch.set_rng_state(saved)
-        model = None  # type: ignore[assignment]
-        gc.collect()
-        if device.type == "cuda":
+        if device.type == "cuda":  # the next trial may need what this one held
+            model = None  # type: ignore[assignment]
+            gc.collect()
             torch.cuda.empty_cache()
 
 

@@ -45,9 +45,9 @@ def save_weights(path: Path, weights: Weights) -> None:
     write_whole(path, lambda partial: save_file(contiguous, partial))
 
 
-def drop_weights(run: Path, numbers: Collection[int], keep: Collection[int]) -> None:
-    """Delete the weights of those of ``numbers`` that are not in ``keep``."""
-    for number in set(numbers) - set(keep):
+def drop_weights(run: Path, numbers: Collection[int]) -> None:
+    """Delete the weights of these trials; their other files stay."""
+    for number in numbers:
         for name in (WEIGHTS, LAST_WEIGHTS):
             (trial_directory(run, number) / name).unlink(missing_ok=True)
 

@@ -21,8 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.evaluation import Trial, not_finite
 from nas.ledger import RESULT, Direction
 from nas.pareto import pareto_front
-from nas.samplers import SamplerFactory
-from nas.samplers.grid import GridSampler
+from nas.samplers import SAMPLERS, SamplerFactory
 from nas.seeds import derive_seed
 from search_spaces import SearchSpace
 
@@ -157,7 +156,7 @@ class Search:
                 self.running[number] = proposal.trial
                 return proposal
             self._repeats += 1
-            self.used_up = self._repeats >= self.max_repeats
+            self.used_up = self._repeats >= self.max_repeats and not self._grid_end()
         return None
 
     def finish(self, number: int, result: Mapping[str, Any]) -> dict[str, Any]:
@@ -272,9 +271,12 @@ class Search:
         return len(self._finished) + len(self.running) >= self.plan.trials
 
     def _grid_done(self, number: int) -> bool:
-        self._seed_sampler(number)
-        sampler = self.study.sampler
-        return isinstance(sampler, GridSampler) and number >= sampler.size
+        end = self._grid_end()
+        return end is not None and number >= end
+
+    def _grid_end(self) -> int | None:
+        """Return how many proposals there are where they are counted: a grid knows its end."""
+        return self.plan.size if self.plan.sampler is SAMPLERS["grid"] else None
 
 
 def failure(status: str, reason: str) -> dict[str, Any]:
@@ -295,21 +297,22 @@ def best(
     return max(complete, key=lambda r: sign * r["scores"][objective], default=None)
 
 
-def kept_numbers(
+def worth_keeping(
     results: Sequence[Mapping[str, Any]], objectives: Mapping[str, str], top: int
-) -> set[int]:
-    """Return the trials whose weights stay: the Pareto front and the ``top`` on each objective."""
+) -> list[Mapping[str, Any]]:
+    """Return the results whose weights stay: the Pareto front and the ``top`` on each objective.
+
+    What is not worth keeping now never will be, so a search can pass what it kept and the newest.
+    """
     complete = [r for r in results if r["status"] == "complete"]
     if not complete:
-        return set()
+        return []
     values = np.array([[r["scores"][name] for name in objectives] for r in complete])
-    front = pareto_front(values, list(objectives.values()))
-    kept = {r["number"] for r, in_front in zip(complete, front, strict=True) if in_front}
+    kept = set(np.flatnonzero(pareto_front(values, list(objectives.values()))))
     for column, direction in enumerate(objectives.values()):
-        order = np.argsort(values[:, column], kind="stable")
-        chosen = order[::-1][:top] if direction == "max" else order[:top]
-        kept |= {complete[i]["number"] for i in chosen}
-    return kept
+        worst_last = -values[:, column] if direction == "max" else values[:, column]
+        kept.update(np.argsort(worst_last, kind="stable")[:top])
+    return [complete[i] for i in sorted(kept)]
 
 
 def _storable(value: Any) -> Any:

@@ -49,7 +49,7 @@ def study_table(study: Study, *, repeats: bool = False) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=columns)
     for name in scores:  # a failed trial has no scores
         table[name] = table[name].astype(float)
-    return table
+    return table.astype({"epochs": "Int64", "seconds": float})
 
 
 def save_table(table: pd.DataFrame, run: Path) -> None:

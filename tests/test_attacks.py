@@ -228,6 +228,15 @@ def test_robust_accuracy_counts(digits_net, digits):
     assert 0 < p < correct(digits_net, x, y).double().mean().item()
 
 
+def test_a_model_that_is_never_right_has_accuracy_zero(images):
+    class Wrong(nn.Module):
+        def forward(self, x):
+            return x.flatten(1)[:, :3] * 0 + torch.tensor([0.0, 0.0, 1.0])
+
+    result = robust_accuracy(Wrong(), images, torch.zeros(6, dtype=torch.long), FGSM())
+    assert (result.accuracy, result.stderr) == (0, 0)
+
+
 def test_epsilon_zero_is_clean_accuracy(digits_net, digits):
     x, y = digits.validation.images(), digits.validation.labels
     for attack in (FGSM(epsilon=0), PGD(epsilon=0, steps=2, step_size=0.1)):

@@ -205,7 +205,7 @@ def test_export_gives_the_model_back(psinas, finished, tmp_path):
 
 
 def test_replay_gives_the_numbers_again_and_the_weights_back(psinas, finished, tmp_path):
-    drop_weights(finished, {0}, ())
+    drop_weights(finished, {0})
     one_line(psinas("export", finished, "--trial", 0, "--out", tmp_path / "e"), "psinas replay")
     code, out, _ = psinas("replay", finished, "--trial", 0)
     assert code == 0, out

@@ -18,7 +18,7 @@ from nas.evaluation import Trial
 from nas.ledger import RESULT, RunLock, open_study, repair_journal
 from nas.pareto import pareto_front
 from nas.samplers import SAMPLERS
-from nas.search import MAX_ATTEMPTS, Search, SearchPlan, best, failure, kept_numbers
+from nas.search import MAX_ATTEMPTS, Search, SearchPlan, best, failure, worth_keeping
 from nas.table import load_table, save_table
 from nas.training import Recipe
 from search_spaces import DepthChannels, SearchSpace
@@ -145,6 +145,17 @@ def test_architectures_that_build_the_same_graph_are_evaluated_once(tmp_path):
     study = open_study(tmp_path)
     assert [t.state.name for t in study.trials] == ["COMPLETE"] * 4
     assert study.trials[0].values == study.trials[1].values
+
+
+def test_a_grid_of_many_equal_graphs_is_gone_through(tmp_path):
+    class Same(Merging):
+        def decisions(self):
+            return {"depth": (1, 2), "dead": tuple(range(150)), "channels": (8,)}
+
+    search = open_search(tmp_path, plan("grid", space=Same()))
+    drive(search)
+    assert search.finished == 1 + 150
+    assert not search.used_up
 
 
 def test_a_duplicate_of_a_running_trial_waits_for_it(tmp_path):
@@ -397,8 +408,24 @@ def test_best_and_kept():
     assert best(results, "psi", "min")["number"] == 2
     assert best(results, "moon", "max") is None
     objectives = {"acc": "max", "psi": "min"}
-    assert kept_numbers(results, objectives, 1) == {1, 2, 5}
-    assert kept_numbers([results[4]], objectives, 1) == set()
+    assert [r["number"] for r in worth_keeping(results, objectives, 1)] == [0, 1, 2, 5]
+    assert worth_keeping([results[4]], objectives, 1) == []
+
+
+def test_keeping_one_by_one_keeps_what_keeping_at_once_does():
+    import random
+
+    rng = random.Random(0)
+    objectives = {"acc": "max", "psi": "min"}
+    results = [
+        {"number": n, "status": "complete", "scores": {"acc": rng.random(), "psi": rng.random()}}
+        for n in range(60)
+    ]
+    kept = []
+    for result in results:
+        kept = worth_keeping([*kept, result], objectives, 3)
+    assert kept == worth_keeping(results, objectives, 3)
+    assert 3 < len(kept) < 30
 
 
 def test_the_ledger_holds_one_json_attribute_a_trial(tmp_path):

@@ -1,0 +1,54 @@
+"""Draw the README's picture from a finished run: PGD accuracy against Ψ, one dot a trial.
+
+    python docs/picture.py runs/fashion-mnist-grid docs/fashion-mnist-grid.svg
+"""
+
+from __future__ import annotations
+
+import sys
+
+import matplotlib
+
+matplotlib.use("svg")
+matplotlib.rcParams.update({"svg.hashsalt": "psinas", "svg.fonttype": "none"})
+
+from matplotlib import pyplot  # noqa: E402
+
+from nas.table import load_table  # noqa: E402
+
+COLOURS = ["#c6dbef", "#6baed6", "#2171b5", "#08306b"]
+
+
+def draw(run: str, out: str) -> None:
+    table = load_table(run)
+    figure, axes = pyplot.subplots(figsize=(7, 3.4), layout="constrained")
+    for colour, (depth, rows) in zip(COLOURS, table.groupby("depth"), strict=True):
+        axes.errorbar(
+            rows["psi"],
+            100 * rows["pgd_accuracy"],
+            xerr=[rows["psi"] - rows["psi_low"], rows["psi_high"] - rows["psi"]],
+            yerr=100 * rows["pgd_accuracy_stderr"],
+            fmt="none",
+            ecolor="#bbbbbb",
+            linewidth=0.8,
+        )
+        axes.scatter(
+            rows["psi"],
+            100 * rows["pgd_accuracy"],
+            s=6 * rows["channels"],
+            color=colour,
+            edgecolor="black",
+            linewidth=0.6,
+            zorder=3,
+            label=f"depth {depth}",
+        )
+    axes.set_xlabel("susceptibility ratio Ψ (smaller is better), 95 % interval")
+    axes.set_ylabel("PGD-7 accuracy at 8/255, %")
+    axes.set_title("Fashion-MNIST: 12 architectures, area by channels (8, 16, 32)", fontsize=10)
+    axes.legend(frameon=False, fontsize=9, loc="lower left")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(out, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    draw(*sys.argv[1:3])

@@ -1,0 +1,207 @@
+"""The search through Ray Tune, as a user runs it: in a process that may be killed or resumed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nas.errors import InputError
+from nas.ledger import RESULT, open_study
+from nas.table import load_table
+
+pytestmark = pytest.mark.ray
+PSINAS = Path(sys.executable).with_name("psinas")
+TESTS = Path(__file__).parent
+TIMINGS = ["train_seconds", "score_seconds", "seconds"]
+LIMIT = 120
+
+
+@pytest.fixture
+def launch(tmp_path):
+    """Return a function that starts ``psinas search``; what it started is ended afterwards."""
+    started = []
+
+    def start(document, out, *arguments):
+        config = tmp_path / f"{out}.yaml"
+        config.write_text(yaml.safe_dump(document))
+        environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+        command = [PSINAS, "search", config, "--out", tmp_path / out, *arguments]
+        log = (tmp_path / f"{out}.log").open("a")
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            stdout=log, stderr=log, env=environment, start_new_session=True,
+        )  # fmt: skip
+        log.close()
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.wait()
+
+
+@pytest.fixture
+def search(launch, tmp_path):
+    """Return a function that runs a search to its end and gives its log."""
+
+    def run(document, out, *arguments, code=0):
+        process = launch(document, out, *arguments)
+        returned = process.wait(timeout=LIMIT)
+        log = (tmp_path / f"{out}.log").read_text()
+        assert returned == code, log
+        assert "Traceback" not in log
+        return log
+
+    return run
+
+
+def faulty(*kinds, **settings):
+    return {
+        "name": "faulty",
+        "data": {"name": "digits", "limit": {"train": 64, "validation": 40}},
+        "space": {"name": "faulty_spaces:Faulty", "kinds": list(kinds), **settings},
+        "recipe": {"epochs": 1, "batch_size": 64, "adversary": "none", "steps": 1},
+        "metrics": ["clean"],
+        "objectives": {"clean_accuracy": "max"},
+        "sampler": {"name": "grid"},
+        "trials": None,
+    }
+
+
+def finished(run):
+    """Return how many trials the ledger holds an outcome of, also while it is written."""
+    try:
+        return sum(RESULT in t.user_attrs for t in open_study(run).get_trials(deepcopy=False))
+    except InputError:
+        return 0
+
+
+def wait_for(condition, process):
+    ends = time.monotonic() + LIMIT
+    while not condition():
+        assert process.poll() is None, "the search ended before it could be broken"
+        assert time.monotonic() < ends
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "workers"), [("grid", (1, 2)), ("random", (1, 2)), ("tpe", (1, 1))], ids=str
+)
+def test_the_same_configuration_gives_the_same_table(sampler, workers, tiny, search, tmp_path):
+    tiny |= {"sampler": {"name": sampler}, "trials": None if sampler == "grid" else 6,
+             "vary": {"recipe.entropy_weight": [0, 1.5]}}  # fmt: skip
+    tables = []
+    for i, count in enumerate(workers):
+        tiny["resources"] = {"workers": count}
+        search(tiny, str(i))
+        tables.append(load_table(tmp_path / str(i)).drop(columns=TIMINGS))
+    assert tables[0].equals(tables[1])
+    assert len(tables[0]) == (8 if sampler == "grid" else 6)
+    assert (tables[0]["status"] == "complete").all()
+    if sampler == "grid":
+        replay = subprocess.run(
+            [PSINAS, "replay", tmp_path / "1", "--trial", "3"], capture_output=True, text=True
+        )
+        assert replay.returncode == 0, replay.stdout
+        assert "equal to the last digit" in replay.stdout
+
+
+def test_a_killed_driver_loses_and_repeats_nothing(search, launch, tmp_path):
+    slow = [f"slow-{i}" for i in range(6)]
+    process = launch(faulty(*slow), "run")
+    wait_for(lambda: finished(tmp_path / "run") >= 2, process)
+    process.kill()  # SIGKILL
+    process.wait()
+    before = load_table(tmp_path / "run")
+    done = before[before["status"] == "complete"]
+    assert 2 <= len(done) < 6
+    log = search(faulty(*slow), "run", "--resume")
+    assert f"{len(done)} of 6 trials done" in log
+    trials = open_study(tmp_path / "run").get_trials()
+    assert [t.state.name for t in trials] == ["COMPLETE"] * 6
+    assert [t.params["kind"] for t in trials] == slow
+    after = load_table(tmp_path / "run", repeats=True)
+    assert after.loc[done.index, done.columns.tolist()].equals(done)  # not trained again
+    assert after["repeat_of"].isna().all()
+
+
+def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(search, launch, tmp_path):
+    slow = [f"slow-{i}" for i in range(5)]
+    process = launch(faulty(*slow), "run")
+    wait_for(lambda: finished(tmp_path / "run") >= 1, process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=LIMIT) == 130
+    log = (tmp_path / "run.log").read_text()
+    assert f"go on with: psinas search --resume --out {tmp_path / 'run'}" in log
+    assert "Traceback" not in log
+    assert (tmp_path / "run" / "trials.csv").exists()
+    search(faulty(*slow), "run", "--resume")
+    assert (load_table(tmp_path / "run")["status"] == "complete").all()
+    assert len(load_table(tmp_path / "run")) == 5
+
+
+def test_failures_and_dead_workers_do_not_end_the_search(search, tmp_path):
+    kinds = ["good", "raises", "diverges", "invalid", "memory", "kills", "kills-once"]
+    marker = tmp_path / "killed"
+    search(faulty(*kinds, marker=str(marker)), "run")
+    table = load_table(tmp_path / "run").set_index("kind")
+    assert table["status"].to_dict() == {
+        "good": "complete",
+        "raises": "error",
+        "diverges": "diverged",
+        "invalid": "invalid",
+        "memory": "oom",
+        "kills": "error",
+        "kills-once": "complete",
+    }
+    assert marker.exists()
+    assert table["reason"]["raises"] == "RuntimeError: this architecture raises"
+    assert "the worker failed twice" in table["reason"]["kills"]
+    number = table["number"]["raises"]
+    trace = tmp_path / "run" / "trials" / str(number) / "traceback.txt"
+    assert "this architecture raises" in trace.read_text()
+
+
+def test_asha_stops_trials_and_says_at_which_rung(tiny, search, tmp_path):
+    """Every second trial has a learning rate too small to learn anything."""
+    tiny["data"] |= {"limit": {"train": 600, "validation": 60}}
+    tiny["recipe"] |= {"epochs": 5, "batch_size": 32, "adversary": "none", "epsilon": 0.01}
+    tiny |= {
+        "scheduler": {"name": "asha", "grace_period": 2, "reduction_factor": 2},
+        "resources": {"workers": 1},
+        "vary": {"recipe.learning_rate": [0.1, 1e-9]},
+    }
+    search(tiny, "run")
+    table = load_table(tmp_path / "run")
+    stopped = table[table["status"] == "stopped"]
+    assert set(table["status"]) == {"complete", "stopped"}
+    assert stopped["pgd_accuracy"].isna().all()
+    assert stopped["reason"].str.match(r"asha after epoch [24] at robust_accuracy 0\.\d+").all()
+    assert (stopped["epochs"] < 5).all()
+    assert (table.loc[table["status"] == "complete", "epochs"] == 5).all()
+    assert (stopped["recipe.learning_rate"] == 1e-9).any()
+    states = {t.state.name for t in open_study(tmp_path / "run").get_trials()}
+    assert states == {"COMPLETE", "PRUNED"}
+
+
+@pytest.mark.parametrize(
+    ("resources", "line"),
+    [({"gpu": 1}, "resources.gpu: expected at most"), ({"cpu": 999}, "resources.cpu: expected")],
+)
+def test_resources_that_are_not_there_are_refused(resources, line, tiny, search, tmp_path):
+    if "gpu" in resources:
+        resources["gpu"] = 99
+    log = search({**tiny, "resources": resources}, "run", code=2)
+    assert f"psinas: {line}" in log
+    assert finished(tmp_path / "run") == 0
