@@ -1,6 +1,6 @@
 """Draw the README's picture from a finished run: PGD accuracy against Ψ, one dot a trial.
 
-    python docs/picture.py runs/fashion-mnist-grid docs/fashion-mnist-grid.svg
+python docs/picture.py runs/fashion-mnist-grid docs/fashion-mnist-grid.svg
 """
 
 from __future__ import annotations

@@ -124,14 +124,14 @@ def search_run(
 ) -> bool:
     from launch.display import Display
     from launch.run import finish_run, make_directory, open_search, settle_config
-    from nas.ledger import RunLock
+    from nas.ledger import JOURNAL, RunLock, repair_journal
 
     make_directory(run)
     with RunLock(run):
-        config = settle_config(run, config, resume=resume, keep_trials=keep_trials)
-        going, repaired = open_search(run, config)
-        if repaired:
+        if repaired := repair_journal(run / JOURNAL):
             say(f"{run}: {repaired}")
+        config = settle_config(run, config, resume=resume, keep_trials=keep_trials)
+        going = open_search(run, config)
         whole = True
         if going.left():
             from launch.driver import run_search

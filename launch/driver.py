@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import shutil
+import socket
 import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ from ray.tune.search import Searcher  # noqa: E402
 
 from launch.config import Config, Resources  # noqa: E402
 from launch.display import Display  # noqa: E402
-from nas.data import DataConfig, Images, load_images  # noqa: E402
+from nas.data import DataConfig, Images, load_images, prepare  # noqa: E402
 from nas.errors import InputError  # noqa: E402
 from nas.evaluation import Evaluation, Trial, TrialRunner  # noqa: E402
 from nas.rundir import drop_weights, save_trial  # noqa: E402
@@ -74,6 +75,7 @@ def run_search(
     for data in _data_configs(config, search):
         if data.source not in images:
             images[data.source] = load_images(data)
+        prepare(images[data.source], data)  # refused here rather than in every trial
     with _ray(address):
         slots = fit(config.resources, ray.cluster_resources())
         display.begin(search, slots.count)
@@ -82,7 +84,7 @@ def run_search(
             TrialActor,
             template=search.plan.template,
             images=images,
-            run=str(run),
+            run=str(run.resolve()),
             threads=slots.cpu,
             time_limit_seconds=config.resources.time_limit_seconds,
         )
@@ -349,6 +351,8 @@ def _ray(address: str | None) -> Iterator[None]:
         path = [os.getcwd(), os.environ.get("PYTHONPATH", "")]
         os.environ["PYTHONPATH"] = os.pathsep.join(p for p in path if p)
         settings["include_dashboard"] = False
+    if address is not None:
+        _check_reachable(address)
     for name in ("ray", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
@@ -364,3 +368,18 @@ def _ray(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse an address at which nothing listens: ray would wait for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if address == "auto":
+        return
+    if not colon or not port.isdigit():
+        raise InputError(f"--address: expected auto, HOST:PORT or ray://HOST:PORT, got {address!r}")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise InputError(
+            f"--address: expected a running Ray cluster, got {address!r}: {error}"
+        ) from error

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pandas as pd
 import yaml
 
 from launch.config import Config, differing_keys, parse_config, read_document
-from nas.errors import InputError
+from nas.errors import InputError, NoStudy
 from nas.evaluation import TIMINGS, Evaluation, Trial, evaluate
 from nas.export import export_trial
-from nas.ledger import RESULT, open_study, repair_journal
+from nas.ledger import RESULT, open_study
 from nas.rundir import WEIGHTS, save_weights, trial_directory, write_whole
 from nas.search import Search, best
 from nas.table import save_table, study_table
@@ -66,7 +67,7 @@ def settle_config(run: Path, asked: Config, *, resume: bool, keep_trials: bool) 
     Raises:
         InputError: a search is there and resume was not asked for, or it was another search.
     """
-    if (run / CONFIG).exists():
+    if (run / CONFIG).exists() and _begun(run):
         saved = load_run_config(run)
         if not resume:
             raise InputError(
@@ -85,6 +86,23 @@ def settle_config(run: Path, asked: Config, *, resume: bool, keep_trials: bool) 
     return asked
 
 
+def _begun(run: Path) -> bool:
+    """Whether the run has a trial; the ledger of one that has none is taken away.
+
+    A search that was refused before its first trial (no such cluster, no such files) is no reason
+    to refuse the corrected one.
+    """
+    saved = load_run_config(run)
+    try:
+        study = open_study(run, storage=saved.storage, name=saved.study_name)
+    except NoStudy:
+        return False
+    if study.get_trials(deepcopy=False):
+        return True
+    optuna.delete_study(study_name=saved.study_name, storage=study._storage)
+    return False
+
+
 def load_run_config(run: Path) -> Config:
     """Return the saved configuration of a run directory.
 
@@ -96,18 +114,17 @@ def load_run_config(run: Path) -> Config:
     return parse_config(read_document(run / CONFIG))
 
 
-def open_search(run: Path, config: Config) -> tuple[Search, str | None]:
-    """Return the search over the run's ledger, and what had to be repaired in it.
+def open_search(run: Path, config: Config) -> Search:
+    """Return the search over the run's ledger.
 
     Raises:
         InputError: the ledger cannot be read.
     """
-    repaired = None if config.storage else repair_journal(run / "study.journal")
     plan = config.plan()
     study = open_study(
         run, directions=plan.directions, storage=config.storage, name=config.study_name
     )
-    return Search(study, plan), repaired
+    return Search(study, plan)
 
 
 def finish_run(run: Path, search: Search) -> tuple[pd.DataFrame, FinishedTrial | None]:

@@ -177,6 +177,8 @@ def prepare(images: Images, config: DataConfig, device: torch.device | str = "cp
         InputError: unknown classes, or too few images to split.
     """
     pixels, labels, classes = _pick_classes(images, config)
+    if classes < 2:
+        raise InputError(f"{config.name}: expected two or more classes, got {classes}")
     order = stratified_order(labels, config.seed)
     validation_size = round(config.validation_share * len(order))
     validation = order[:validation_size][: config.limit.validation]
@@ -186,24 +188,21 @@ def prepare(images: Images, config: DataConfig, device: torch.device | str = "cp
             f"{config.name}: expected images for training and for validation, got {len(train)} "
             f"and {len(validation)} (validation_share {config.validation_share:.3g})"
         )
-    on_device = Split(torch.tensor(pixels[train]), torch.tensor(labels[train]))
-    floats = as_float(on_device.pixels).double()
-    std = floats.std(dim=(0, 2, 3), correction=0).clamp_min(1e-3)  # a constant channel
-    task = Task(
-        shape=tuple(pixels.shape[1:]),
-        classes=classes,
-        mean=tuple(floats.mean(dim=(0, 2, 3)).tolist()),
-        std=tuple(std.tolist()),
+    chosen = pixels[train]
+    mean, std = _moments(chosen)
+    task = Task(tuple(pixels.shape[1:]), classes, mean, std)
+    return Data(
+        _split(chosen, labels[train], device),
+        _split(pixels[validation], labels[validation], device),
+        task,
     )
-    held_out = Split(torch.tensor(pixels[validation]), torch.tensor(labels[validation]))
-    return Data(_to(on_device, device), _to(held_out, device), task)
 
 
 def prepare_test(images: Images, config: DataConfig, device: torch.device | str = "cpu") -> Split:
     """Return test images (from :func:`load_test_images`), classes picked and size capped."""
     pixels, labels, _ = _pick_classes(images, config)
     chosen = stratified_order(labels, config.seed)[: config.limit.test]
-    return _to(Split(torch.tensor(pixels[chosen]), torch.tensor(labels[chosen])), device)
+    return _split(pixels[chosen], labels[chosen], device)
 
 
 def stratified_order(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
@@ -242,8 +241,25 @@ def _pick_classes(
     return images.pixels[labels >= 0], labels[labels >= 0], len(config.classes)
 
 
-def _to(split: Split, device: torch.device | str) -> Split:
-    return Split(split.pixels.to(device), split.labels.to(device))
+def _split(pixels: NDArray[Any], labels: NDArray[np.int64], device: torch.device | str) -> Split:
+    return Split(torch.tensor(pixels, device=device), torch.tensor(labels, device=device))
+
+
+def _moments(pixels: NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each channel in [0, 1]; a constant one has std 1e-3."""
+    means, stds = [], []
+    for channel in pixels.swapaxes(0, 1):
+        if pixels.dtype == np.uint8:  # exact, and without a float copy of a large dataset
+            shares = np.bincount(channel.ravel(), minlength=256) / channel.size
+            levels = np.arange(256) / 255
+            mean = float(shares @ levels)
+            std = float(np.sqrt(shares @ (levels - mean) ** 2))
+        else:
+            mean = float(channel.mean(dtype=np.float64))
+            std = float(channel.std(dtype=np.float64))
+        means.append(mean)
+        stds.append(max(std, 1e-3))
+    return tuple(means), tuple(stds)
 
 
 # ------------------------------------------------------------------------------------- the readers

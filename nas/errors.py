@@ -11,5 +11,9 @@ class InputError(PsinasError, ValueError):
     """The user's input: an unknown name, a missing file, a value out of range."""
 
 
+class NoStudy(InputError):
+    """A ledger that is not there."""
+
+
 class Diverged(PsinasError, ArithmeticError):
     """Training or scoring gave a number that is not finite."""

@@ -22,9 +22,11 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import Study
 
-from nas.errors import InputError
+from nas.errors import InputError, NoStudy
 
 Direction = Literal["minimize", "maximize"]
+
+JOURNAL = "study.journal"
 
 STUDY = "psinas"
 """The name of the study in a run directory's own journal."""
@@ -97,13 +99,14 @@ def open_study(
         name: of the study in the storage.
 
     Raises:
-        InputError: there is no study, or its journal cannot be read.
+        NoStudy: there is none.
+        InputError: the journal cannot be read.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     run = Path(run).resolve()
-    journal = run / "study.journal"
+    journal = run / JOURNAL
     if storage is None and directions is None and not journal.exists():
-        raise InputError(f"expected a run directory with a study.journal, got {run}")
+        raise NoStudy(f"expected a run directory with a {JOURNAL}, got {run}")
     try:
         where: BaseStorage | str = storage or JournalStorage(
             JournalFileBackend(str(journal), lock_obj=_NoLock(str(journal)))
@@ -118,7 +121,7 @@ def open_study(
             load_if_exists=True,
         )
     except KeyError as error:
-        raise InputError(f"expected a study called {name!r} in {storage or journal}") from error
+        raise NoStudy(f"expected a study called {name!r} in {storage or journal}") from error
     except (ValueError, AssertionError) as error:
         raise InputError(f"{journal} cannot be read: {error}") from error
 

@@ -47,7 +47,7 @@ def finished(tmp_path_factory):
     run = tmp_path_factory.mktemp("runs") / "tiny"
     run.mkdir()
     config = settle_config(run, parse_config(TINY), resume=False, keep_trials=False)
-    search, _ = open_search(run, config)
+    search = open_search(run, config)
     data = prepare(load_images(config.data), config.data)
     torch.set_num_threads(1)
     while (proposal := search.propose()) is not None:
@@ -147,6 +147,17 @@ def test_a_search_that_is_there_is_not_touched(psinas, finished, tmp_path):
     after = contents()
     after.pop(finished / "driver.lock", None), before.pop(finished / "driver.lock", None)
     assert after == before
+
+
+def test_a_refused_start_is_no_obstacle(psinas, tmp_path):
+    """Nothing listens at the address; the corrected command is not told of a search there."""
+    config = tmp_path / "tiny.yaml"
+    config.write_text(yaml.safe_dump({"data": {"name": "npz:/nowhere.npz"}}))
+    out = ["--out", tmp_path / "run"]
+    one_line(psinas("search", config, *out), "/nowhere.npz")
+    config.write_text(yaml.safe_dump({"objectives": {"psi": "min", "pgd_accuracy": "max"}}))
+    for address in ("127.0.0.1:1", "ray://127.0.0.1:1", "moon"):
+        one_line(psinas("search", config, *out, "--address", address), "--address: expected")
 
 
 def test_resuming_a_finished_search_says_so(psinas, finished):

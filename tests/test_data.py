@@ -91,6 +91,22 @@ def test_the_task_normalises_with_the_training_images():
     assert data.task.std[0] == pytest.approx(x.std(correction=0).item())
 
 
+def test_moments_of_bytes_are_those_of_floats(tmp_path):
+    config = write_npz(tmp_path / "tiny.npz")
+    data = prepare(load_images(config), config)
+    x = data.train.images().double()
+    assert data.task.mean == pytest.approx(x.mean(dim=(0, 2, 3)).tolist())
+    assert data.task.std == pytest.approx(x.std(dim=(0, 2, 3), correction=0).tolist())
+    flat = write_npz(tmp_path / "flat.npz", x_train=np.full((40, 6, 6, 3), 7, dtype=np.uint8))
+    assert prepare(load_images(flat), flat).task.std == (1e-3,) * 3
+
+
+def test_one_class_is_refused(tmp_path):
+    config = write_npz(tmp_path / "one.npz", classes=1)
+    with pytest.raises(InputError, match="two or more classes, got 1"):
+        prepare(load_images(config), config)
+
+
 def test_where_the_files_lie_is_no_part_of_the_hash():
     a, b = DataConfig(root="/a"), DataConfig(root="/b", download=True)
     assert a.hash == b.hash != DataConfig(seed=1).hash
