@@ -208,7 +208,7 @@ def evaluation(
     try:
         space = space_of(trial.architecture)
         model = space.build(trial.architecture, data.task, seed=trial.seed_for("weights"))
-        model = model.to(device, memory_format=_memory_format(device))  # type: ignore[call-overload]
+        model = model.to(device)
         _check_output(model, data)
         generator = torch.Generator(device=device).manual_seed(trial.seed_for("training"))
         steps = train(model, data, trial.recipe, trial.recipe.attack(), generator)
@@ -299,11 +299,6 @@ def _check_output(model: nn.Module, data: Data) -> None:
         logits = model(data.validation.images(slice(2)))
     if tuple(logits.shape) != expected:
         raise InvalidArchitecture(f"expected logits of shape {expected}, got {tuple(logits.shape)}")
-
-
-def _memory_format(device: torch.device) -> torch.memory_format:
-    # On a GPU, bf16 convolutions run in channels_last without a transpose around each.
-    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
 
 
 def _out_of_memory(error: Exception) -> bool:

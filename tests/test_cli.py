@@ -12,13 +12,13 @@ import yaml
 
 import launch.cli
 from launch.config import parse_config
-from launch.run import finish_run, open_search, settle_config
+from launch.run import finish_run, finished_trial, open_search, settle_config
 from nas.data import load_images, load_test_images, prepare, prepare_test
-from nas.evaluation import evaluation
+from nas.evaluation import evaluate, evaluation
 from nas.ledger import RunLock
 from nas.rundir import drop_weights, save_trial
 from nas.training import drain
-from search_spaces import load
+from search_spaces import load, space_of
 
 
 @pytest.fixture
@@ -206,7 +206,13 @@ def test_export_gives_the_model_back(psinas, finished, tmp_path):
     data = prepare(load_images(config.data), config.data)
     description = json.loads((out / "architecture.json").read_text())
     stored = description["trial"]["scores"]
-    right = (model(data.validation.images()).argmax(1) == data.validation.labels).double()
+    logits = model(data.validation.images())
+    row = finished_trial(finished, description["trial"]["number"])
+    evaluated = evaluate(row.trial)  # the weights before they were written and read
+    trained = space_of(row.trial.architecture).build(row.trial.architecture, data.task)
+    trained.load_state_dict(evaluated.weights)
+    assert torch.equal(trained.eval()(data.validation.images()), logits)
+    right = (logits.argmax(1) == data.validation.labels).double()
     assert right.mean().item() == stored["clean_accuracy"]
     card = (out / "README.md").read_text()
     assert f"{stored['pgd_accuracy']:.6g}" in card
