@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from nas.errors import InputError
+from nas.errors import InputError, PsinasError
 
 # torch, ray and optuna take seconds to import: each command imports what it needs.
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ def main() -> None:
     """Run the command line; bad input is one line and exit code 2."""
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
+    if os.getcwd() not in sys.path:  # a user's own modules lie beside the configuration
+        sys.path.insert(0, os.getcwd())
     try:
         app(arguments, standalone_mode=True)
     except InputError as error:
@@ -76,8 +79,10 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        text = f"psinas: {type(error).__name__}: {error} (a fault of psinas: --debug shows where)"
-        errors.print(text, highlight=False, markup=False, soft_wrap=True)
+        known = isinstance(error, PsinasError | OSError)
+        line = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        hint = "" if known else " (a fault of psinas: --debug shows where)"
+        errors.print(f"psinas: {line}{hint}", highlight=False, markup=False, soft_wrap=True)
         sys.exit(1)
 
 
@@ -99,7 +104,7 @@ def search(
         bool, typer.Option("--resume", help="Go on with the run; begin it if there is none.")
     ] = False,
     address: Annotated[
-        str | None, typer.Option(help="A Ray cluster: auto or ray://HOST:PORT.")
+        str | None, typer.Option(help="A running Ray cluster: auto or HOST:PORT.")
     ] = None,
 ) -> None:
     """Search, train and score; print the trial table and export the winner.
@@ -355,8 +360,6 @@ def doctor() -> None:
 
     Example: psinas doctor
     """
-    import os
-
     import torch
 
     from launch.run import versions
@@ -441,7 +444,10 @@ def _front(table: pd.DataFrame, config: Config) -> set[int]:
 
 def _shown(table: pd.DataFrame, config: Config) -> Sequence[str]:
     """Return the columns worth printing, those that matter most first."""
-    detail = ("_stderr", "_low", "_high", "_gradients", "_epoch", "_seconds", "_robust_accuracy")
+    detail = (
+        *("_stderr", "_low", "_high", "_gradients", "_cancelled"),
+        *("_epoch", "_seconds", "_robust_accuracy"),
+    )
     scores = [c for c in table.columns[3:] if not c.endswith(detail)]
     decisions = [c for c in config.plan().decisions if c in table]
     first = ["number", *decisions, *(c for c in config.objectives if c in table)]

@@ -6,16 +6,17 @@ configuration is saved in the run directory, and is all that a resume or a repla
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from importlib import resources as package_files
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from metrics.scoring import METRICS, Metric
 from nas.data import DataConfig
@@ -23,14 +24,19 @@ from nas.errors import InputError
 from nas.evaluation import TRAINING_SCORES, Trial
 from nas.ledger import STUDY
 from nas.names import find
-from nas.samplers import SAMPLERS
+from nas.samplers import SAMPLERS, SamplerFactory
 from nas.search import SearchPlan
 from nas.training import Recipe
-from search_spaces import SearchSpace, space_class
+from search_spaces import SEARCH_SPACES, SearchSpace, space_class
 
-DIRECTORY_KEYS = ("made_with",)
+DIRECTORY_KEYS = ("made_with", "run_id")
 MAY_DIFFER = ("trials", "keep", "resources", "data.root", "data.download")
-"""Keys that a resumed search may change: they decide no trial's scores."""
+"""Keys that a resumed search may change: how far it goes, where it runs and where the files are.
+
+``resources`` sets device and threads, which can move a last digit: each row says what it ran on.
+"""
+RESERVED = ("number", "status", "reason", "epochs", "seconds", "architecture", "repeat_of")
+"""Columns of the trial table that no decision may be called."""
 
 
 class Strict(BaseModel):
@@ -66,10 +72,17 @@ class Resources(Strict):
     """
 
     cpu: int = Field(default=1, ge=1)
-    gpu: float | Literal["auto"] = "auto"
+    gpu: Literal["auto"] | Annotated[float, Field(ge=0, allow_inf_nan=False)] = "auto"
     trials_per_gpu: int = Field(default=4, ge=1)
     workers: int | None = Field(default=None, ge=1)
     time_limit_seconds: float | None = Field(default=None, gt=0)
+
+    @field_validator("gpu")
+    @classmethod
+    def _whole_above_one(cls, gpu: float | str) -> float | str:
+        if isinstance(gpu, float) and gpu > 1 and not gpu.is_integer():
+            raise ValueError(f"expected a share of a GPU or a whole number of them, got {gpu}")
+        return gpu
 
 
 class Config(Strict):
@@ -116,28 +129,28 @@ class Config(Strict):
                 raise InputError(
                     f"objectives: expected one of {', '.join(known)}, got {objective!r}"
                 )
-        name, settings = _named(self.sampler, "sampler")
-        sampler = find(name, SAMPLERS, "sampler.name")
-        allowed = [
-            p.name
-            for p in signature(sampler).parameters.values()
-            if p.kind is Parameter.KEYWORD_ONLY
-        ]
-        _refuse_unknown(settings, allowed, "sampler")
-        first = next(iter(space))
-        template = Trial(first, self.recipe, self.data, metrics, seed=self.seed)
-        vary = self._vary(template)
+        sampler, settings = self._sampler()
+        template = Trial(next(iter(space)), self.recipe, self.data, metrics, seed=self.seed)
         plan = SearchPlan(
-            space, template, vary, self.objectives, sampler, settings, trials=self.trials
+            space, template, self._vary(), self.objectives, sampler, settings, trials=self.trials
         )
+        if taken := set(plan.decisions) & {*RESERVED, *known}:
+            raise InputError(f"space: expected other names of decisions than {sorted(taken)}")
         try:
             sampler(plan.decisions, 0, **settings)
         except (TypeError, ValueError) as error:
             raise InputError(f"sampler: {error}") from error
-        if plan.trials is None and plan.sampler is not SAMPLERS["grid"]:
+        if plan.trials is None and sampler is not SAMPLERS["grid"]:
             raise InputError(
                 "trials: expected a number, got null: only the grid sampler has an end"
             )
+        if self.scheduler is not None:
+            shortest = min([self.recipe.epochs, *plan.vary.get("recipe.epochs", [])])
+            if self.scheduler.grace_period > shortest:
+                raise InputError(
+                    f"scheduler.grace_period: expected at most the {shortest} epochs of a trial, "
+                    f"got {self.scheduler.grace_period}"
+                )
         return plan
 
     def built_metrics(self) -> tuple[Metric, ...]:
@@ -146,6 +159,8 @@ class Config(Strict):
         for entry in self.metrics:
             name, settings = _named({"name": entry} if isinstance(entry, str) else entry, "metrics")
             kind = find(name, METRICS, "metrics")
+            if not (isinstance(kind, type) and issubclass(kind, Metric)):
+                raise InputError(f"metrics: expected a subclass of Metric, got {kind!r} ({name})")
             if "as" in settings:
                 settings["label"] = settings.pop("as")
             if "epsilon" in {f.name for f in fields(kind)}:
@@ -170,27 +185,56 @@ class Config(Strict):
             kind = space_class(name)
         except ValueError as error:
             raise InputError(f"space.name: {error}") from error
+        if name not in SEARCH_SPACES and "name" in vars(kind):
+            raise InputError(
+                f"space.name: expected {name} without a name of its own, got "
+                f"{kind.name!r}: that is for spaces of psinas"
+            )
         space: SearchSpace = build_value(kind, settings, "space")
         return space
 
-    def _vary(self, template: Trial) -> dict[str, list[Any]]:
-        known = [f"recipe.{f.name}" for f in fields(Recipe)]
-        known += [f"data.{f.name}" for f in fields(DataConfig)] + ["repeat"]
+    def _sampler(self) -> tuple[SamplerFactory, dict[str, Any]]:
+        name, settings = _named(self.sampler, "sampler")
+        sampler = find(name, SAMPLERS, "sampler.name")
+        if not callable(sampler):
+            raise InputError(f"sampler.name: expected a callable, got {sampler!r} ({name})")
+        hints = get_type_hints(sampler)
+        allowed = [
+            p.name
+            for p in signature(sampler).parameters.values()
+            if p.kind is Parameter.KEYWORD_ONLY
+        ]
+        _refuse_unknown(settings, allowed, "sampler")
+        return sampler, {
+            key: _validated(TypeAdapter(hints.get(key, Any)), value, f"sampler.{key}", object)
+            for key, value in settings.items()
+        }
+
+    def _vary(self) -> dict[str, list[Any]]:
+        """Return ``vary`` with every value as its key wants it: ``1`` for a share is ``1.0``."""
+        kinds: dict[str, type[Any]] = {"recipe": Recipe, "data": DataConfig}
+        known = [f"{part}.{f.name}" for part, kind in kinds.items() for f in fields(kind)]
+        known.append("repeat")
         document = {"recipe": asdict(self.recipe), "data": asdict(self.data)}
+        varied: dict[str, list[Any]] = {}
         for name, values in self.vary.items():
             if name not in known:
                 raise InputError(f"vary: expected keys among {', '.join(known)}, got {name!r}")
             if not values:
                 raise InputError(f"vary.{name}: expected one or more values, got none")
             part, _, key = name.partition(".")
+            varied[name] = []
             for value in values:
                 if part == "repeat":
                     if type(value) is not int or value < 0:
                         raise InputError(f"vary.repeat: expected integers >= 0, got {value!r}")
+                    varied[name].append(value)
                     continue
-                kind = Recipe if part == "recipe" else DataConfig
-                build_value(kind, {**document[part], key: value}, part)
-        return self.vary
+                built = build_value(kinds[part], {**document[part], key: value}, part)
+                varied[name].append(_plain(asdict(built)[key]))
+            if len({json.dumps(value) for value in varied[name]}) < len(values):
+                raise InputError(f"vary.{name}: expected different values, got {values}")
+        return varied
 
 
 def load_config(source: str | Path, assignments: Iterable[str] = ()) -> Config:
@@ -225,9 +269,11 @@ def read_document(source: str | Path) -> dict[str, Any]:
     """Return the YAML mapping of a preset or a file."""
     path = Path(source)
     if path.suffix in (".yaml", ".yml"):
-        if not path.exists():
-            raise InputError(f"expected a preset or a YAML file, got {source}: no such file")
-        text = path.read_text()
+        try:
+            text = path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise InputError(f"expected a preset or a YAML file, got {source}: {why}") from error
     elif str(source) in preset_names():
         text = _presets().joinpath(f"{source}.yaml").read_text()
     else:
@@ -259,6 +305,10 @@ def differing_keys(old: Config, new: Config) -> list[str]:
     """Return the keys, of those that decide scores, in which two configurations differ."""
     a, b = _flat(old.resolved()), _flat(new.resolved())
     differing = sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k))
+    # The first objective names the winner, and a grid counts through decisions in their order.
+    for key in ("objectives", "vary"):
+        if not differing and list(getattr(old, key)) != list(getattr(new, key)):
+            differing.append(f"{key} (their order)")
     return [k for k in differing if not any(k == m or k.startswith(f"{m}.") for m in MAY_DIFFER)]
 
 
@@ -324,16 +374,12 @@ def _fields_of(kind: Any) -> dict[str, Any]:
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return {name: field.annotation for name, field in kind.model_fields.items()}
     if isinstance(kind, type) and is_dataclass(kind):
-        from typing import get_type_hints
-
         hints = get_type_hints(kind)
         return {f.name: hints[f.name] for f in fields(kind)}
     return {}
 
 
 def _alternatives(kind: Any) -> list[Any]:
-    from typing import get_args
-
     return [kind, *get_args(kind)]
 
 

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import math
 import subprocess
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,18 +14,20 @@ from typing import Any
 
 import optuna
 import pandas as pd
+import torch
 import yaml
 
 from launch.config import Config, differing_keys, parse_config, read_document
 from nas.errors import InputError, NoStudy
 from nas.evaluation import TIMINGS, Evaluation, Trial, evaluate
 from nas.export import export_trial
-from nas.ledger import RESULT, open_study
-from nas.rundir import WEIGHTS, save_weights, trial_directory, write_whole
+from nas.ledger import LOCK, RESULT, open_study
+from nas.rundir import WEIGHTS, save_trial, trial_directory, write_whole
 from nas.search import Search, best
 from nas.table import save_table, study_table
 
 CONFIG = "config.yaml"
+RUN_ID = "run_id"
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ def make_directory(run: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise InputError(f"--out: expected a directory to write, got {run}: {error}") from error
-    if any(run.iterdir()) and not (run / CONFIG).exists():
+    others = [p for p in run.iterdir() if p.name != LOCK and not p.name.startswith(".")]
+    if others and not (run / CONFIG).exists():
         raise InputError(
             f"--out: expected a new, empty or earlier run directory, got {run} with other files"
         )
@@ -62,7 +66,7 @@ def settle_config(run: Path, asked: Config, *, resume: bool, keep_trials: bool) 
         run: the run directory, made and locked.
         asked: what the user asked for.
         resume: go on with what is there.
-        keep_trials: the user named no number of trials, so a saved one stands.
+        keep_trials: the user named no number of trials, so a larger saved one stands.
 
     Raises:
         InputError: a search is there and resume was not asked for, or it was another search.
@@ -78,9 +82,11 @@ def settle_config(run: Path, asked: Config, *, resume: bool, keep_trials: bool) 
                 f"{run} holds a search with another configuration: expected the saved one, got "
                 f"other values for {', '.join(different)}; --out begins another search"
             )
-        if keep_trials:
-            asked = asked.model_copy(update={"trials": saved.trials})
-    document = {**asked.resolved(), "made_with": versions()}
+        if keep_trials and asked.trials is not None and saved.trials is not None:
+            trials = max(asked.trials, saved.trials)
+            asked = asked.model_copy(update={"trials": trials})
+    run_id = saved_run_id(run) or uuid.uuid4().hex
+    document = {**asked.resolved(), "run_id": run_id, "made_with": versions()}
     text = yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100)
     write_whole(run / CONFIG, lambda partial: partial.write_text(text))
     return asked
@@ -99,8 +105,17 @@ def _begun(run: Path) -> bool:
         return False
     if study.get_trials(deepcopy=False):
         return True
-    optuna.delete_study(study_name=saved.study_name, storage=study._storage)
+    if saved.storage is None:  # another run may have put its study in a shared storage
+        optuna.delete_study(study_name=saved.study_name, storage=study._storage)
     return False
+
+
+def saved_run_id(run: Path) -> str | None:
+    """Return what tells this run from another of its name, or None before there is one."""
+    if not (run / CONFIG).exists():
+        return None
+    found: str | None = read_document(run / CONFIG).get("run_id")
+    return found
 
 
 def load_run_config(run: Path) -> Config:
@@ -124,6 +139,15 @@ def open_search(run: Path, config: Config) -> Search:
     study = open_study(
         run, directions=plan.directions, storage=config.storage, name=config.study_name
     )
+    run_id = saved_run_id(run)
+    owner = study.user_attrs.get(RUN_ID)
+    if owner is None and not study.get_trials(deepcopy=False):
+        study.set_user_attr(RUN_ID, run_id)
+    elif owner != run_id or [d.name.lower() for d in study.directions] != plan.directions:
+        raise InputError(
+            f"storage: the study {config.study_name!r} in {config.storage or run} belongs to "
+            "another run: expected a name that is free; give this search another name"
+        )
     return Search(study, plan)
 
 
@@ -190,16 +214,28 @@ def export_row(run: Path, row: FinishedTrial, out: Path) -> None:
 
 
 def replay(run: Path, number: int) -> tuple[FinishedTrial, Evaluation, list[str]]:
-    """Train and score a finished trial again, on the CPU and outside Ray.
+    """Train and score a finished trial again outside Ray, on the kind of device that it ran on.
 
     Weights that the search did not keep are written again where every number came out equal.
 
     Returns:
         The row, the new evaluation, and the names of the scores that differ (times aside).
+
+    Raises:
+        InputError: no such trial, one that never ran to its end, or a device that is not here.
     """
     row = finished_trial(run, number)
-    threads = row.result.get("environment", {}).get("threads")
-    evaluation = evaluate(row.trial, device="cpu", threads=threads)
+    if row.result["status"] in ("stopped", "timeout") or "environment" not in row.result:
+        raise InputError(
+            f"--trial: expected one that ran to its end, got {number}: {row.result['reason']}"
+        )
+    environment = row.result["environment"]
+    if environment["device"] == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            f"trial {number} ran on {environment['device_name']}: expected a GPU here, got none "
+            "(other devices add in another order, so the numbers would differ)"
+        )
+    evaluation = evaluate(row.trial, device=environment["device"], threads=environment["threads"])
     old, new = row.result["scores"], evaluation.scores
     different = [
         name
@@ -210,8 +246,7 @@ def replay(run: Path, number: int) -> tuple[FinishedTrial, Evaluation, list[str]
         different.insert(0, "status")
     weights = trial_directory(run, row.number) / WEIGHTS
     if not different and evaluation.weights is not None and not weights.exists():
-        weights.parent.mkdir(parents=True, exist_ok=True)
-        save_weights(weights, evaluation.weights)
+        save_trial(run, row.number, row.trial, evaluation)
     return row, evaluation, different
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,11 @@ def score_model(
         raise InputError("--data: expected a dataset, got none: this model names none")
     if metrics is not None:
         document["metrics"] = _metrics(metrics)
+    elif epsilon is not None:  # the metrics that the search measured carry its epsilon
+        document["metrics"] = [
+            {k: v for k, v in metric.items() if k != "epsilon"}
+            for metric in known.get("metrics", ())
+        ] or Config().metrics
     if epsilon is not None:
         document["recipe"] = {**known.get("recipe", {}), "epsilon": epsilon}
     config = parse_config(document)
@@ -99,9 +105,11 @@ def _trial_model(run: Path, number: int) -> tuple[nn.Module, dict[str, Any]]:
     task = Task.from_dict(json.loads((directory / "architecture.json").read_text())["task"])
     model = space_of(row.trial.architecture).build(row.trial.architecture, task)
     model.load_state_dict(load_file(directory / WEIGHTS))
-    config: Config = load_run_config(run)
-    known = config.resolved()
-    return model.eval(), {k: known[k] for k in ("data", "recipe", "metrics")}
+    return model.eval(), {
+        "data": asdict(row.trial.data),
+        "recipe": asdict(row.trial.recipe),
+        "metrics": load_run_config(run).resolved()["metrics"],
+    }
 
 
 def _metrics(text: str) -> Any:

@@ -200,7 +200,8 @@ class PGD(Attack):
                 return adversarial
             logits = logits_of(model, adversarial)
             loss = functional.cross_entropy(logits, labels, reduction="none")
-            new = loss.masked_fill(logits.argmax(dim=1) != labels, torch.inf)
+            fooled = (logits.argmax(dim=1) != labels) | ~logits.isfinite().all(dim=1)
+            new = loss.masked_fill(fooled, torch.inf)
             stronger = new > strength
             found = torch.where(stronger.view(-1, 1, 1, 1), adversarial, found)
             strength = torch.where(stronger, new, strength)
@@ -235,11 +236,21 @@ def ascend(
 
 
 def input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Return d(sum of cross entropies)/d(images): every image's own gradient, not a mean's."""
+    """Return d(sum of cross entropies)/d(images): every image's own gradient, not a mean's.
+
+    Of a loss that does not depend on the images it is zero.
+    """
     images = images.detach().requires_grad_()
     loss = functional.cross_entropy(model(images).float(), labels, reduction="sum")
-    gradient: Tensor = torch.autograd.grad(loss, images)[0]
-    return gradient
+    return gradient_of(loss, images)
+
+
+def gradient_of(value: Tensor, at: Tensor) -> Tensor:
+    """Return d(value)/d(at), which is zero where value does not depend on it."""
+    if not value.requires_grad:
+        return torch.zeros_like(at)
+    gradient = torch.autograd.grad(value, at, allow_unused=True)[0]
+    return torch.zeros_like(at) if gradient is None else gradient
 
 
 def project(delta: Tensor, norm: str, epsilon: float) -> Tensor:

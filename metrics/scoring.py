@@ -177,12 +177,14 @@ class PGDAccuracy(AttackAccuracy):
 class PsiRatio(Metric):
     """The susceptibility ratio Ψ̂, its 95 % interval, and 1.0 where it is saturated.
 
+    ``_cancelled`` is the share of ψ whose output change drowns in rounding.
+
     A model whose outputs do not move at all (every ψ is 0) has no Ψ̂: the score is NaN, and the
     trial fails, instead of winning.
     """
 
     default_label: ClassVar[str] = "psi"
-    suffixes: ClassVar[tuple[str, ...]] = ("", "_low", "_high", "_saturated")
+    suffixes: ClassVar[tuple[str, ...]] = ("", "_low", "_high", "_saturated", "_cancelled")
     limit: int | None = 64
     radii: tuple[float, ...] = (1e-4, 1e-3, 1e-2)
     steps: int = 5
@@ -199,7 +201,7 @@ class PsiRatio(Metric):
             model, images, radii=self.radii, steps=self.steps, step=self.step, generator=generator
         )
         value = math.nan if s.underflows else s.value
-        return value, *s.interval, float(s.saturated)
+        return value, *s.interval, float(s.saturated), s.cancelled / s.psi.numel()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from metrics.attacks import evaluating
+from metrics.attacks import evaluating, gradient_of
 
 STEPS = ("rel", "sign")
 BATCH_NORM = ("eval", "frozen", "batch")
@@ -171,7 +171,7 @@ def _psi(
         # The clamp keeps an output that does not move from a NaN gradient: sqrt has none at 0.
         change = (model(x + delta) - clean).flatten(1).square().mean(dim=1)
         distance = change.clamp_min(torch.finfo(change.dtype).tiny).sqrt().sum()
-        (gradient,) = torch.autograd.grad(distance, delta)
+        gradient = gradient_of(distance, delta)
         if step == "rel":
             move = radius * gradient / rms(gradient).clamp_min(1e-30)
         else:

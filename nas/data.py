@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -177,8 +178,9 @@ def prepare(images: Images, config: DataConfig, device: torch.device | str = "cp
         InputError: unknown classes, or too few images to split.
     """
     pixels, labels, classes = _pick_classes(images, config)
-    if classes < 2:
-        raise InputError(f"{config.name}: expected two or more classes, got {classes}")
+    present = len(np.unique(labels))
+    if present < 2:
+        raise InputError(f"{config.name}: expected two or more classes with images, got {present}")
     order = stratified_order(labels, config.seed)
     validation_size = round(config.validation_share * len(order))
     validation = order[:validation_size][: config.limit.validation]
@@ -341,17 +343,16 @@ def _npz(config: DataConfig, path: Path, train: bool) -> Images:
         path = data_root(config) / path
     part = "train" if train else "test"
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            missing = {f"x_{part}", f"y_{part}"} - set(arrays.files)
-            if missing:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            keys = set(arrays.files)
+            if not {"x_train", "y_train", "x_test", "y_test"} <= keys:
                 raise InputError(
-                    f"{path}: expected arrays x_train, y_train, x_test, y_test, got {arrays.files}"
+                    f"{path}: expected arrays x_train, y_train, x_test, y_test, got {sorted(keys)}"
                 )
-            pixels, labels = arrays[f"x_{part}"], arrays[f"y_{part}"].astype(np.int64)
-            count = int(max(arrays[k].max() for k in arrays.files if k.startswith("y_"))) + 1
-            # Names beyond the last label are of no class: a stray file in a folder, say.
-            names = (arrays["classes"] if "classes" in arrays.files else np.arange(count))[:count]
-    except (OSError, ValueError) as error:
+            pixels = arrays[f"x_{part}"]
+            labels = {p: _labels(arrays[f"y_{p}"], f"{path}: y_{p}") for p in ("train", "test")}
+            names = [str(n) for n in np.atleast_1d(arrays["classes"])] if "classes" in keys else []
+    except (OSError, ValueError, EOFError, TypeError, BadZipFile, AttributeError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"data: expected a readable .npz at {path}, got {error}") from error
@@ -362,8 +363,20 @@ def _npz(config: DataConfig, path: Path, train: bool) -> Images:
             f"{path}: expected x_{part} as uint8 (N, H, W) or (N, H, W, C), "
             f"got {pixels.dtype} {pixels.shape}"
         )
+    # Names beyond the last label are of no class: a stray file in a folder, say.
+    count = 1 + int(max(y.max(initial=0) for y in labels.values()))
+    names = names[:count] + [str(label) for label in range(len(names), count)]
     pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-    return Images(pixels, labels, tuple(str(name) for name in names))
+    return Images(pixels, labels[part], tuple(names))
+
+
+def _labels(array: NDArray[Any], what: str) -> NDArray[np.int64]:
+    """Return integer labels ``(N,)``; Keras writes ``(N, 1)``."""
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+        raise InputError(f"{what}: expected integer labels (N,), got {array.dtype} {array.shape}")
+    return array.astype(np.int64)
 
 
 def _folder(config: DataConfig, path: Path, train: bool) -> Images:
@@ -371,19 +384,27 @@ def _folder(config: DataConfig, path: Path, train: bool) -> Images:
 
     parts = [d for d in ("test", "val") if (path / d).is_dir()]
     split = (path / "train").is_dir() and bool(parts)
-    root = path / ("train" if train else parts[0]) if split else path
-    try:
-        dataset = ImageFolder(str(root))
-    except (FileNotFoundError, OSError) as error:
+
+    def listing(root: Path) -> Any:
+        try:
+            return ImageFolder(str(root))
+        except (FileNotFoundError, OSError) as error:
+            raise InputError(
+                f"data: expected one directory of images a class in {root}, got {error}"
+            ) from error
+
+    learned = listing(path / "train" if split else path)
+    shown = learned if train or not split else listing(path / parts[0])
+    if unknown := set(shown.classes) - set(learned.classes):
         raise InputError(
-            f"data: expected one directory of images a class in {root}, got {error}"
-        ) from error
-    files = [Path(f) for f, _ in dataset.samples]
-    labels = np.asarray(dataset.targets, dtype=np.int64)
-    pixels = _decode(files, config.image_size or 64)
+            f"{path / parts[0]}: expected classes of {path / 'train'}, got also {sorted(unknown)}"
+        )
+    renumbered = [learned.class_to_idx[shown.classes[label]] for label in shown.targets]
+    pixels = _decode([Path(f) for f, _ in shown.samples], config.image_size or 64)
+    labels = np.asarray(renumbered, dtype=np.int64)
     if split:
-        return Images(pixels, labels, tuple(dataset.classes))
-    return _held_out(pixels, labels, tuple(dataset.classes), train)
+        return Images(pixels, labels, tuple(learned.classes))
+    return _held_out(pixels, labels, tuple(learned.classes), train)
 
 
 def _decode(files: list[Path], side: int) -> NDArray[np.uint8]:
@@ -391,8 +412,11 @@ def _decode(files: list[Path], side: int) -> NDArray[np.uint8]:
     from PIL import Image, ImageOps
 
     def read(path: Path) -> NDArray[np.uint8]:
-        with Image.open(path) as image:
-            return np.asarray(ImageOps.fit(image.convert("RGB"), (side, side)), dtype=np.uint8)
+        try:
+            with Image.open(path) as image:
+                return np.asarray(ImageOps.fit(image.convert("RGB"), (side, side)), dtype=np.uint8)
+        except OSError as error:
+            raise InputError(f"data: expected an image, got {path}: {error}") from error
 
     with ThreadPoolExecutor() as pool:
         arrays = list(pool.map(read, files))

@@ -17,3 +17,7 @@ class NoStudy(InputError):
 
 class Diverged(PsinasError, ArithmeticError):
     """Training or scoring gave a number that is not finite."""
+
+
+class WorkerFailure(PsinasError):
+    """Workers cannot run trials at all, whatever the architecture."""

@@ -28,7 +28,6 @@ from nas.seeds import derive_seed, value_hash
 from nas.training import Epoch, Recipe, Training, Weights, drain, train
 from search_spaces import Architecture, InvalidArchitecture, Task, space_of
 
-STATUSES = ("complete", "stopped", "diverged", "oom", "invalid", "timeout", "error", "running")
 TIMINGS = ("train_seconds", "score_seconds")
 TRAINING_SCORES = (
     "best_epoch",
@@ -87,7 +86,8 @@ class Evaluation:
     """What became of a trial.
 
     Attributes:
-        status: one of ``STATUSES``.
+        status: ``complete``, ``diverged``, ``oom``, ``invalid``, ``timeout`` or ``error``; the
+            ledger knows ``stopped`` (by a scheduler) and ``running`` besides.
         reason: why, where the status is not ``complete``.
         scores: flat name -> number.
         epochs: one report an epoch.
@@ -179,11 +179,16 @@ class TrialRunner:
     def run(self, trial: Trial) -> Generator[Epoch, None, Evaluation]:
         """Do what :func:`evaluation` does; a dataset that cannot be prepared fails the trial."""
         if self._prepared is None or self._prepared[0] != trial.data.hash:
+            self._prepared = None  # the old dataset makes room for the new one
             try:
                 images = self._images[trial.data.source]
                 self._prepared = trial.data.hash, prepare(images, trial.data, self._device)
             except InputError as error:
                 return Evaluation("invalid", str(error))
+            except (MemoryError, RuntimeError) as error:
+                if not _out_of_memory(error):
+                    raise
+                return Evaluation("oom", f"the dataset does not fit: {_first_line(error)}")
         return (yield from evaluation(trial, self._prepared[1], time_limit_seconds=self._limit))
 
 
@@ -219,7 +224,8 @@ def evaluation(
                 training: Training = end.value
                 break
             yield epochs[-1]
-            if time_limit_seconds and time.perf_counter() - started > time_limit_seconds:
+            late = time_limit_seconds and time.perf_counter() - started > time_limit_seconds
+            if late and len(epochs) < trial.recipe.epochs:
                 return failed(
                     "timeout",
                     f"the limit of {time_limit_seconds:g} s was passed in epoch {len(epochs)} "
@@ -255,12 +261,11 @@ def evaluation(
         return failed("invalid", str(error))
     except Exception as error:  # noqa: BLE001  a failure is a row of the table, not a crash
         status = "oom" if _out_of_memory(error) else "error"
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        return failed(status, reason, traceback.format_exc())
+        return failed(status, _first_line(error), traceback.format_exc())
     finally:
         torch.set_rng_state(saved)
         if device.type == "cuda":  # the next trial may need what this one held
-            model = None  # type: ignore[assignment]
+            steps = model = None  # type: ignore[assignment]
             gc.collect()
             torch.cuda.empty_cache()
 
@@ -272,11 +277,15 @@ def score(
     metrics: tuple[Metric, ...],
     seeds: dict[str, int],
 ) -> dict[str, float]:
-    """Return the scores of every metric; each has its own generator, so order plays no part."""
+    """Return the scores of every metric; each has its own generator, so order plays no part.
+
+    Convolutions run in full float32: TF32 keeps ten bits, too few for Ψ at small radii.
+    """
     scores: dict[str, float] = {}
-    for metric in metrics:
-        generator = torch.Generator(device=labels.device).manual_seed(seeds[metric_key(metric)])
-        scores.update(metric(model, images, labels, generator=generator))
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        for metric in metrics:
+            generator = torch.Generator(device=labels.device).manual_seed(seeds[metric_key(metric)])
+            scores.update(metric(model, images, labels, generator=generator))
     return scores
 
 
@@ -308,6 +317,10 @@ def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and (
         "out of memory" in text or "can't allocate memory" in text
     )
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def _environment(device: torch.device) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def export_trial(
             f"keeps those of the front and the top): `psinas replay {run} --trial {number}` "
             "trains them again"
         )
-    if out.exists() and any(out.iterdir()) and not (out / "architecture.json").exists():
+    if out.exists() and any(out.iterdir()) and not (out / MODEL).exists():
         raise InputError(f"--out: expected a new directory or an earlier export, got {out}")
     description = json.loads((source / "architecture.json").read_text())
     description["trial"] = {

@@ -21,12 +21,14 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import Study
+from sqlalchemy.exc import SQLAlchemyError
 
 from nas.errors import InputError, NoStudy
 
 Direction = Literal["minimize", "maximize"]
 
 JOURNAL = "study.journal"
+LOCK = "driver.lock"
 
 STUDY = "psinas"
 """The name of the study in a run directory's own journal."""
@@ -43,7 +45,7 @@ class RunLock:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._path = directory / "driver.lock"
+        self._path = directory / LOCK
         self._file: Any = None
 
     def __enter__(self) -> RunLock:
@@ -83,11 +85,23 @@ class _NoLock(JournalFileOpenLock):
         return None
 
 
+class _WholeLines(JournalFileBackend):
+    """A journal whose every write is there whole or not at all: a full disk leaves no half line."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        size = os.path.getsize(self._file_path)
+        try:
+            super().append_logs(logs)
+        except BaseException:
+            os.truncate(self._file_path, size)
+            raise
+
+
 def open_study(
     run: Path | str,
     *,
     directions: Sequence[Direction] | None = None,
-    storage: str | None = None,
+    storage: str | BaseStorage | None = None,
     name: str = STUDY,
 ) -> Study:
     """Return the study of a run; without ``directions`` it must be there.
@@ -95,7 +109,7 @@ def open_study(
     Args:
         run: the run directory.
         directions: ``maximize`` or ``minimize`` for each objective, to begin or go on.
-        storage: an Optuna storage URL; None is ``study.journal`` in the run directory.
+        storage: of Optuna's, or its URL; None is ``study.journal`` in the run directory.
         name: of the study in the storage.
 
     Raises:
@@ -109,7 +123,7 @@ def open_study(
         raise NoStudy(f"expected a run directory with a {JOURNAL}, got {run}")
     try:
         where: BaseStorage | str = storage or JournalStorage(
-            JournalFileBackend(str(journal), lock_obj=_NoLock(str(journal)))
+            _WholeLines(str(journal), lock_obj=_NoLock(str(journal)))
         )
         if directions is None:
             return optuna.load_study(study_name=name, storage=where)
@@ -122,8 +136,9 @@ def open_study(
         )
     except KeyError as error:
         raise NoStudy(f"expected a study called {name!r} in {storage or journal}") from error
-    except (ValueError, AssertionError) as error:
-        raise InputError(f"{journal} cannot be read: {error}") from error
+    except (ValueError, AssertionError, ImportError, SQLAlchemyError) as error:
+        line = str(error).strip().partition("\n")[0]
+        raise InputError(f"the ledger {storage or journal} cannot be opened: {line}") from error
 
 
 def repair_journal(journal: Path) -> str | None:

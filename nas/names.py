@@ -26,6 +26,6 @@ def find(name: str, known: Mapping[str, T], what: str) -> T:
         )
     try:
         found: T = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"{what}: {name!r} cannot be imported: {error}") from error
     return found

@@ -184,8 +184,18 @@ class Search:
         return outcome
 
     def report(self, number: int, epoch: int, value: float) -> None:
-        """Note an intermediate value of a trial that a scheduler stopped."""
-        self._open(number).report(value, epoch)
+        """Note an intermediate value of a trial that a scheduler stopped.
+
+        Optuna has room for one where there is one objective.
+        """
+        if len(self.plan.objectives) == 1:
+            self._open(number).report(value, epoch)
+
+    def release(self) -> None:
+        """Leave what runs to the next driver; an orderly stop is not held against a trial."""
+        for number in self.running:
+            trial = self._open(number)
+            trial.set_user_attr(ATTEMPTS, trial.user_attrs.get(ATTEMPTS, 1) - 1)
 
     # ------------------------------------------------------------------------------ the ledger
 
@@ -304,7 +314,9 @@ def worth_keeping(
 
     What is not worth keeping now never will be, so a search can pass what it kept and the newest.
     """
-    complete = [r for r in results if r["status"] == "complete"]
+    complete = sorted(
+        (r for r in results if r["status"] == "complete"), key=lambda r: r["number"]
+    )  # of equals the earlier one is kept, as in :func:`best`
     if not complete:
         return []
     values = np.array([[r["scores"][name] for name in objectives] for r in complete])
@@ -317,4 +329,5 @@ def worth_keeping(
 
 def _storable(value: Any) -> Any:
     """Return a scalar as it is and anything else as JSON: what Optuna can keep as a choice."""
-    return value if isinstance(value, str | int | float | bool) else json.dumps(value)
+    scalar = value is None or isinstance(value, str | int | float | bool)
+    return value if scalar else json.dumps(value)

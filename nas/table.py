@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,10 @@ def study_table(study: Study, *, repeats: bool = False) -> pd.DataFrame:
     columns = [*LEADING, *decisions, *scores, "epochs", "seconds", "architecture"]
     columns += ["repeat_of"] if repeats else []
     table = pd.DataFrame(rows, columns=columns)
+    for name in decisions:  # choices of several types stand as JSON, or no file could hold them
+        kinds = {type(value) for value in table[name].dropna()}
+        if len(kinds) > 1 and not kinds <= {int, float}:
+            table[name] = [None if pd.isna(v) else json.dumps(v) for v in table[name]]
     for name in scores:  # a failed trial has no scores
         table[name] = table[name].astype(float)
     return table.astype({"epochs": "Int64", "seconds": float})
@@ -54,7 +59,7 @@ def study_table(study: Study, *, repeats: bool = False) -> pd.DataFrame:
 
 def save_table(table: pd.DataFrame, run: Path) -> None:
     """Write ``trials.parquet`` and ``trials.csv``, each whole or not at all."""
-    for name, write in (("trials.parquet", table.to_parquet), ("trials.csv", table.to_csv)):
+    for name, write in (("trials.csv", table.to_csv), ("trials.parquet", table.to_parquet)):
         partial = run / f".{name}.partial"
         write(partial, index=False)
         partial.replace(run / name)

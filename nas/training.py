@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Generator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -90,6 +90,10 @@ class Recipe:
     selection_images: int = 500
 
     def __post_init__(self) -> None:
+        for setting in fields(self):  # 1 and 1.0 are one recipe, with one hash
+            value = getattr(self, setting.name)
+            if str(setting.type).startswith("float") and type(value) is int:
+                object.__setattr__(self, setting.name, float(value))
         for field, known in (
             ("optimizer", OPTIMIZERS),
             ("schedule", SCHEDULES),
@@ -109,7 +113,7 @@ class Recipe:
             if not 0 <= getattr(self, field) <= 1:
                 raise ValueError(f"{field}: expected a share in [0, 1], got "
                                  f"{getattr(self, field)}")  # fmt: skip
-        for field in ("learning_rate", "entropy_weight"):
+        for field in ("learning_rate", "entropy_weight", "weight_decay"):
             if not math.isfinite(getattr(self, field)):
                 raise ValueError(f"{field}: expected a finite number, got {getattr(self, field)}")
         if self.learning_rate <= 0:
@@ -193,7 +197,10 @@ def train(
         model.train()
         losses = []
         order = torch.randperm(len(data.train), generator=generator, device=generator.device)
-        for step, indices in enumerate(order.to(device).split(recipe.batch_size)):
+        batches = order.to(device).split(recipe.batch_size)
+        if len(batches) > 1 and len(batches[-1]) == 1:
+            batches = batches[:-1]  # batch norm has no variance of one image
+        for step, indices in enumerate(batches):
             x, y = data.train.images(indices), data.train.labels[indices]
             loss = _step(model, _augment(x, recipe, generator), y, recipe, attack, generator)
             losses.append(loss.detach())

@@ -163,12 +163,12 @@ class SearchSpace(ABC):
     :meth:`network`, and :meth:`graph` where two sets of choices can mean the same network.
     """
 
-    name: ClassVar[str] = ""  # one in SEARCH_SPACES; empty for a class named by its module
+    name: ClassVar[str] = ""  # one in SEARCH_SPACES; a class elsewhere is named by its module
 
     @classmethod
     def full_name(cls) -> str:
         """Return the name by which ``space_class`` finds this class again."""
-        return cls.name or f"{cls.__module__}:{cls.__qualname__}"
+        return cls.__dict__.get("name") or f"{cls.__module__}:{cls.__qualname__}"
 
     @abstractmethod
     def decisions(self) -> dict[str, tuple[Choice, ...]]:
@@ -248,7 +248,10 @@ class SearchSpace(ABC):
             network = self.network(architecture, task)
         model = nn.Sequential(Normalize(task.mean, task.std), network)
         # Convolutions in this layout train 1.3 times faster on a CPU, and in bf16 on a GPU.
-        return model.to(memory_format=torch.channels_last)
+        for weight in model.parameters():
+            if weight.ndim == 4:
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+        return model
 
 
 def _freeze(value: Any) -> Any:

@@ -30,7 +30,7 @@ def space_class(name: str) -> type[SearchSpace]:
         raise ValueError(f"expected a search space ({known} or pkg.module:Class), got {name!r}")
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"search space {name!r} cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, SearchSpace)):
         raise ValueError(f"{name}: expected a subclass of search_spaces.SearchSpace, got {found!r}")

@@ -37,6 +37,9 @@ class Faulty(SearchSpace):
             if kind == "kills" or not marker.exists():
                 marker.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
+        if kind == "blocks-saving" and not Path(f"{self.marker}.once").exists():
+            Path(f"{self.marker}.once").touch()
+            Path(self.marker).write_text("in the way")
         if kind.startswith("slow"):
             time.sleep(1.0)
         layers = [nn.Flatten(), nn.Linear(task.shape[0] * task.shape[1] * task.shape[2], 10)]
@@ -48,3 +51,16 @@ class Explode(nn.Module):
 
     def forward(self, x):
         return x * torch.inf if self.training else x
+
+
+class Taken(Faulty):
+    """A decision is called like a column of the trial table."""
+
+    def decisions(self):
+        return {"status": ("good",)}
+
+
+class Named(Faulty):
+    """A name of its own, under which nothing is found."""
+
+    name = "mine"

@@ -170,6 +170,18 @@ def test_more_restarts_never_leave_more_images_right(digits_net, digits):
     assert not (right[2] & ~right[1]).any()
 
 
+@pytest.mark.parametrize("restarts", [1, 3])
+def test_a_model_that_breaks_under_attack_is_not_robust(restarts, images):
+    class Breaks(nn.Module):  # right on the clean images, NaN beside them
+        def forward(self, x):
+            near = (x - images[: len(x)]).abs().flatten(1).amax(1, keepdim=True)
+            return torch.where(near > 0, torch.nan, 1.0) * torch.tensor([1.0, 0.0, 0.0])
+
+    attack = PGD(epsilon=0.1, steps=2, restarts=restarts)
+    result = robust_accuracy(Breaks(), images, torch.zeros(6, dtype=torch.long), attack)
+    assert result.accuracy == 0
+
+
 def test_uniform_in_the_l2_ball():
     """P(|u| <= t) = (t / epsilon)^n, so the mean of |u| / epsilon is n / (n + 1)."""
     x = torch.full((4000, 1, 2, 2), 0.5)

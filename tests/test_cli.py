@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 
@@ -12,11 +13,14 @@ import yaml
 
 import launch.cli
 from launch.config import parse_config
-from launch.run import finish_run, finished_trial, open_search, settle_config
+from launch.run import finish_run, finished_trial, make_directory, open_search, settle_config
 from nas.data import load_images, load_test_images, prepare, prepare_test
+from nas.errors import InputError
 from nas.evaluation import evaluate, evaluation
 from nas.ledger import RunLock
 from nas.rundir import drop_weights, save_trial
+from nas.search import failure
+from nas.table import load_table
 from nas.training import drain
 from search_spaces import load, space_of
 
@@ -39,23 +43,26 @@ def psinas(monkeypatch, capsys):
     return run
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """Return a run directory that was searched in this process, without Ray."""
-    from conftest import TINY
-
-    run = tmp_path_factory.mktemp("runs") / "tiny"
-    run.mkdir()
-    config = settle_config(run, parse_config(TINY), resume=False, keep_trials=False)
+def search_here(run, document):
+    """Search in this process, without Ray, and return the run directory."""
+    make_directory(run)
+    config = settle_config(run, parse_config(document), resume=False, keep_trials=False)
     search = open_search(run, config)
-    data = prepare(load_images(config.data), config.data)
+    images = load_images(config.data)
     torch.set_num_threads(1)
     while (proposal := search.propose()) is not None:
-        result = drain(evaluation(proposal.trial, data))
+        result = drain(evaluation(proposal.trial, prepare(images, proposal.trial.data)))
         save_trial(run, proposal.number, proposal.trial, result)
         search.finish(proposal.number, result.to_dict())
     finish_run(run, search)
     return run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    from conftest import TINY
+
+    return search_here(tmp_path_factory.mktemp("runs") / "tiny", TINY)
 
 
 def one_line(result, *parts):
@@ -219,6 +226,79 @@ def test_export_gives_the_model_back(psinas, finished, tmp_path):
     assert "search_spaces import load" in card
     psinas("export", finished, "--trial", description["trial"]["number"], "--out", out)  # again
     assert load(out)(data.validation.images()).equal(model(data.validation.images()))
+
+
+def test_an_export_never_replaces_a_trial(psinas, finished, tmp_path):
+    number = json.loads((finished / "best" / "architecture.json").read_text())["trial"]["number"]
+    there = finished / "trials" / str(number)
+    before = sorted(p.name for p in there.iterdir())
+    one_line(psinas("export", finished, "--trial", number, "--out", there), "--out: expected a new")
+    assert sorted(p.name for p in there.iterdir()) == before
+
+
+def test_a_directory_left_by_a_kill_before_the_configuration_is_used(tmp_path):
+    (tmp_path / "driver.lock").write_text("pid 1 on nowhere")
+    (tmp_path / ".config.yaml.partial").write_text("na")
+    make_directory(tmp_path)
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(InputError, match="with other files"):
+        make_directory(tmp_path)
+
+
+def test_a_storage_belongs_to_one_run(tmp_path):
+    from conftest import TINY
+
+    document = {**TINY, "storage": f"sqlite:///{tmp_path / 'ledger.db'}"}
+    opened = []
+    for name in ("a", "b"):
+        run = tmp_path / name
+        make_directory(run)
+        config = settle_config(run, parse_config(document), resume=False, keep_trials=False)
+        if name == "b":
+            with pytest.raises(InputError, match="belongs to another run"):
+                open_search(run, config)
+        else:
+            opened.append(open_search(run, config))
+            opened[0].propose()
+    assert len(load_table(tmp_path / "a")) == 1
+    gc.collect()
+
+
+def test_score_uses_what_the_trial_varied(psinas, tmp_path):
+    from conftest import TINY
+
+    document = {
+        **TINY,
+        "vary": {"data.classes": [[0, 1], [2, 3, 4]]},
+        "objectives": {"clean_accuracy": "max"},
+    }
+    run = search_here(tmp_path / "run", {**document, "space": {**TINY["space"], "depth": [2]}})
+    table = pd.read_csv(run / "trials.csv")
+    assert set(table["data.classes"]) == {"[0, 1]", "[2, 3, 4]"}
+    for number in table["number"]:
+        code, out, err = psinas(
+            "score", f"{run}:{number}", "--split", "validation", "--metrics", "clean"
+        )
+        assert code == 0, err
+        scored = float(out.split()[1])
+        assert scored == pytest.approx(table["clean_accuracy"][number], rel=1e-4)
+
+
+def test_score_takes_the_epsilon_it_is_given(psinas, finished):
+    outputs = [psinas("score", finished / "best", "--epsilon", e)[1] for e in ("0", "0.9")]
+    accuracies = [float(o.split("pgd_accuracy ")[1].split()[0]) for o in outputs]
+    assert accuracies[0] > accuracies[1]
+
+
+def test_replay_refuses_what_never_ran_to_its_end(psinas, tmp_path):
+    from conftest import TINY
+
+    run = tmp_path / "run"
+    make_directory(run)
+    config = settle_config(run, parse_config(TINY), resume=False, keep_trials=False)
+    search = open_search(run, config)
+    search.finish(search.propose().number, failure("stopped", "asha after epoch 1"))
+    one_line(psinas("replay", run, "--trial", 0), "asha after epoch 1")
 
 
 def test_replay_gives_the_numbers_again_and_the_weights_back(psinas, finished, tmp_path):

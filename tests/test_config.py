@@ -111,6 +111,19 @@ MISTAKES = [
     ("resources.cpu=0", "resources.cpu: expected greater than or equal to 1, got 0"),
     ("resources.gpu=many", "resources.gpu"),
     ("name=../up", "name: "),
+    ("scheduler={grace_period: 99}", "scheduler.grace_period: expected at most the 8 epochs"),
+    ("resources.gpu=-1", "resources.gpu"),
+    ("resources.gpu=1.5", "resources.gpu: expected a share of a GPU or a whole number of them"),
+    ("resources.gpu=.nan", "resources.gpu"),
+    ("sampler={name: 'nas.samplers:SAMPLERS'}", "sampler.name: expected a callable"),
+    ("sampler={name: ':x'}", "sampler.name: ':x' cannot be imported"),
+    ("sampler.startup_trials=abc", "sampler.startup_trials: expected a valid integer"),
+    ("metrics=['metrics.cost:macs']", "metrics: expected a subclass of Metric"),
+    ("metrics=['metrics.cost:no']", "metrics: 'metrics.cost:no' cannot be imported"),
+    ("vary={recipe.epochs: [2, 2]}", "vary.recipe.epochs: expected different values"),
+    ("vary={recipe.epochs: [two]}", "recipe.epochs: expected a valid integer"),
+    ("space={name: 'faulty_spaces:Taken'}", "space: expected other names of decisions than"),
+    ("space={name: 'faulty_spaces:Named'}", "space.name: expected faulty_spaces:Named without"),
     ("recipe.epsilon", "--set: expected key=value, got 'recipe.epsilon'"),
     ("recipe.epsilon=[", "--set recipe.epsilon: expected a YAML value, got '['"),
 ]
@@ -126,9 +139,11 @@ def test_a_mistake_is_one_line(assignment, line):
 
 
 def test_sources_that_are_not_there(tmp_path):
+    (tmp_path / "folder.yaml").mkdir()
     for source, match in [
         ("moon", "a preset .digits, "),
-        (tmp_path / "no.yaml", "no such file"),
+        (tmp_path / "no.yaml", "No such file"),
+        (tmp_path / "folder.yaml", "directory"),
     ]:
         with pytest.raises(InputError, match=match):
             load_config(source)
@@ -146,3 +161,29 @@ def test_differing_keys_name_what_decides_scores():
     new = load_config("digits", ["recipe.epochs=2", "seed=1", "trials=99", "resources.workers=1",
                                  "keep.top=1", "data.root=/elsewhere"])  # fmt: skip
     assert differing_keys(old, new) == ["recipe.epochs", "seed"]
+
+
+def test_the_order_of_objectives_and_decisions_matters():
+    old = load_config("digits", ["vary={recipe.epochs: [1, 2], repeat: [0, 1]}"])
+    for change in (
+        "objectives={psi: min, pgd_accuracy: max}",
+        "vary={repeat: [0, 1], recipe.epochs: [1, 2]}",
+    ):
+        new = load_config("digits", ["vary={recipe.epochs: [1, 2], repeat: [0, 1]}", change])
+        assert len(differing_keys(old, new)) == 1
+
+
+def test_varied_values_are_what_their_keys_want():
+    config = load_config(
+        "digits",
+        [
+            "vary={recipe.epochs: ['2', 3.0], recipe.entropy_weight: [0, 1], "
+            "recipe.step_size: [null, 2/255]}"
+        ],
+    )
+    assert config.plan().vary == {
+        "recipe.epochs": [2, 3],
+        "recipe.entropy_weight": [0.0, 1.0],
+        "recipe.step_size": [None, 2 / 255],
+    }
+    assert all(type(v) is int for v in config.plan().vary["recipe.epochs"])

@@ -20,13 +20,13 @@ from nas.data import (
 from nas.errors import InputError
 
 
-def write_npz(path, n=40, classes=4, side=6, channels=3, **more):
+def write_npz(path, n=40, labels=4, side=6, channels=3, **more):
     rng = np.random.default_rng(0)
     arrays = {}
     for part in ("train", "test"):
         shape = (n, side, side, channels) if channels else (n, side, side)
         arrays[f"x_{part}"] = rng.integers(0, 256, shape, dtype=np.uint8)
-        arrays[f"y_{part}"] = np.arange(n) % classes
+        arrays[f"y_{part}"] = np.arange(n) % labels
     np.savez(path, **{**arrays, **more})
     return DataConfig(name=f"npz:{path}")
 
@@ -102,8 +102,11 @@ def test_moments_of_bytes_are_those_of_floats(tmp_path):
 
 
 def test_one_class_is_refused(tmp_path):
-    config = write_npz(tmp_path / "one.npz", classes=1)
-    with pytest.raises(InputError, match="two or more classes, got 1"):
+    config = write_npz(tmp_path / "one.npz", labels=1)
+    with pytest.raises(InputError, match="two or more classes with images, got 1"):
+        prepare(load_images(config), config)
+    config = write_npz(tmp_path / "three.npz", y_train=np.full(40, 3), y_test=np.full(40, 3))
+    with pytest.raises(InputError, match="two or more classes with images, got 1"):
         prepare(load_images(config), config)
 
 
@@ -142,6 +145,43 @@ def test_npz_mistakes_are_one_line(tmp_path):
         load_images(config)
     config = write_npz(tmp_path / "short.npz", y_train=np.arange(7) % 4)
     with pytest.raises(InputError, match="got 7 for 40"):
+        load_images(config)
+
+
+def test_npz_labels_and_names(tmp_path):
+    keras = write_npz(tmp_path / "keras.npz", y_train=(np.arange(40) % 4)[:, None])
+    assert load_images(keras).labels.tolist() == (np.arange(40) % 4).tolist()
+    named = write_npz(tmp_path / "named.npz", classes=np.array(["a", "b", "c", "d", "e"]))
+    assert load_images(named).class_names == ("a", "b", "c", "d")
+    few = write_npz(tmp_path / "few.npz", y_names=np.array(["x"]), classes=np.array(["a", "b"]))
+    assert load_images(few).class_names == ("a", "b", "2", "3")
+    for name, labels in (("onehot", np.eye(40, dtype=int)), ("float", np.arange(40) / 2)):
+        with pytest.raises(InputError, match="expected integer labels"):
+            load_images(write_npz(tmp_path / f"{name}.npz", y_train=labels))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 broken", b"\x93NUMPY"])
+def test_a_broken_npz_is_one_line(content, tmp_path):
+    (tmp_path / "broken.npz").write_bytes(content)
+    with pytest.raises(InputError, match="readable .npz"):
+        load_images(DataConfig(name=f"npz:{tmp_path / 'broken.npz'}"))
+
+
+def test_folder_parts_have_the_labels_of_train(tmp_path):
+    from PIL import Image
+
+    for place in ("train/a", "train/b", "train/c", "test/b", "test/c"):
+        (tmp_path / place).mkdir(parents=True)
+        Image.new("RGB", (9, 9)).save(tmp_path / place / "0.png")
+    config = DataConfig(name=f"folder:{tmp_path}", image_size=8)
+    assert load_images(config).labels.tolist() == [0, 1, 2]
+    assert load_test_images(config).labels.tolist() == [1, 2]
+    (tmp_path / "test" / "z").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "test" / "z" / "0.png")
+    with pytest.raises(InputError, match=r"got also \['z'\]"):
+        load_test_images(config)
+    (tmp_path / "train" / "a" / "1.png").write_text("no image")
+    with pytest.raises(InputError, match="expected an image"):
         load_images(config)
 
 

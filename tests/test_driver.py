@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from launch.config import Resources
+from launch.ray_session import Slots, fit
 from nas.errors import InputError
 from nas.ledger import RESULT, open_study
 from nas.table import load_table
@@ -167,7 +169,8 @@ def test_failures_and_dead_workers_do_not_end_the_search(search, tmp_path):
     }
     assert marker.exists()
     assert table["reason"]["raises"] == "RuntimeError: this architecture raises"
-    assert "the worker failed twice" in table["reason"]["kills"]
+    assert table["reason"]["kills"].startswith("the worker died twice: ")
+    assert "unknown" not in table["reason"]["kills"]
     number = table["number"]["raises"]
     trace = tmp_path / "run" / "trials" / str(number) / "traceback.txt"
     assert "this architecture raises" in trace.read_text()
@@ -193,6 +196,45 @@ def test_asha_stops_trials_and_says_at_which_rung(tiny, search, tmp_path):
     assert (stopped["recipe.learning_rate"] == 1e-9).any()
     states = {t.state.name for t in open_study(tmp_path / "run").get_trials()}
     assert states == {"COMPLETE", "PRUNED"}
+
+
+def test_asha_with_two_objectives(tiny, search, tmp_path):
+    tiny["recipe"] |= {"epochs": 4}
+    tiny |= {
+        "scheduler": {"name": "asha", "reduction_factor": 2},
+        "objectives": {"pgd_accuracy": "max", "parameters": "min"},
+        "vary": {"recipe.learning_rate": [0.5, 1e-9]},
+    }
+    search(tiny, "run")
+    statuses = load_table(tmp_path / "run")["status"]
+    assert len(statuses) == 8
+    assert set(statuses) <= {"complete", "stopped"}
+
+
+def test_a_worker_that_cannot_save_stops_the_search_and_loses_nothing(search, tmp_path):
+    """The trial is no failure of its architecture: once there is room, a resume finishes it."""
+    blocker = tmp_path / "run" / "trials"
+    document = faulty("blocks-saving", "good", marker=str(blocker))
+    log = search(document, "run", code=1)
+    assert "psinas: WorkerFailure: a worker cannot go on: " in log
+    assert "running" in set(load_table(tmp_path / "run")["status"])
+    blocker.unlink()
+    search(document, "run", "--resume")
+    assert load_table(tmp_path / "run")["status"].tolist() == ["complete", "complete"]
+
+
+def test_fit_looks_at_single_nodes():
+    four = {"CPU": 4.0}
+    assert fit(Resources(cpu=2), [four, four]) == Slots(4, 2, 0.0)
+    assert fit(Resources(cpu=3), [four, four]) == Slots(2, 3, 0.0)
+    assert fit(Resources(workers=1), [four]) == Slots(1, 1, 0.0)
+    with pytest.raises(InputError, match="at most the 4 cores of a node"):
+        fit(Resources(cpu=8), [four, four])
+    gpus = {"CPU": 16.0, "GPU": 2.0}
+    assert fit(Resources(trials_per_gpu=4), [gpus, four]) == Slots(8, 1, 0.25)
+    assert fit(Resources(gpu=2), [gpus]) == Slots(1, 1, 2.0)
+    with pytest.raises(InputError, match="at most the 2 GPUs of a node"):
+        fit(Resources(gpu=3), [gpus, gpus])
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,8 @@ def test_the_time_limit(trial, images):
     assert evaluation.status == "timeout"
     assert evaluation.reason.endswith("in epoch 1 of 2")
     assert len(evaluation.epochs) == 1
+    whole = replace(trial, recipe=replace(trial.recipe, epochs=1))
+    assert evaluate(whole, images, time_limit_seconds=1e-6).status == "complete"
 
 
 def test_a_wrong_number_of_logits_is_invalid(trial, images):

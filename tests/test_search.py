@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 
 from nas.data import DataConfig
-from nas.errors import InputError
+from nas.errors import InputError, NoStudy
 from nas.evaluation import Trial
 from nas.ledger import RESULT, RunLock, open_study, repair_journal
 from nas.pareto import pareto_front
@@ -273,9 +273,43 @@ def test_any_optuna_storage_will_do(tmp_path):
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
     study = open_study(tmp_path, directions=the_plan.directions, storage=url, name="mine")
     drive(Search(study, the_plan))
-    assert len(open_study(tmp_path, storage=url, name="mine").trials) == 3
-    with pytest.raises(InputError, match="other"):
-        open_study(tmp_path, storage=url, name="other")
+    again = open_study(tmp_path, storage=url, name="mine")
+    assert len(again.trials) == 3
+    with pytest.raises(NoStudy, match="other"):
+        open_study(tmp_path, storage=study._storage, name="other")
+    for opened in (study, again):
+        opened._storage._backend.engine.dispose()
+
+
+def test_choices_of_several_types_can_be_saved(tmp_path):
+    import pandas as pd
+
+    vary = {"recipe.step_size": [None, 2 / 255], "data.classes": [None, [0, 1]], "repeat": [0]}
+    space = DepthChannels(depth=(1,), channels=(8,))
+    drive(open_search(tmp_path, plan("grid", space=space, vary=vary)))
+    table = load_table(tmp_path)
+    save_table(table, tmp_path)
+    saved = pd.read_parquet(tmp_path / "trials.parquet")
+    assert saved["recipe.step_size"].isna().tolist() == [True, True, False, False]
+    assert saved["data.classes"].fillna("all").tolist() == ["all", "[0, 1]"] * 2
+
+
+def test_an_orderly_stop_is_not_held_against_a_trial(tmp_path):
+    the_plan = plan("grid", trials=2)
+    for _ in range(2 * MAX_ATTEMPTS):
+        search = open_search(tmp_path, the_plan)
+        assert search.propose().number == 0
+        search.release()
+    assert load_table(tmp_path)["status"].tolist() == ["running"]
+
+
+def test_a_stop_with_two_objectives_is_a_failure_to_the_sampler(tmp_path):
+    search = open_search(tmp_path, plan("grid", objectives={"pgd_accuracy": "max", "psi": "min"}))
+    number = search.propose().number
+    search.report(number, 2, 0.25)
+    search.finish(number, failure("stopped", "asha after epoch 2"))
+    assert open_study(tmp_path).trials[number].state.name == "FAIL"
+    assert load_table(tmp_path)["status"].tolist() == ["stopped"]
 
 
 # ---------------------------------------------------------------------------------- lock and ledger
@@ -331,6 +365,27 @@ def test_every_cut_of_a_journal_can_be_resumed(tmp_path):
             repair_journal(run / "study.journal")
             drive(open_search(run, the_plan))
             assert rows(run) == rows(tmp_path / "whole")
+
+
+def test_a_full_disk_leaves_no_half_line(tmp_path, monkeypatch):
+    the_plan = plan("grid")
+    search = open_search(tmp_path, the_plan)
+    first, second = search.propose(), search.propose()
+    journal = tmp_path / "study.journal"
+    with monkeypatch.context() as patch:
+
+        def full(descriptor):
+            os.truncate(journal, os.path.getsize(journal) - 9)
+            raise OSError(28, "No space left on device")
+
+        patch.setattr("os.fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            search.finish(first.number, pretend(first.trial))
+    search.finish(second.number, pretend(second.trial))
+    assert repair_journal(journal) is None
+    drive(open_search(tmp_path, the_plan))
+    assert (load_table(tmp_path)["status"] == "complete").all()
+    assert len(load_table(tmp_path)) == 12
 
 
 def test_a_broken_line_in_the_middle_is_refused(tmp_path):
@@ -410,6 +465,16 @@ def test_best_and_kept():
     objectives = {"acc": "max", "psi": "min"}
     assert [r["number"] for r in worth_keeping(results, objectives, 1)] == [0, 1, 2, 5]
     assert worth_keeping([results[4]], objectives, 1) == []
+
+
+def test_of_equals_the_winner_keeps_its_weights_whoever_finished_first():
+    results = [{"number": n, "status": "complete", "scores": {"acc": 0.0, "psi": p}}
+               for n, p in ((1, 2.0), (2, 3.0), (3, 1.0), (0, 9.0))]  # fmt: skip
+    kept = []
+    for result in results:
+        kept = worth_keeping([*kept, result], {"acc": "max", "psi": "min"}, 1)
+    in_order = sorted(results, key=lambda r: r["number"])
+    assert best(in_order, "acc", "max") in kept
 
 
 def test_keeping_one_by_one_keeps_what_keeping_at_once_does():

@@ -156,6 +156,18 @@ def test_an_architecture_too_large_for_its_images_is_invalid():
         space.build(space.architecture({"depth": 1, "channels": 4}), Task.plain((1, 1, 8), 2))
 
 
+class Wide(DepthChannels):
+    """A user's subclass, with a network of its own."""
+
+    def network(self, architecture, task):
+        return nn.Sequential(nn.Flatten(), nn.LazyLinear(task.classes))
+
+
+def test_a_subclass_is_not_taken_for_its_parent():
+    assert Wide.full_name().endswith(":Wide")
+    assert next(iter(Wide())).hash != next(iter(DepthChannels())).hash
+
+
 def test_unknown_spaces_are_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="depth-channels"):
         space_class("moon")

@@ -145,6 +145,14 @@ def test_a_constant_model_is_flagged_not_averaged():
     assert (result.underflows, result.cancelled) == (4, 4)
 
 
+def test_a_model_without_a_graph_is_flagged_too():
+    class Detached(nn.Module):
+        def forward(self, x):
+            return torch.ones(len(x), 3)
+
+    assert susceptibility(Detached(), torch.rand(4, 1, 4, 4), radii=(1e-3,)).underflows == 4
+
+
 def test_a_nan_model_gives_nan():
     class Broken(nn.Module):
         def forward(self, x):

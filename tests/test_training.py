@@ -10,10 +10,10 @@ from torch import nn
 
 from metrics.accuracy import correct
 from metrics.attacks import FGSM, PGD, Attack, StepLL
-from nas.data import Data
+from nas.data import Data, Split
 from nas.errors import Diverged
 from nas.training import Recipe, _augment, _schedule, _step, drain, train
-from search_spaces import DepthChannels
+from search_spaces import DepthChannels, Task
 
 QUICK = Recipe(epochs=2, batch_size=32, epsilon=0.1, steps=2, selection_images=50)
 
@@ -200,6 +200,21 @@ def test_augmentation_moves_whole_images():
     assert torch.equal(_augment(x, Recipe(), generator), x)
 
 
+def test_a_last_batch_of_one_is_left_out():
+    """Batch norm over one 1 x 1 image has no variance and would raise."""
+    generator = torch.Generator().manual_seed(0)
+    part = Split(torch.rand(33, 1, 4, 4, generator=generator), torch.arange(33) % 3)
+    data = Data(part, part, Task.plain((1, 4, 4), 3))
+    space = DepthChannels(depth=(2,), channels=(4,), stem="imagenet")
+    model = space.build(space.architecture({"depth": 2, "channels": 4}), data.task)
+    _, training = run(data, with_(QUICK, batch_size=16), model=model)
+    assert len(training.epochs) == QUICK.epochs
+
+
+def test_whole_numbers_and_floats_are_one_recipe():
+    assert Recipe(entropy_weight=1).hash == Recipe(entropy_weight=1.0).hash
+
+
 def test_bf16_autocast_trains(digits):
     _, training = run(digits, with_(QUICK, epochs=6, precision="bf16", adversary="none"))
     assert training.best.clean_accuracy > 0.5
@@ -231,6 +246,7 @@ def test_gradient_clipping_bounds_the_step(digits):
         ({"entropy_weight": math.inf}, "entropy_weight"),
         ({"gradient_clip": 0}, "gradient_clip"),
         ({"weight_decay": -1}, "weight_decay"),
+        ({"weight_decay": math.nan}, "weight_decay"),
         ({"steps": 0}, "steps"),
     ],
 )
