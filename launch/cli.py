@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,8 +15,6 @@ from nas.errors import InputError, PsinasError
 
 # torch, ray and optuna take seconds to import: each command imports what it needs.
 if TYPE_CHECKING:
-    import pandas as pd
-
     from launch.config import Config
 
 app = typer.Typer(
@@ -129,6 +125,7 @@ def search_run(
 ) -> bool:
     from launch.display import Display
     from launch.run import finish_run, make_directory, open_search, settle_config
+    from launch.tables import print_trials
     from nas.ledger import JOURNAL, RunLock, repair_journal
 
     make_directory(run)
@@ -147,7 +144,7 @@ def search_run(
             finally:
                 display.end()
         table, winner = finish_run(run, going)
-        _print_table(table, config, _front(table, config))
+        print_trials(console, table, config)
         done = f"{going.finished} trials in {run}"
         if not whole:
             say(f"stopped: {done}; go on with: psinas search --resume --out {run}")
@@ -179,29 +176,18 @@ def trials(
 
     Example: psinas trials runs/digits --pareto pgd_accuracy,parameters --format csv
     """
-    from launch.run import direction_of, load_run_config
-    from nas.pareto import pareto_front
+    from launch.run import load_run_config
+    from launch.tables import front_of, print_trials, select, write_trials
     from nas.table import load_table
 
     config = load_run_config(run)
     table = load_table(run, repeats=repeats)
-    front = _front(table, config)
-    if pareto is not None:
-        pairs = [name.partition(":") for name in pareto.split(",")]
-        names = [_column(table, name) for name, _, _ in pairs]
-        ways = [way or direction_of(name, config) for name, _, way in pairs]
-        if unknown := set(ways) - {"max", "min"}:
-            raise InputError(f"--pareto: expected SCORE:max or SCORE:min, got {sorted(unknown)}")
-        complete = table[table["status"] == "complete"]
-        table = complete[pareto_front(complete[names].to_numpy(), ways)]
-    if sort is not None:
-        ascending = direction_of(_column(table, sort), config) == "min"
-        table = table.sort_values(sort, ascending=ascending, kind="stable", na_position="last")
-    table = table.head(top) if top is not None else table
+    front = front_of(table, config)
+    table = select(table, config, sort=sort, pareto=pareto, top=top)
     if format is Format.table and out is None:
-        _print_table(table, config, front)
+        print_trials(console, table, config, front)
     else:
-        _write(table, format, out)
+        sys.stdout.write(write_trials(table, format.value, out))
 
 
 @app.command()
@@ -347,7 +333,8 @@ def datasets() -> None:
 
     Example: psinas datasets
     """
-    from nas.data import DATASETS, READERS_OF_PATHS, DataConfig, data_root
+    from nas.data import DataConfig
+    from nas.datasets import DATASETS, READERS_OF_PATHS, data_root
 
     for name in [*DATASETS, *(f"{kind}:PATH" for kind in READERS_OF_PATHS)]:
         say(name)
@@ -363,7 +350,8 @@ def doctor() -> None:
     import torch
 
     from launch.run import versions
-    from nas.data import DATASETS, DataConfig, data_root, load_test_images
+    from nas.data import DataConfig
+    from nas.datasets import DATASETS, data_root, load_test_images
 
     for name, version in versions().items():
         say(f"{name}  {version}")
@@ -394,65 +382,3 @@ def _about(kind: type[Any]) -> str:
 
     settings = ", ".join(f"{f.name}={f.default!r}" for f in fields(kind))
     return f"{(kind.__doc__ or '').strip().splitlines()[0]} ({settings})"
-
-
-def _column(table: pd.DataFrame, name: str) -> str:
-    numeric = list(table.select_dtypes("number").columns)
-    if name not in numeric:
-        raise InputError(f"expected a score ({', '.join(numeric)}), got {name!r}")
-    return name
-
-
-def _write(table: pd.DataFrame, format: Format, out: Path | None) -> None:
-    if format is Format.parquet and out is None:
-        raise InputError("--format parquet: expected --out FILE, got none")
-    try:
-        if format is Format.parquet:
-            table.to_parquet(out, index=False)
-            return
-        if format is Format.json:
-            text = json.dumps(json.loads(table.to_json(orient="records")), indent=2) + "\n"
-        else:
-            text = table.to_csv(index=False)
-        if out is None:
-            sys.stdout.write(text)
-        else:
-            out.write_text(text)
-    except OSError as error:
-        raise InputError(f"--out: expected a file to write, got {out}: {error}") from error
-
-
-def _print_table(table: pd.DataFrame, config: Config, front: set[int]) -> None:
-    from launch.display import print_table
-
-    print_table(console, table, _shown(table, config), marked=front)
-    if front:
-        objectives = ", ".join(config.objectives)
-        say(f"* on the Pareto front of {objectives}")
-
-
-def _front(table: pd.DataFrame, config: Config) -> set[int]:
-    """Return the numbers of the trials on the front of the search's objectives."""
-    from nas.pareto import pareto_front
-
-    complete = table[table["status"] == "complete"]
-    if complete.empty:
-        return set()
-    values = complete[list(config.objectives)].to_numpy()
-    return set(complete["number"][pareto_front(values, list(config.objectives.values()))])
-
-
-def _shown(table: pd.DataFrame, config: Config) -> Sequence[str]:
-    """Return the columns worth printing, those that matter most first."""
-    detail = (
-        *("_stderr", "_low", "_high", "_gradients", "_cancelled"),
-        *("_epoch", "_seconds", "_robust_accuracy"),
-    )
-    scores = [c for c in table.columns[3:] if not c.endswith(detail)]
-    decisions = [c for c in config.plan().decisions if c in table]
-    first = ["number", *decisions, *(c for c in config.objectives if c in table)]
-    if (table["status"] != "complete").any():
-        first[1:1] = ["status"]
-    reason = [] if (table["reason"] == "").all() else ["reason"]
-    rest = [c for c in scores if c not in first and c not in ("epochs", "architecture")]
-    return [*first, *reason, *rest]

@@ -7,19 +7,20 @@ configuration is saved in the run directory, and is all that a resume or a repla
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, fields
 from importlib import resources as package_files
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 
+from launch.values import build_value, flat, fractions, plain, refuse_unknown, validated
 from metrics.scoring import METRICS, Metric
 from nas.data import DataConfig
+from nas.datasets import check_dataset
 from nas.errors import InputError
 from nas.evaluation import TRAINING_SCORES, Trial
 from nas.ledger import STUDY
@@ -116,6 +117,7 @@ class Config(Strict):
         Raises:
             InputError: a name or a setting that does not exist, an objective that no metric gives.
         """
+        check_dataset(self.data.name)
         space = self._space()
         metrics = self.built_metrics()
         known = [n for m in metrics for n in m.score_names] + list(TRAINING_SCORES)
@@ -172,7 +174,7 @@ class Config(Strict):
         """Return every key with its value, as YAML types."""
         document = self.model_dump(mode="json")
         space = self._space()
-        document["space"] = {"name": self.space["name"], **_plain(space.settings())}
+        document["space"] = {"name": self.space["name"], **plain(space.settings())}
         document["metrics"] = [
             {"name": name if isinstance(name, str) else name["name"], **_metric_settings(metric)}
             for name, metric in zip(self.metrics, self.built_metrics(), strict=True)
@@ -204,9 +206,9 @@ class Config(Strict):
             for p in signature(sampler).parameters.values()
             if p.kind is Parameter.KEYWORD_ONLY
         ]
-        _refuse_unknown(settings, allowed, "sampler")
+        refuse_unknown(settings, allowed, "sampler")
         return sampler, {
-            key: _validated(TypeAdapter(hints.get(key, Any)), value, f"sampler.{key}", object)
+            key: validated(TypeAdapter(hints.get(key, Any)), value, f"sampler.{key}", object)
             for key, value in settings.items()
         }
 
@@ -231,7 +233,9 @@ class Config(Strict):
                     varied[name].append(value)
                     continue
                 built = build_value(kinds[part], {**document[part], key: value}, part)
-                varied[name].append(_plain(asdict(built)[key]))
+                if name == "data.name":
+                    check_dataset(value)
+                varied[name].append(plain(asdict(built)[key]))
             if len({json.dumps(value) for value in varied[name]}) < len(values):
                 raise InputError(f"vary.{name}: expected different values, got {values}")
         return varied
@@ -260,7 +264,7 @@ def parse_config(document: Mapping[str, Any]) -> Config:
         InputError: with one line that says where, what was expected and what came.
     """
     known = {k: v for k, v in document.items() if k not in DIRECTORY_KEYS}
-    config: Config = _validated(TypeAdapter(Config), _fractions(known), "", Config)
+    config: Config = validated(TypeAdapter(Config), fractions(known), "", Config)
     config.plan()
     return config
 
@@ -303,19 +307,13 @@ def preset_about(name: str) -> str:
 
 def differing_keys(old: Config, new: Config) -> list[str]:
     """Return the keys, of those that decide scores, in which two configurations differ."""
-    a, b = _flat(old.resolved()), _flat(new.resolved())
+    a, b = flat(old.resolved()), flat(new.resolved())
     differing = sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k))
     # The first objective names the winner, and a grid counts through decisions in their order.
     for key in ("objectives", "vary"):
         if not differing and list(getattr(old, key)) != list(getattr(new, key)):
             differing.append(f"{key} (their order)")
     return [k for k in differing if not any(k == m or k.startswith(f"{m}.") for m in MAY_DIFFER)]
-
-
-def build_value(kind: type[Any], settings: Mapping[str, Any], where: str) -> Any:
-    """Return ``kind(**settings)`` with types checked, or raise one line that names the setting."""
-    _refuse_unknown(settings, [f.name for f in fields(kind)], where)
-    return _validated(TypeAdapter(kind), dict(settings), where, kind)
 
 
 # ------------------------------------------------------------------------------------------ parts
@@ -331,56 +329,6 @@ def _named(value: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
     if not isinstance(name, str):
         raise InputError(f"{where}: expected a name, got {dict(value)}")
     return name, settings
-
-
-def _refuse_unknown(settings: Mapping[str, Any], known: list[str], where: str) -> None:
-    for key in settings:
-        if key not in known:
-            raise InputError(f"{where}.{key}: unknown key; known: {', '.join(known) or 'none'}")
-
-
-def _validated(adapter: TypeAdapter[Any], value: Any, where: str, kind: type[Any]) -> Any:
-    try:
-        return adapter.validate_python(value)
-    except ValidationError as error:
-        raise InputError(_one_line(error, where, kind)) from error
-
-
-def _one_line(error: ValidationError, where: str, kind: type[Any]) -> str:
-    first = error.errors(include_url=False)[0]
-    path = [str(part) for part in first["loc"]]
-    place = ".".join([where, *path] if where else path)
-    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        known = ", ".join(_known_keys(kind, path[:-1]))
-        return f"{place}: unknown key; known: {known}"
-    if first["type"] == "value_error":
-        message = str(first["ctx"]["error"])
-        if not place:
-            return message
-        # "recipe" and "epsilon: expected ..." become "recipe.epsilon: expected ..."
-        return f"{place}.{message}" if re.match(r"[a-z_.]+: ", message) else f"{place}: {message}"
-    expected = first["msg"].replace("Input should be", "expected")
-    return f"{place}: {expected}, got {first['input']!r}"
-
-
-def _known_keys(kind: Any, path: list[str]) -> list[str]:
-    for part in path:
-        field = _fields_of(kind).get(part)
-        kind = next((k for k in _alternatives(field) if _fields_of(k)), None)
-    return list(_fields_of(kind))
-
-
-def _fields_of(kind: Any) -> dict[str, Any]:
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        return {name: field.annotation for name, field in kind.model_fields.items()}
-    if isinstance(kind, type) and is_dataclass(kind):
-        hints = get_type_hints(kind)
-        return {f.name: hints[f.name] for f in fields(kind)}
-    return {}
-
-
-def _alternatives(kind: Any) -> list[Any]:
-    return [kind, *get_args(kind)]
 
 
 def _assign(document: dict[str, Any], assignment: str) -> None:
@@ -400,37 +348,6 @@ def _assign(document: dict[str, Any], assignment: str) -> None:
     node[last] = value
 
 
-_FRACTION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*/\s*(\d+(?:\.\d+)?)\s*$")
-
-
-def _fractions(value: Any) -> Any:
-    """Return ``value`` with strings such as ``8/255`` as the numbers they mean."""
-    if isinstance(value, dict):
-        return {k: _fractions(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_fractions(v) for v in value]
-    if isinstance(value, str) and (match := _FRACTION.match(value)) and float(match[2]):
-        return float(match[1]) / float(match[2])
-    return value
-
-
 def _metric_settings(metric: Metric) -> dict[str, Any]:
-    settings = {k: v for k, v in _plain(asdict(metric)).items() if k != "label"}
+    settings = {k: v for k, v in plain(asdict(metric)).items() if k != "label"}
     return {**settings, "as": metric.label} if metric.label else settings
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return value
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict) or not value:
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for key, child in value.items():
-        flat |= _flat(child, f"{prefix}.{key}" if prefix else str(key))
-    return flat

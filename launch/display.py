@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pandas as pd
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -86,49 +85,6 @@ class Display:
 
 def _failed(outcome: Mapping[str, Any]) -> bool:
     return outcome["status"] not in ("complete", "stopped")
-
-
-def print_table(
-    console: Console, table: pd.DataFrame, columns: Sequence[str], *, marked: set[int] | None = None
-) -> None:
-    """Print as many of ``columns``, the important ones first, as fit; all, where nobody watches.
-
-    Numbers in ``marked`` carry a star.
-    """
-    texts = {name: [_cell(value) for value in table[name]] for name in columns}
-    if marked and "number" in texts:
-        texts["number"] = [
-            f"{text}*" if number in marked else text
-            for text, number in zip(texts["number"], table["number"], strict=True)
-        ]
-    widths = {name: max(map(len, [name, *cells])) for name, cells in texts.items()}
-    room = console.width if console.is_terminal else sum(widths.values()) + 2 * len(widths)
-    shown: list[str] = []
-    for name in columns:
-        if shown and room < widths[name]:
-            break
-        shown.append(name)
-        room -= widths[name] + 2
-    for row in [shown, *zip(*(texts[name] for name in shown), strict=True)]:
-        cells = (
-            cell.rjust(widths[name]) if _numeric(table, name) else cell.ljust(widths[name])
-            for name, cell in zip(shown, row, strict=True)
-        )
-        console.out("  ".join(cells).rstrip(), highlight=False)
-    if left := len(columns) - len(shown):
-        console.out(f"({left} more columns with --format csv)", highlight=False)
-
-
-def _numeric(table: pd.DataFrame, name: str) -> bool:
-    return bool(pd.api.types.is_numeric_dtype(table[name]))
-
-
-def _cell(value: Any) -> str:
-    if value is None or (isinstance(value, float) and pd.isna(value)):
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"
-    return str(value)
 
 
 def _total(search: Search) -> int:

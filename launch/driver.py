@@ -21,7 +21,8 @@ from launch.config import Config
 from launch.display import Display
 from launch.ray_session import fit, ray_session
 from launch.searcher import OUTCOME, NoteFailures, StudySearcher
-from nas.data import DataConfig, Images, load_images, prepare
+from nas.data import DataConfig, Images, prepare
+from nas.datasets import load_images
 from nas.errors import InputError
 from nas.evaluation import Evaluation, Trial, TrialRunner
 from nas.rundir import save_trial

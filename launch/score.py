@@ -13,7 +13,8 @@ from torch import nn
 
 from launch.config import Config, parse_config
 from launch.run import finished_trial, load_run_config
-from nas.data import DataConfig, load_images, load_test_images, prepare, prepare_test
+from nas.data import DataConfig, prepare, prepare_test
+from nas.datasets import load_images, load_test_images
 from nas.errors import InputError
 from nas.evaluation import metric_key, score
 from nas.export import MODEL

@@ -22,7 +22,8 @@ import torch
 from torch import nn
 
 from metrics.scoring import Metric
-from nas.data import Data, DataConfig, Images, Limit, load_images, prepare
+from nas.data import Data, DataConfig, Images, Limit, prepare
+from nas.datasets import load_images
 from nas.errors import Diverged, InputError
 from nas.seeds import derive_seed, value_hash
 from nas.training import Epoch, Recipe, Training, Weights, drain, train

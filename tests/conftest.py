@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas.data import Data, DataConfig, Limit, load_images, prepare
+from nas.data import Data, DataConfig, Limit, prepare
+from nas.datasets import load_images
 from nas.training import Recipe, drain, train
 from search_spaces import DepthChannels
 

@@ -7,7 +7,8 @@ import torch
 
 from metrics.accuracy import correct, robust_accuracy
 from metrics.attacks import FGSM, PGD
-from nas.data import DataConfig, Limit, load_images, prepare
+from nas.data import DataConfig, Limit, prepare
+from nas.datasets import load_images
 from nas.training import Recipe, drain, train
 from search_spaces import DepthChannels
 

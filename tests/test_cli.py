@@ -14,7 +14,8 @@ import yaml
 import launch.cli
 from launch.config import parse_config
 from launch.run import finish_run, finished_trial, make_directory, open_search, settle_config
-from nas.data import load_images, load_test_images, prepare, prepare_test
+from nas.data import prepare, prepare_test
+from nas.datasets import load_images, load_test_images
 from nas.errors import InputError
 from nas.evaluation import evaluate, evaluation
 from nas.ledger import RunLock

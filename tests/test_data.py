@@ -6,17 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from nas.data import (
-    DATASETS,
-    DataConfig,
-    Images,
-    Limit,
-    load_images,
-    load_test_images,
-    prepare,
-    prepare_test,
-    stratified_order,
-)
+from nas.data import DataConfig, Images, Limit, prepare, prepare_test, stratified_order
+from nas.datasets import DATASETS, load_images, load_test_images
 from nas.errors import InputError
 
 
@@ -235,7 +226,6 @@ def test_real_npz(file, shape, classes, data_root):
 @pytest.mark.parametrize(
     ("settings", "match"),
     [
-        ({"name": "imaginary"}, "digits, mnist.*got 'imaginary'"),
         ({"validation_share": 0}, "validation_share"),
         ({"classes": (1,)}, "two or more"),
         ({"classes": (1, 1)}, "distinct"),
@@ -245,6 +235,12 @@ def test_real_npz(file, shape, classes, data_root):
 def test_bad_settings_are_refused(settings, match):
     with pytest.raises(ValueError, match=match):
         DataConfig(**settings)
+
+
+def test_unknown_datasets_are_refused_with_the_known_ones():
+    for name in ("imaginary", "npz:", "moon:path"):
+        with pytest.raises(InputError, match=f"digits, mnist.*folder:PATH, got '{name}'"):
+            load_images(DataConfig(name=name))
 
 
 def test_classes_that_do_not_exist():

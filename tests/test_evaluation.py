@@ -10,7 +10,8 @@ import torch
 from faulty_spaces import Faulty
 
 from metrics.scoring import CleanAccuracy, Cost, PGDAccuracy, PsiRatio
-from nas.data import DataConfig, Limit, load_images
+from nas.data import DataConfig, Limit
+from nas.datasets import load_images
 from nas.evaluation import TIMINGS, TRAINING_SCORES, Trial, TrialRunner, evaluate
 from nas.training import Recipe, drain
 from search_spaces import Answers, DepthChannels

@@ -18,7 +18,6 @@ MAY_IMPORT = {
     "launch": OURS,
 }
 LEAF_LIBRARIES = {"torch", "numpy", "safetensors"}
-BARE = ("nas/training.py", "nas/data.py", "nas/evaluation.py", "nas/rundir.py")
 
 
 def imports(path: Path) -> set[str]:
