@@ -18,7 +18,7 @@ from search_spaces import Architecture, InvalidArchitecture, SearchSpace, Task
 class Faulty(SearchSpace):
     """One decision, ``kind``, that says how the trial goes wrong."""
 
-    kinds: tuple[str, ...] = ("good", "raises", "diverges", "invalid", "memory")
+    kinds: tuple[str, ...] = ("good", "raises", "diverges", "invalid", "memory", "dropout")
     marker: str = ""
 
     def decisions(self):
@@ -42,7 +42,12 @@ class Faulty(SearchSpace):
             Path(self.marker).write_text("in the way")
         if kind.startswith("slow"):
             time.sleep(1.0)
-        layers = [nn.Flatten(), nn.Linear(task.shape[0] * task.shape[1] * task.shape[2], 10)]
+        dropout = nn.Dropout(0.5 if kind == "dropout" else 0.0)
+        layers = [
+            dropout,
+            nn.Flatten(),
+            nn.Linear(task.shape[0] * task.shape[1] * task.shape[2], 10),
+        ]
         return nn.Sequential(*layers, *([Explode()] if kind == "diverges" else []))
 
 

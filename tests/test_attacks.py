@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from metrics.accuracy import correct, robust_accuracy
-from metrics.attacks import FGSM, PGD, StepLL, evaluating, uniform_in_ball
+from metrics.attacks import FGSM, PGD, StepLL, evaluating, input_gradient, uniform_in_ball
 
 EPSILON = 8 / 255
 ATTACKS = [
@@ -112,6 +112,12 @@ def loss_gradient(model, x, y):
     """(p - onehot) W for a linear model: no autograd."""
     p = model(x).softmax(1) - nn.functional.one_hot(y, 10)
     return (p @ model[1].weight).view_as(x).detach()
+
+
+def test_the_input_gradient_is_each_images_own(images, labels):
+    model = linear()
+    found = input_gradient(model, images, labels)
+    assert torch.allclose(found, loss_gradient(model, images, labels), atol=1e-6)
 
 
 def test_fgsm_is_the_formula(images, labels):

@@ -61,6 +61,15 @@ def test_the_same_trial_has_the_same_scores(trial, images):
     assert all(torch.equal(first.weights[k], second.weights[k]) for k in first.weights)
 
 
+def test_dropout_is_decided_by_the_trials_seed(trial, images):
+    runs = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        runs.append(evaluate(faulty(trial, "dropout"), images))
+    assert numbers(runs[0]) == numbers(runs[1])
+    assert all(torch.equal(runs[0].weights[k], runs[1].weights[k]) for k in runs[0].weights)
+
+
 def test_the_space_that_proposed_it_plays_no_part(trial, images):
     wide = DepthChannels(depth=(1, 2, 8), channels=(16, 4), stem="small")
     other = replace(trial, architecture=wide.architecture({"depth": 2, "channels": 4}))
