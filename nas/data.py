@@ -212,7 +212,12 @@ def _pick_classes(
 
 
 def _split(pixels: NDArray[Any], labels: NDArray[np.int64], device: torch.device | str) -> Split:
-    return Split(torch.tensor(pixels, device=device), torch.tensor(labels, device=device))
+    # An axis of length 1 may have any stride, and keeps it: of grey images torch then guesses
+    # another layout, and sums in another order, in one process than in the next. Empty tensors
+    # have the one stride that fits.
+    ours = torch.empty(pixels.shape, dtype=torch.from_numpy(pixels[:0]).dtype)
+    ours.copy_(torch.from_numpy(pixels))
+    return Split(ours.to(device), torch.tensor(labels, device=device))
 
 
 def _moments(pixels: NDArray[Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -18,7 +18,7 @@ TINY = {
     "data": {"name": "digits", "limit": {"train": 128, "validation": 60}},
     "space": {"name": "depth-channels", "depth": [1, 2], "channels": [4, 6], "stem": "small"},
     "recipe": {"epochs": 1, "batch_size": 64, "epsilon": 0.1, "steps": 2, "selection_images": 30},
-    "metrics": ["clean", {"name": "pgd", "steps": 2}, "cost"],
+    "metrics": ["clean", {"name": "pgd", "steps": 2}, {"name": "psi", "limit": 8}, "cost"],
     "objectives": {"pgd_accuracy": "max"},
     "sampler": {"name": "grid"},
     "trials": None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -90,6 +92,22 @@ def test_moments_of_bytes_are_those_of_floats(tmp_path):
     assert data.task.std == pytest.approx(x.std(dim=(0, 2, 3), correction=0).tolist())
     flat = write_npz(tmp_path / "flat.npz", x_train=np.full((40, 6, 6, 3), 7, dtype=np.uint8))
     assert prepare(load_images(flat), flat).task.std == (1e-3,) * 3
+
+
+def test_strides_do_not_depend_on_where_the_array_came_from():
+    """numpy gives a new axis stride 0, a pickled one another: torch would guess other layouts."""
+    grey = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    labels = np.arange(60) % 3
+    strides = set()
+    for pixels in (grey[:, None], grey[:, None].copy(), pickle.loads(pickle.dumps(grey[:, None]))):
+        data = prepare(Images(pixels, labels, ("a", "b", "c")), DataConfig())
+        for part in (data.train, data.validation):
+            strides |= {
+                part.pixels.stride(),
+                part.images().stride(),
+                part.images(slice(9)).stride(),
+            }
+    assert strides == {(64, 64, 8, 1)}
 
 
 def test_one_class_is_refused(tmp_path):
