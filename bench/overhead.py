@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from launch.cli import search_run
+from launch.cli import search_and_report
 from launch.config import parse_config
 from nas.table import load_table
 
@@ -49,7 +49,7 @@ def run(name: str, document: dict[str, Any], directory: Path) -> tuple[float, fl
     """Return wall seconds, this process's CPU seconds, and the trial table."""
     config = parse_config({**document, "name": name, "resources": {"workers": WORKERS}})
     wall, cpu = time.perf_counter(), time.process_time()
-    search_run(config, directory / name, resume=False, keep_trials=False, address=None)
+    search_and_report(config, directory / name, resume=False, keep_trials=False, address=None)
     spent = time.perf_counter() - wall, time.process_time() - cpu
     return *spent, load_table(directory / name)
 

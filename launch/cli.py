@@ -116,17 +116,19 @@ def search(
     config = load_config(source or "digits", laid)
     run = out or Path("runs") / config.name
     keep_trials = not any(a.startswith("trials=") for a in laid)
-    if not search_run(config, run, resume=resume, keep_trials=keep_trials, address=address):
+    if not search_and_report(config, run, resume=resume, keep_trials=keep_trials, address=address):
         sys.exit(130)
 
 
-def search_run(
+def search_and_report(
     config: Config, run: Path, *, resume: bool, keep_trials: bool, address: str | None
 ) -> bool:
+    """Run what is left of a search, print its table, export its winner; False: interrupted."""
     from launch.display import Display
     from launch.run import finish_run, make_directory, open_search, settle_config
     from launch.tables import print_trials
     from nas.ledger import JOURNAL, RunLock, repair_journal
+    from nas.search import MAX_REPEATS
 
     make_directory(run)
     with RunLock(run):
@@ -150,10 +152,10 @@ def search_run(
             say(f"stopped: {done}; go on with: psinas search --resume --out {run}")
             return False
         if going.used_up:
-            done += f" (nothing new in {going.max_repeats} proposals: the space is used up)"
+            done += f" (nothing new in {MAX_REPEATS} proposals: the space is used up)"
         if winner is None:
             raise InputError(f"{done}: no trial completed; their reasons are in the table above")
-        say(f"{done}; winner: trial {winner.number}, exported to {run / 'best'}")  # fmt: skip
+        say(f"{done}; winner: trial {winner.number}, exported to {run / 'best'}")
     return True
 
 

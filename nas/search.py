@@ -101,8 +101,6 @@ class Search:
         read_only: only look at results; another driver may be writing.
     """
 
-    max_repeats = MAX_REPEATS
-
     def __init__(self, study: Study, plan: SearchPlan, *, read_only: bool = False) -> None:
         self.plan = plan
         self.study = study
@@ -156,7 +154,7 @@ class Search:
                 self.running[number] = proposal.trial
                 return proposal
             self._repeats += 1
-            self.used_up = self._repeats >= self.max_repeats and not self._grid_end()
+            self.used_up = self._repeats >= MAX_REPEATS and not self._grid_end()
         return None
 
     def finish(self, number: int, result: Mapping[str, Any]) -> dict[str, Any]:

@@ -98,7 +98,9 @@ def wait_for(condition, process):
 
 
 @pytest.mark.parametrize(
-    ("sampler", "workers"), [("grid", (1, 2)), ("random", (1, 2)), ("tpe", (1, 1))], ids=str
+    ("sampler", "workers"),
+    [("grid", (1, 2)), ("random", (1, 2)), ("tpe", (1, 1)), ("nsga2", (1, 1))],
+    ids=str,
 )
 def test_the_same_configuration_gives_the_same_table(sampler, workers, tiny, search, tmp_path):
     tiny |= {"sampler": {"name": sampler}, "trials": None if sampler == "grid" else 6,

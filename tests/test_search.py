@@ -17,7 +17,7 @@ from nas.evaluation import Trial
 from nas.ledger import RESULT, RunLock, open_study, repair_journal
 from nas.pareto import pareto_front
 from nas.samplers import SAMPLERS
-from nas.search import MAX_ATTEMPTS, Search, SearchPlan, best, failure, worth_keeping
+from nas.search import MAX_ATTEMPTS, MAX_REPEATS, Search, SearchPlan, best, failure, worth_keeping
 from nas.table import load_table, save_table
 from nas.training import Recipe
 from search_spaces import DepthChannels, SearchSpace
@@ -118,7 +118,7 @@ def test_a_space_that_is_used_up_ends_the_search(tmp_path):
     drive(search)
     assert search.used_up
     assert search.finished == 12
-    assert len(load_table(tmp_path, repeats=True)) > 12 + search.max_repeats - 1
+    assert len(load_table(tmp_path, repeats=True)) > 12 + MAX_REPEATS - 1
 
 
 class Merging(SearchSpace):
