@@ -1,36 +1,94 @@
-"""Clean and robust accuracy, with the standard error that a finite sample leaves."""
+"""Clean and robust accuracy, with the standard error that a finite sample leaves.
+
+An image is *broken* when any image that the attack visited, inside the ball and the box, is
+misclassified; it is then left alone. So robust accuracy here is at most that of the attack's last
+iterate, which other libraries count and ``early_exit=False`` gives. Images that are wrong without
+an attack are broken and are not attacked.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from metrics.attacks import Attack, evaluating, input_gradient, logits_of
-
-BATCH_SIZE = 500
+from metrics.attacks.base import Attack
+from metrics.attacks.geometry import column, length_of
+from metrics.fast import Evaluator, evaluator
 
 
 @dataclass(frozen=True)
 class AttackResult:
-    """What an attack left standing.
+    """What an attack left standing, and what repeats it.
 
     Attributes:
-        accuracy: share of images that are classified right without and with the attack.
+        accuracy: share of images that no visited image breaks.
         stderr: its standard error, sqrt(p (1 - p) / N).
         robust: ``(N,)`` bool, the images that stayed right.
-        zero_gradients: images, right when clean, whose loss gradient is zero everywhere: such an
-            image looks robust to every gradient attack.
+        clean: ``(N,)`` bool, the images that are right without the attack.
+        zero_gradients: images, right when clean, whose first loss gradient is zero everywhere: such
+            an image looks robust to every gradient attack. 0 for attacks that use no gradients.
         nonfinite_gradients: the same with a NaN or infinite gradient (the sign of NaN is 0).
+        forwards, backwards: images that went through the model, and whose gradient came back.
+        attack, batch_size: as used.
+        generator_state: of the generator before the attack; None if torch's global one was used.
     """
 
     accuracy: float
     stderr: float
     robust: Tensor
+    clean: Tensor
     zero_gradients: int
     nonfinite_gradients: int
+    forwards: int
+    backwards: int
+    attack: Attack
+    batch_size: int
+    generator_state: Tensor | None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Robust accuracy over epsilons.
+
+    Attributes:
+        epsilons: ascending.
+        accuracies, stderrs: one for each epsilon; never rising.
+        robust: ``(epsilons, N)`` bool.
+        forwards, backwards: as in :class:`AttackResult`.
+    """
+
+    epsilons: tuple[float, ...]
+    accuracies: tuple[float, ...]
+    stderrs: tuple[float, ...]
+    robust: Tensor
+    forwards: int
+    backwards: int
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """The worst case over several attacks, image by image.
+
+    Attributes:
+        accuracy, stderr: of the images that no attack broke.
+        robust: ``(N,)`` bool.
+        accuracies: accuracy left after each attack, those before it included.
+        broken_by: ``(N,)`` long: the attack that broke the image, -1 where it was wrong already,
+            the number of attacks where it still stands.
+        forwards, backwards: as in :class:`AttackResult`.
+    """
+
+    accuracy: float
+    stderr: float
+    robust: Tensor
+    accuracies: tuple[float, ...]
+    broken_by: Tensor
+    forwards: int
+    backwards: int
 
 
 def standard_error(share: float, n: int) -> float:
@@ -39,16 +97,17 @@ def standard_error(share: float, n: int) -> float:
 
 
 def correct(
-    model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int = BATCH_SIZE
+    model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int | None = None
 ) -> Tensor:
     """Return ``(N,)`` bool: which images the model, in ``eval()`` mode, gets right.
 
     A model that answers NaN or infinity gets none of those images right.
+
+    Raises:
+        ValueError: no images, labels or logits that do not fit, images outside [0, 1].
     """
-    _check_sizes(images, labels)
-    with evaluating(model):
-        batches = zip(images.split(batch_size), labels.split(batch_size), strict=True)
-        return torch.cat([_right(logits_of(model, x), y) for x, y in batches])
+    with evaluator(model, images, labels, batch_size=batch_size, fast=False) as ready:
+        return ~ready.wrong(images, labels)
 
 
 def robust_accuracy(
@@ -58,45 +117,175 @@ def robust_accuracy(
     attack: Attack,
     *,
     generator: torch.Generator | None = None,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
+    fast: bool = True,
+    early_exit: bool = True,
 ) -> AttackResult:
-    """Return the accuracy under ``attack`` (last iterate), over all ``N`` images.
-
-    Images that are wrong already are counted as not robust and are not attacked.
+    """Return the accuracy under ``attack`` over all ``N`` images.
 
     Args:
         model: images in [0, 1] to logits; left as found.
         images: ``(N, C, H, W)`` float in [0, 1].
         labels: ``(N,)`` true labels.
         attack: any attack value.
-        generator: decides the attack's random starts.
-        batch_size: images at a time.
+        generator: decides the attack's random draws.
+        batch_size: images at a time; None is what suits the device. Random draws depend on it.
+        fast: attack a folded copy of the model where that is possible (:mod:`metrics.fast`);
+            every broken image is checked on the model itself.
+        early_exit: count every visited image; False counts what a call of the attack returns, its
+            last iterate for PGD.
 
     Raises:
-        ValueError: no images, or as many labels as images are not given.
+        ValueError: no images, labels or logits that do not fit, images outside [0, 1], a model
+            made under ``inference_mode``.
     """
-    robust = correct(model, images, labels, batch_size=batch_size)
-    zero = nonfinite = 0
-    right = robust.nonzero().squeeze(1)
-    for indices in right.split(batch_size) if len(right) else ():
-        x, y = images[indices], labels[indices]
-        with torch.inference_mode(False), torch.enable_grad(), evaluating(model):
-            gradient = input_gradient(model, x.clone(), y.clone()).flatten(1)
-        zero += int((gradient == 0).all(dim=1).sum())
-        nonfinite += int((~gradient.isfinite()).any(dim=1).sum())
-        adversarial = attack(model, x, y, generator=generator)
-        robust[indices] = correct(model, adversarial, y, batch_size=batch_size)
-    accuracy = robust.double().mean().item()
-    return AttackResult(accuracy, standard_error(accuracy, len(labels)), robust, zero, nonfinite)
+    state = None if generator is None else generator.get_state()
+    with evaluator(
+        model, images, labels, batch_size=batch_size, fast=fast, early_exit=early_exit
+    ) as ready:
+        clean = ~ready.wrong(images, labels)
+        robust, zero, nonfinite = clean.clone(), 0, 0
+        right = clean.nonzero().squeeze(1)
+        if len(right):
+            found = ready.search(attack, images[right], labels[right], generator)
+            robust[right] = ~found.broken
+            zero, nonfinite = int(found.zero_gradients.sum()), int(found.nonfinite_gradients.sum())
+    accuracy, stderr = _share(robust)
+    spent = ready.spent
+    return AttackResult(
+        accuracy,
+        stderr,
+        robust,
+        clean,
+        zero,
+        nonfinite,
+        spent.forwards,
+        spent.backwards,
+        attack,
+        ready.batch_size,
+        state,
+    )
 
 
-def _right(logits: Tensor, labels: Tensor) -> Tensor:
-    return (logits.argmax(dim=1) == labels) & logits.isfinite().all(dim=1)
+def accuracy_curve(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    attack: Attack,
+    epsilons: Sequence[float],
+    *,
+    generator: torch.Generator | None = None,
+    batch_size: int | None = None,
+    fast: bool = True,
+) -> Curve:
+    """Return robust accuracy at every epsilon; what breaks at one is broken at all larger ones.
+
+    From the largest epsilon down, an image is attacked only at the one just below the smallest that
+    is known to break it. What breaks it is then shrunk towards the image, forwards only, as far as
+    it still breaks it. So an image costs one attack that fails, and few that succeed.
+
+    Args:
+        model, images, labels, generator, batch_size, fast: as in :func:`robust_accuracy`.
+        attack: its epsilon is replaced, its step size scaled with it.
+        epsilons: distinct, in [0, 1], in any order; 0 is clean accuracy.
+
+    Raises:
+        ValueError: no epsilons or a repeated one, and as in :func:`robust_accuracy`.
+    """
+    levels = sorted(epsilons)
+    if not levels or len(set(levels)) < len(levels):
+        raise ValueError(f"epsilons: expected one or more distinct values, got {list(epsilons)}")
+    attacks = [attack.with_epsilon(epsilon) for epsilon in levels]
+    with evaluator(model, images, labels, batch_size=batch_size, fast=fast) as ready:
+        clean_wrong = ready.wrong(images, labels)
+        # The index of the smallest epsilon that breaks the image; len(levels) where none does.
+        breaks = torch.where(clean_wrong, 0, len(levels))
+        for level in reversed(range(len(levels))):
+            todo = ((breaks == level + 1) & ~clean_wrong).nonzero().squeeze(1)
+            if len(todo) and levels[level] > 0:
+                x, y = images[todo], labels[todo]
+                found = ready.search(attacks[level], x, y, generator)
+                b = found.broken
+                breaks[todo[b]] = _shrink(
+                    ready, x[b], found.images[b], y[b], levels[: level + 1], attack.distance
+                )
+        robust = torch.stack([breaks > level for level in range(len(levels))])
+    shares = [_share(mask) for mask in robust]
+    return Curve(
+        tuple(levels),
+        tuple(accuracy for accuracy, _ in shares),
+        tuple(stderr for _, stderr in shares),
+        robust,
+        ready.spent.forwards,
+        ready.spent.backwards,
+    )
 
 
-def _check_sizes(images: Tensor, labels: Tensor) -> None:
-    if len(images) != len(labels) or len(labels) == 0:
-        raise ValueError(
-            f"expected one label for each of at least one image, "
-            f"got {len(images)} images and {len(labels)} labels"
-        )
+def cascade(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    attacks: Sequence[Attack],
+    *,
+    generator: torch.Generator | None = None,
+    batch_size: int | None = None,
+    fast: bool = True,
+) -> Cascade:
+    """Return the worst case over ``attacks``: each is run on what those before it left standing.
+
+    Put the cheap ones first: FGSM, then PGD, then APGD.
+
+    Raises:
+        ValueError: no attacks, and as in :func:`robust_accuracy`.
+    """
+    if not attacks:
+        raise ValueError("attacks: expected at least one, got none")
+    with evaluator(model, images, labels, batch_size=batch_size, fast=fast) as ready:
+        broken_by = torch.where(ready.wrong(images, labels), -1, len(attacks))
+        accuracies = []
+        for number, attack in enumerate(attacks):
+            standing = (broken_by == len(attacks)).nonzero().squeeze(1)
+            if len(standing):
+                found = ready.search(attack, images[standing], labels[standing], generator)
+                broken_by[standing[found.broken]] = number
+            accuracies.append(_share(broken_by == len(attacks))[0])
+    robust = broken_by == len(attacks)
+    spent = ready.spent
+    return Cascade(
+        *_share(robust), robust, tuple(accuracies), broken_by, spent.forwards, spent.backwards
+    )
+
+
+def _shrink(
+    ready: Evaluator,
+    x: Tensor,
+    adversarial: Tensor,
+    labels: Tensor,
+    levels: Sequence[float],
+    norm: str,
+) -> Tensor:
+    """Return ``(N,)``: the index of the smallest level at which a shrunk perturbation breaks.
+
+    A binary search over the levels, the last of which is known to break.
+    """
+    delta = adversarial - x
+    length = length_of(delta, norm).clamp_min(1e-30)
+    reach = torch.tensor(levels, device=x.device, dtype=x.dtype)
+    low = torch.zeros(len(x), dtype=torch.long, device=x.device)
+    high = torch.full_like(low, len(levels) - 1)
+    # At once as small as the perturbation itself is.
+    high = torch.minimum(high, torch.searchsorted(reach, length * (1 - 1e-6)))
+    while (open_ := (low < high).nonzero().squeeze(1)).numel():
+        middle = (low[open_] + high[open_]) // 2
+        share = (reach[middle] / length[open_]).clamp_max(1)
+        shrunk = (x[open_] + column(share) * delta[open_]).clamp_(0, 1)
+        wrong = ready.wrong(shrunk, labels[open_])
+        high[open_] = torch.where(wrong, middle, high[open_])
+        low[open_] = torch.where(wrong, low[open_], middle + 1)
+    return high
+
+
+def _share(mask: Tensor) -> tuple[float, float]:
+    """Return the share that is True, and its standard error."""
+    share = mask.double().mean().item()
+    return share, standard_error(share, len(mask))

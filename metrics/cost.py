@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from metrics.attacks import evaluating
+from metrics.attacks.base import evaluating
 
 
 def parameters(model: nn.Module) -> int:

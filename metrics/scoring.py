@@ -1,13 +1,11 @@
-"""Metrics as values: what a configuration may ask a trial to be scored by.
+"""Every metric by its name, and those that do not attack.
 
-A metric is called with (model, images, labels) and returns named floats. ``label`` names them: two
-PGD metrics in one configuration are told apart by theirs (``as: pgd20`` gives ``pgd20_accuracy``).
+The base class is in :mod:`metrics.metric`, those that attack in :mod:`metrics.attack_metrics`.
 """
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,66 +13,22 @@ import torch
 from torch import Tensor, nn
 
 from metrics import cost
-from metrics.accuracy import correct, robust_accuracy, standard_error
-from metrics.attacks import FGSM, PGD, Attack, StepLL
+from metrics.accuracy import correct, standard_error
+from metrics.attack_metrics import (
+    APGDAccuracy,
+    CascadeAccuracy,
+    FGSMAccuracy,
+    MinimalFGSM,
+    NoiseAccuracy,
+    PGDAccuracy,
+    SquareAccuracy,
+    StepLLAccuracy,
+    Suspicion,
+)
+from metrics.metric import Metric
 from metrics.susceptibility import check_settings, susceptibility
 
-
-@dataclass(frozen=True, kw_only=True)
-class Metric(ABC):
-    """A named way to score a model.
-
-    Args:
-        label: begins the names of the scores; empty takes the metric's own.
-        limit: use only the first so many images; None uses all.
-
-    Raises:
-        ValueError: limit below 1, or a setting that the metric refuses.
-    """
-
-    default_label: ClassVar[str]
-    suffixes: ClassVar[tuple[str, ...]] = ("_accuracy", "_accuracy_stderr")
-    label: str = ""
-    limit: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"expected limit >= 1, got {self.limit}")
-
-    @property
-    def prefix(self) -> str:
-        """The beginning of every score's name."""
-        return self.label or self.default_label
-
-    @property
-    def score_names(self) -> tuple[str, ...]:
-        """The names of the scores, in the order of :meth:`measure`'s values."""
-        return tuple(f"{self.prefix}{suffix}" for suffix in self.suffixes)
-
-    def __call__(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> dict[str, float]:
-        """Return the scores.
-
-        Args:
-            model: images in [0, 1] to logits; left as found.
-            images: ``(N, C, H, W)`` in [0, 1].
-            labels: ``(N,)``.
-            generator: decides every random draw of the metric.
-        """
-        values = self.measure(model, images[: self.limit], labels[: self.limit], generator)
-        return dict(zip(self.score_names, map(float, values), strict=True))
-
-    @abstractmethod
-    def measure(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None
-    ) -> tuple[float, ...]:
-        """Return one value for each of ``suffixes``."""
+__all__ = ["METRICS", "CleanAccuracy", "Cost", "Metric", "PsiRatio"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,89 +42,6 @@ class CleanAccuracy(Metric):
     ) -> tuple[float, ...]:
         accuracy = correct(model, images, labels).double().mean().item()
         return accuracy, standard_error(accuracy, len(labels))
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttackAccuracy(Metric):
-    """Share of images that stay right under an attack; the subclass says which.
-
-    ``_zero_gradients`` and ``_nonfinite_gradients`` are the shares of images whose loss gradient
-    says nothing: such images look robust to any gradient attack.
-
-    Args:
-        epsilon: radius of the attack, pixels in [0, 1]; a search fills in its recipe's.
-    """
-
-    suffixes: ClassVar[tuple[str, ...]] = (
-        "_accuracy",
-        "_accuracy_stderr",
-        "_zero_gradients",
-        "_nonfinite_gradients",
-    )
-    epsilon: float = 8 / 255
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.attack()
-
-    @abstractmethod
-    def attack(self) -> Attack:
-        """Return the attack of these settings."""
-
-    def measure(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None
-    ) -> tuple[float, ...]:
-        result = robust_accuracy(model, images, labels, self.attack(), generator=generator)
-        n = len(labels)
-        return (
-            result.accuracy,
-            result.stderr,
-            result.zero_gradients / n,
-            result.nonfinite_gradients / n,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class FGSMAccuracy(AttackAccuracy):
-    """Accuracy under FGSM with the true label."""
-
-    default_label: ClassVar[str] = "fgsm"
-    norm: str = "linf"
-
-    def attack(self) -> Attack:
-        return FGSM(epsilon=self.epsilon, norm=self.norm)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepLLAccuracy(AttackAccuracy):
-    """Accuracy under one step towards the least likely class."""
-
-    default_label: ClassVar[str] = "step_ll"
-
-    def attack(self) -> Attack:
-        return StepLL(epsilon=self.epsilon)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PGDAccuracy(AttackAccuracy):
-    """Accuracy under PGD with the true label; step_size None is epsilon / 4."""
-
-    default_label: ClassVar[str] = "pgd"
-    step_size: float | None = None
-    steps: int = 7
-    norm: str = "linf"
-    random_start: bool = True
-    restarts: int = 1
-
-    def attack(self) -> Attack:
-        return PGD(
-            epsilon=self.epsilon,
-            step_size=self.step_size,
-            steps=self.steps,
-            norm=self.norm,
-            random_start=self.random_start,
-            restarts=self.restarts,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,6 +97,12 @@ METRICS: dict[str, type[Metric]] = {
     "fgsm": FGSMAccuracy,
     "step-ll": StepLLAccuracy,
     "pgd": PGDAccuracy,
+    "apgd": APGDAccuracy,
+    "square": SquareAccuracy,
+    "noise": NoiseAccuracy,
+    "cascade": CascadeAccuracy,
+    "min-fgsm": MinimalFGSM,
+    "suspicion": Suspicion,
     "psi": PsiRatio,
     "cost": Cost,
 }

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from metrics.attacks import evaluating, gradient_of
+from metrics.attacks.base import evaluating, gradient_of
 
 STEPS = ("rel", "sign")
 BATCH_NORM = ("eval", "frozen", "batch")

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from metrics.accuracy import correct, robust_accuracy
-from metrics.attacks import FGSM, PGD, StepLL, evaluating, input_gradient, uniform_in_ball
+from metrics.attacks import FGSM, PGD, StepLL, evaluating, input_gradient
+from metrics.attacks.geometry import Draws, in_ball
 
 EPSILON = 8 / 255
 ATTACKS = [
@@ -191,8 +192,8 @@ def test_a_model_that_breaks_under_attack_is_not_robust(restarts, images):
 def test_uniform_in_the_l2_ball():
     """P(|u| <= t) = (t / epsilon)^n, so the mean of |u| / epsilon is n / (n + 1)."""
     x = torch.full((4000, 1, 2, 2), 0.5)
-    drawn = uniform_in_ball(x, "l2", 0.4, torch.Generator().manual_seed(0))
-    length = (drawn - x).flatten(1).norm(dim=1) / 0.4
+    drawn = in_ball((1, 2, 2), "l2", Draws(x, torch.Generator().manual_seed(0)))
+    length = drawn.flatten(1).norm(dim=1)
     assert length.max() <= 1 + 1e-5
     n = 4
     spread = math.sqrt(n / (n + 2) - (n / (n + 1)) ** 2) / math.sqrt(4000)

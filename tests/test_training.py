@@ -110,10 +110,10 @@ def test_the_recipe_names_its_attack(adversary, kind):
 def test_best_and_last_epoch_are_both_kept(digits):
     """A learning rate that spoils the net late: the best epoch is not the last."""
     recipe = with_(QUICK, epochs=6, schedule="constant", learning_rate=0.3)
-    for seed in range(5):
+    for seed in range(20):
         model, training = run(digits, recipe, seed=seed)
         last = training.epochs[-1]
-        if training.best != last:
+        if training.best.robust_accuracy > last.robust_accuracy:
             break
     assert training.best.robust_accuracy == max(e.robust_accuracy for e in training.epochs)
     assert training.best.robust_accuracy > last.robust_accuracy

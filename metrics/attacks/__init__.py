@@ -1,0 +1,42 @@
+"""Attacks as values: ``PGD(epsilon=8/255, step_size=2/255, steps=7)(model, x, y) -> x_adv``.
+
+One algorithm a file, one calling convention for all (:class:`Attack`), one loop for the iterative
+ones (:mod:`metrics.attacks.iterative`): FGSM is PGD with one step of size epsilon and no random
+start, and step-l.l. is FGSM towards the least likely class. What an attack leaves standing is
+measured in :mod:`metrics.accuracy`; the smallest epsilon that breaks an image in
+:mod:`metrics.smallest`.
+"""
+
+from metrics.attacks.apgd import APGD
+from metrics.attacks.base import (
+    Attack,
+    Found,
+    evaluating,
+    gradient_of,
+    input_gradient,
+    logits_of,
+    misclassified,
+    predicted,
+)
+from metrics.attacks.noise import Noise
+from metrics.attacks.pgd import FGSM, PGD, StepLL
+from metrics.attacks.square import Square
+from metrics.attacks.transfer import Transfer
+
+__all__ = [
+    "APGD",
+    "FGSM",
+    "PGD",
+    "Attack",
+    "Found",
+    "Noise",
+    "Square",
+    "StepLL",
+    "Transfer",
+    "evaluating",
+    "gradient_of",
+    "input_gradient",
+    "logits_of",
+    "misclassified",
+    "predicted",
+]

@@ -1,0 +1,76 @@
+"""Random perturbations: what a gradient is to be compared with.
+
+Source: Sutton et al. 2023 (arXiv 2309.03665), sections 2 and 7: uniform draws from the ball, and
+from the cube of the same mean Euclidean length.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from metrics.attacks.geometry import Draws, in_ball, project, unit
+from metrics.attacks.iterative import Iterative, Rows
+
+REGIONS = ("cube", "ball", "sphere")
+DISTRIBUTIONS = ("uniform", "gaussian")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noise(Iterative):
+    """Random noise, clipped to [0, 1]; a call returns, of several draws, the worst.
+
+    Args:
+        epsilon: half the side of the ``cube`` (L infinity), or the radius of the ``ball`` or
+            ``sphere`` (L2).
+        region: where the noise lies.
+        distribution: ``uniform`` in the region, or ``gaussian``: N(0, σ²) put back into it, with σ
+            epsilon / 2 in the cube and epsilon / sqrt(n) in the ball, n the pixels of an image.
+            On the sphere the two are one.
+        draws: how often to draw.
+
+    Raises:
+        ValueError: epsilon outside [0, 1], draws below 1, an unknown name.
+    """
+
+    uses_gradients: ClassVar[bool] = False
+    returns_best: ClassVar[bool] = True
+    region: str = "cube"
+    distribution: str = "uniform"
+    draws: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field, known in (("region", REGIONS), ("distribution", DISTRIBUTIONS)):
+            if getattr(self, field) not in known:
+                raise ValueError(
+                    f"{field}: expected one of {list(known)}, got {getattr(self, field)!r}"
+                )
+        if self.draws < 1:
+            raise ValueError(f"expected draws >= 1, got {self.draws}")
+
+    @property
+    def looks(self) -> int:
+        return self.draws - 1
+
+    @property
+    def distance(self) -> str:
+        return "linf" if self.region == "cube" else "l2"
+
+    def begin(self, rows: Rows, draws: Draws) -> None:
+        rows.candidate = (rows.x + self._noise(rows.x, draws)).clamp_(0, 1)
+
+    def advance(self, rows: Rows, step: int, draws: Draws) -> None:
+        self.begin(rows, draws)
+
+    def _noise(self, x: Tensor, draws: Draws) -> Tensor:
+        shape = tuple(x.shape[1:])
+        if self.region == "sphere":
+            return self.epsilon * unit(draws.normal(*shape))
+        if self.distribution == "uniform":
+            return self.epsilon * in_ball(shape, self.distance, draws)
+        sigma = self.epsilon / (2 if self.region == "cube" else math.sqrt(math.prod(shape)))
+        return project(sigma * draws.normal(*shape), self.distance, self.epsilon)

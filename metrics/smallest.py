@@ -1,0 +1,275 @@
+"""The smallest perturbation, along one gradient, that breaks an image.
+
+Both searches take one gradient at the image and then only look forwards; both return a
+perturbation that the model was seen to get wrong, so its size is an *upper bound* on the distance
+to the decision boundary, never the distance. Sources: Peck et al. 2017, section 5 (FGSM, bisection
+over epsilon); Sutton et al. 2023 (arXiv 2309.03665), section 7 (the L2 gradient, 256 equally
+spaced scalings).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from metrics.attacks.base import gradient_of, logits_of, useless
+from metrics.attacks.geometry import column, unit
+from metrics.fast import Evaluator, evaluator
+
+MODES = ("paper", "logit")
+DOUBLINGS = 4  # the ladder begins at limit / 2^4
+KAPPA = 0.1  # κ1 of ITP, times the first bracket; κ2 is 2 and n0 is 1
+SCALINGS_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Smallest:
+    """The smallest perturbations that were seen to break images.
+
+    Attributes:
+        size: ``(N,)`` float64: epsilon of the sign step, or the L2 length of the scaled gradient
+            (before clipping); 0 for images that are wrong already, infinity where none was found.
+        images: ``(N, C, H, W)``, misclassified where ``size`` is finite, else as given.
+        zero_gradients: right images whose gradient is zero everywhere: none can be found for them.
+        forwards, backwards: images that went through the model, and whose gradient came back.
+    """
+
+    size: Tensor
+    images: Tensor
+    zero_gradients: int
+    forwards: int
+    backwards: int
+
+
+def minimal_fgsm(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    limit: float = 100 / 255,
+    tolerance: float = 0.1 / 255,
+    batch_size: int | None = None,
+    fast: bool = True,
+) -> Smallest:
+    """Return for each image the smallest epsilon at which x + epsilon sign(gradient) breaks it.
+
+    The sign is taken once. Epsilon doubles from limit / 16 until the image breaks, and the bracket
+    is then closed by ITP, a bisection that interpolates (Oliveira and Takahashi 2020). Breaking
+    need not be monotone in epsilon: a smaller epsilon may break the image too.
+
+    Args:
+        model: images in [0, 1] to logits; left as found.
+        images: ``(N, C, H, W)`` float in [0, 1].
+        labels: ``(N,)`` true labels.
+        limit: the largest epsilon tried.
+        tolerance: an epsilon smaller by this did not break the image.
+        batch_size: images at a time; None is what suits the device.
+        fast: as in :func:`metrics.accuracy.robust_accuracy`.
+
+    Raises:
+        ValueError: tolerance or limit out of range, and as :func:`robust_accuracy`.
+    """
+    if not 0 < tolerance <= limit <= 1:
+        raise ValueError(f"expected 0 < tolerance <= limit <= 1, got {tolerance} and {limit}")
+
+    def along(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        direction = _gradient(model, x, y, "paper")
+        zero, _ = useless(direction)
+        ray = _Ray(model, x, y, direction.nan_to_num(0, 0, 0).sign_(), clip=True)
+        return *_close(ray, limit, tolerance), zero
+
+    return _smallest(model, images, labels, along, batch_size=batch_size, fast=fast)
+
+
+def gradient_line(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    mode: str = "paper",
+    length: float = 5.0,
+    scalings: int = 256,
+    clip: bool = False,
+    batch_size: int | None = None,
+    fast: bool = True,
+) -> Smallest:
+    """Return for each image the smallest of equally spaced L2 lengths at which it breaks.
+
+    The perturbation is a scaling s of the unit gradient, s in linspace(0, ``length``,
+    ``scalings``), L2 in pixels of [0, 1] (Sutton et al., section 7: 256 scalings).
+
+    Args:
+        model, images, labels, batch_size, fast: as in :func:`minimal_fgsm`.
+        mode: ``paper`` takes the gradient of the cross entropy, which float32 can round to zero for
+            a confident model; ``logit`` that of the largest other logit minus the label's, which
+            has for two classes the same direction and does not saturate.
+        length: the longest, inclusive.
+        scalings: how many, 0 included.
+        clip: put the perturbed image back into [0, 1]; the paper does not say that it does.
+
+    Raises:
+        ValueError: an unknown mode, length <= 0, scalings below 2, and as :func:`robust_accuracy`.
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode: expected one of {list(MODES)}, got {mode!r}")
+    if not (length > 0 and math.isfinite(length)) or scalings < 2:
+        raise ValueError(f"expected length > 0 and scalings >= 2, got {length} and {scalings}")
+
+    def along(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        gradient = _gradient(model, x, y, mode)
+        zero, _ = useless(gradient)
+        ray = _Ray(model, x, y, unit(gradient.nan_to_num(0, 0, 0)), clip=clip)
+        return *_first_scaling(ray, length, scalings), zero
+
+    return _smallest(model, images, labels, along, batch_size=batch_size, fast=fast)
+
+
+class _Ray:
+    """Images along one direction each."""
+
+    def __init__(
+        self, model: nn.Module, x: Tensor, labels: Tensor, direction: Tensor, *, clip: bool
+    ) -> None:
+        self.model, self.x, self.labels, self.direction = model, x, labels, direction
+        self.clip = clip
+
+    def images(self, rows: Tensor, sizes: Tensor) -> Tensor:
+        """Return the images of ``rows`` moved by ``sizes`` ``(len(rows),)``."""
+        moved = self.x[rows] + column(sizes.to(self.x.dtype)) * self.direction[rows]
+        return moved.clamp_(0, 1) if self.clip else moved
+
+    def margins(self, rows: Tensor, sizes: Tensor) -> Tensor:
+        """Return ``(len(rows),)`` float64: logit of the label minus the largest other.
+
+        Below 0 is broken; logits that are not finite, or a tie lost, give minus infinity.
+        """
+        logits, labels = logits_of(self.model, self.images(rows, sizes)), self.labels[rows]
+        margin = _margin(logits, labels)
+        lost = (logits.argmax(dim=1) != labels) & (margin >= 0) | ~logits.isfinite().all(dim=1)
+        return margin.double().masked_fill(lost, -torch.inf)
+
+
+def _gradient(model: nn.Module, x: Tensor, labels: Tensor, mode: str) -> Tensor:
+    x = x.detach().requires_grad_()
+    logits = model(x).float()
+    if mode == "paper":
+        return gradient_of(functional.cross_entropy(logits, labels, reduction="sum"), x)
+    return gradient_of(-_margin(logits, labels).sum(), x)
+
+
+def _margin(logits: Tensor, labels: Tensor) -> Tensor:
+    own = logits.gather(1, labels[:, None]).squeeze(1)
+    return own - logits.scatter(1, labels[:, None], -torch.inf).amax(dim=1)
+
+
+def _close(ray: _Ray, limit: float, tolerance: float) -> tuple[Tensor, Tensor]:
+    """Return ``(N,)`` sizes (infinity where none breaks) and the images there."""
+    low = torch.zeros(len(ray.x), dtype=torch.float64, device=ray.x.device)
+    high = torch.full_like(low, torch.inf)
+    below, above = torch.full_like(low, torch.nan), torch.full_like(low, torch.nan)
+
+    def look(rows: Tensor, sizes: Tensor) -> None:
+        margins = ray.margins(rows, sizes)
+        broke = margins < 0
+        high[rows[broke]], above[rows[broke]] = sizes[broke], margins[broke]
+        low[rows[~broke]], below[rows[~broke]] = sizes[~broke], margins[~broke]
+
+    for doubling in range(DOUBLINGS, -1, -1):
+        rows = high.isinf().nonzero().squeeze(1)
+        if len(rows):
+            look(rows, torch.full_like(low[rows], limit / 2**doubling))
+    first = high - low
+    most = (first / tolerance).log2().ceil().clamp_min(0)
+    step = 0
+    while len(rows := (high.isfinite() & (high - low > tolerance)).nonzero().squeeze(1)):
+        room = tolerance * 2.0 ** (most[rows] - step)
+        look(rows, _itp(low[rows], high[rows], below[rows], above[rows], first[rows], room))
+        step += 1
+    found = high.isfinite().nonzero().squeeze(1)
+    images = ray.x.clone()
+    images[found] = ray.images(found, high[found])
+    return high, images
+
+
+def _itp(
+    low: Tensor, high: Tensor, below: Tensor, above: Tensor, first: Tensor, room: Tensor
+) -> Tensor:
+    """Return the next sizes of ITP: interpolate, truncate towards the middle, project.
+
+    Args:
+        low, high: the bracket; below, above: the margins there (> 0 and < 0, or not known).
+        first: width of the first bracket.
+        room: half the width that plain bisection would still allow after this step.
+    """
+    middle, half = (low + high) / 2, (high - low) / 2
+    line = low + (high - low) * below / (below - above)
+    line = torch.where(line.isfinite(), line, middle)
+    towards = (middle - line).sign()
+    shift = KAPPA * (high - low) ** 2 / first
+    cut = torch.where(shift <= (middle - line).abs(), line + towards * shift, middle)
+    radius = (room - half).clamp_min(0)
+    return torch.where((cut - middle).abs() <= radius, cut, middle - towards * radius)
+
+
+def _first_scaling(ray: _Ray, length: float, scalings: int) -> tuple[Tensor, Tensor]:
+    """Return ``(N,)`` sizes (infinity where none breaks) and the images there."""
+    sizes = torch.full((len(ray.x),), torch.inf, dtype=torch.float64, device=ray.x.device)
+    grid = torch.linspace(0, length, scalings, dtype=torch.float64, device=ray.x.device)[1:]
+    moving = ~useless(ray.direction)[0]
+    for some in grid.split(SCALINGS_AT_ONCE):
+        rows = (sizes.isinf() & moving).nonzero().squeeze(1)
+        if len(rows) == 0:
+            break
+        margins = ray.margins(rows.repeat_interleave(len(some)), some.repeat(len(rows))).view(
+            len(rows), len(some)
+        )
+        broke = margins < 0
+        first = torch.where(broke.any(dim=1), some[broke.int().argmax(dim=1)], torch.inf)
+        sizes[rows] = first
+    found = sizes.isfinite().nonzero().squeeze(1)
+    images = ray.x.clone()
+    images[found] = ray.images(found, sizes[found])
+    return sizes, images
+
+
+def _smallest(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    along: Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]],
+    *,
+    batch_size: int | None,
+    fast: bool,
+) -> Smallest:
+    with evaluator(model, images, labels, batch_size=batch_size, fast=fast) as ready:
+        wrong = ready.wrong(images, labels)
+        size = torch.where(wrong, 0.0, torch.inf).double()
+        adversarial = images.detach().clone()
+        zeros = 0
+        for rows in (~wrong).nonzero().squeeze(1).split(ready.batch_size):
+            if len(rows):
+                found, at, zero = _verified(ready, along, images[rows].clone(), labels[rows])
+                size[rows], adversarial[rows] = found, at
+                zeros += int(zero.sum())
+    return Smallest(size, adversarial, zeros, ready.spent.forwards, ready.spent.backwards)
+
+
+def _verified(
+    ready: Evaluator,
+    along: Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]],
+    x: Tensor,
+    labels: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Search on the fast copy; what the model itself gets right is searched on the model."""
+    size, images, zero = along(ready.quick, x, labels)
+    if ready.quick is not ready.model:
+        found = size.isfinite().nonzero().squeeze(1)
+        rounded = found[~ready.wrong(images[found], labels[found])]
+        if len(rounded):
+            size[rounded], images[rounded], _ = along(ready.model, x[rounded], labels[rounded])
+    return size, images, zero
