@@ -12,10 +12,12 @@ import typer
 from rich.console import Console
 
 from nas.errors import InputError, PsinasError
+from nas.trust import BEGIN, suspicions
 
 # torch, ray and optuna take seconds to import: each command imports what it needs.
 if TYPE_CHECKING:
     from launch.config import Config
+    from launch.run import FinishedTrial
 
 app = typer.Typer(
     help="Search for neural architectures that stay right under attack.",
@@ -156,6 +158,8 @@ def search_and_report(
         if winner is None:
             raise InputError(f"{done}: no trial completed; their reasons are in the table above")
         say(f"{done}; winner: trial {winner.number}, exported to {run / 'best'}")
+        objective, direction = next(iter(config.objectives.items()))
+        _say_doubts(going.results(), winner, objective, direction)
     return True
 
 
@@ -173,6 +177,9 @@ def trials(
     repeats: Annotated[
         bool, typer.Option("--repeats", help="Also proposals answered from the ledger.")
     ] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Leave suspicious trials out of the front and the top.")
+    ] = False,
 ) -> None:
     """Show the trial table, also of a search that is running.
 
@@ -184,8 +191,8 @@ def trials(
 
     config = load_run_config(run)
     table = load_table(run, repeats=repeats)
-    front = front_of(table, config)
-    table = select(table, config, sort=sort, pareto=pareto, top=top)
+    front = front_of(table, config, trust=trust)
+    table = select(table, config, sort=sort, pareto=pareto, top=top, trust=trust)
     if format is Format.table and out is None:
         print_trials(console, table, config, front)
     else:
@@ -203,7 +210,14 @@ def export(
 
     Example: psinas export runs/digits --best pgd_accuracy --out winner
     """
-    from launch.run import best_trial, export_row, finished_trial
+    from launch.run import (
+        best_trial,
+        direction_of,
+        export_row,
+        finished_trial,
+        load_run_config,
+        trial_results,
+    )
 
     if (trial is None) == (best is None):
         raise InputError("expected --trial N or --best SCORE, got both or neither")
@@ -213,6 +227,11 @@ def export(
     except OSError as error:
         raise InputError(f"--out: expected a directory to write, got {out}: {error}") from error
     say(f"trial {row.number} exported to {out}")
+    if best is not None:
+        direction = direction_of(best, load_run_config(run))
+        _say_doubts(trial_results(run), row, best, direction)
+    elif flags := suspicions(row.result["scores"]):
+        say(f"trial {row.number} is suspicious: {', '.join(flags)}")
 
 
 @app.command()
@@ -257,14 +276,18 @@ def score(
     part: Annotated[Part, typer.Option("--split", help="Which images.")] = Part.test,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many images.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of random starts.")] = 0,
+    suspicion: Annotated[
+        bool, typer.Option("--suspicion", help="Also look for signs of masked gradients.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Also write here.")] = None,
 ) -> None:
     """Score a model on test images.
 
-    Example: psinas score runs/digits/best --metrics clean,pgd --epsilon 0.1
+    Example: psinas score runs/digits/best --metrics clean,pgd --epsilon 0.1 --suspicion
     """
     from launch.run import to_json
     from launch.score import score_model
+    from launch.tables import flag_lines
 
     scores = score_model(
         target,
@@ -274,15 +297,19 @@ def score(
         test=part is Part.test,
         limit=limit,
         seed=seed,
+        suspicion=suspicion,
     )
     if out is not None:
         try:
             out.write_text(to_json(scores) + "\n")
         except OSError as error:
             raise InputError(f"--out: expected a file to write, got {out}: {error}") from error
-    width = max(map(len, scores))
-    for name, value in scores.items():
+    plain = {name: v for name, v in scores.items() if not name.startswith(BEGIN)}
+    width = max(map(len, plain))
+    for name, value in plain.items():
         say(f"{name:{width}}  {value:.6g}")
+    for line in flag_lines(scores):
+        say(line)
 
 
 @app.command()
@@ -370,6 +397,21 @@ def doctor() -> None:
 
 
 # ------------------------------------------------------------------------------------------ parts
+
+
+def _say_doubts(
+    results: list[dict[str, Any]], winner: FinishedTrial, objective: str, direction: str
+) -> None:
+    """Say which suspicious trials scored better than the winner, and whether it is one itself."""
+    from nas.search import overruled
+
+    if flags := suspicions(winner.result["scores"]):
+        say(f"trial {winner.number} is suspicious, as is every other: {', '.join(flags)}")
+    for result in overruled(results, winner.result, objective, direction):
+        say(
+            f"trial {result['number']} has {objective} {result['scores'][objective]:.4g} but is "
+            f"suspicious ({', '.join(suspicions(result['scores']))}): left out"
+        )
 
 
 def _list(rows: dict[str, str]) -> None:

@@ -95,7 +95,15 @@ class Config(Strict):
     space: dict[str, Any] = {"name": "depth-channels"}
     recipe: Recipe = Recipe()
     vary: dict[str, list[Any]] = {}
-    metrics: list[str | dict[str, Any]] = ["clean", "fgsm", "pgd", "step-ll", "psi", "cost"]
+    metrics: list[str | dict[str, Any]] = [
+        "clean",
+        "fgsm",
+        "pgd",
+        "step-ll",
+        "psi",
+        "cost",
+        "suspicion",
+    ]
     objectives: dict[str, Literal["max", "min"]] = Field(
         default={"pgd_accuracy": "max"}, min_length=1
     )

@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from nas.search import Proposal, Search, best
+from nas.trust import suspicions
 
 
 class Display:
@@ -50,6 +51,8 @@ class Display:
             scores = outcome["scores"]
             told = " ".join(f"{name} {scores[name]:.4g}" for name in search.plan.objectives)
             told += f" ({outcome['seconds']:.1f} s)"
+            if flags := suspicions(scores):
+                told += f" ! suspicious: {', '.join(flags)}"
         else:
             told = f"{outcome['status']}: {outcome['reason']}"
         line = f"{done} trial {number}: {choices}: {told}"
@@ -79,7 +82,8 @@ class Display:
             pace = (time.monotonic() - self._started) / (done - self._before)
             told += f", about {_duration(pace * (total - done))} left"
         for name, top in self._best.items():
-            told += f" | best {name} {top['scores'][name]:.4g} (trial {top['number']})"
+            mark = "!" if suspicions(top["scores"]) else ""
+            told += f" | best {name} {top['scores'][name]:.4g} (trial {top['number']}{mark})"
         return Group(ProgressBar(total=total, completed=done), Text(told))
 
 

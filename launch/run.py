@@ -190,8 +190,7 @@ def best_trial(run: Path, objective: str) -> FinishedTrial:
         InputError: no trial has that score.
     """
     config = load_run_config(run)
-    study = open_study(run, storage=config.storage, name=config.study_name)
-    results = Search(study, config.plan(), read_only=True).results()
+    results = trial_results(run)
     found = best(results, objective, direction_of(objective, config))
     if found is None:
         known = sorted({name for r in results for name in r["scores"]})
@@ -200,6 +199,13 @@ def best_trial(run: Path, objective: str) -> FinishedTrial:
             f"got {objective!r}"
         )
     return finished_trial(run, found["number"])
+
+
+def trial_results(run: Path) -> list[dict[str, Any]]:
+    """Return what the ledger holds of every different finished trial."""
+    config = load_run_config(run)
+    study = open_study(run, storage=config.storage, name=config.study_name)
+    return Search(study, config.plan(), read_only=True).results()
 
 
 def direction_of(score: str, config: Config) -> str:

@@ -13,6 +13,7 @@ from torch import nn
 
 from launch.config import Config, parse_config
 from launch.run import finished_trial, load_run_config
+from metrics.attack_metrics import Suspicion
 from nas.data import DataConfig, prepare, prepare_test
 from nas.datasets import load_images, load_test_images
 from nas.errors import InputError
@@ -33,6 +34,7 @@ def score_model(
     test: bool,
     limit: int | None,
     seed: int,
+    suspicion: bool = False,
 ) -> dict[str, float]:
     """Return the scores of a model.
 
@@ -45,6 +47,7 @@ def score_model(
         test: use test images, else the validation images of the search.
         limit: at most so many images.
         seed: of random starts.
+        suspicion: also score the suspicion flags.
 
     Raises:
         InputError: no such model, dataset or metric, or images that do not fit the model.
@@ -66,6 +69,8 @@ def score_model(
     if epsilon is not None:
         document["recipe"] = {**known.get("recipe", {}), "epsilon": epsilon}
     config = parse_config(document)
+    if suspicion and not any(isinstance(m, Suspicion) for m in config.built_metrics()):
+        config = parse_config({**document, "metrics": [*config.metrics, "suspicion"]})
     images, labels = _images(config.data, test, limit)
     _check_fit(model, images, labels)
     built = config.built_metrics()

@@ -6,7 +6,7 @@ What a table is for a program stands in ``nas.table``.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,26 @@ from launch.config import Config
 from launch.run import direction_of
 from nas.errors import InputError
 from nas.pareto import pareto_front
+from nas.trust import BEGIN, RAISED, suspicions, was_checked
 
 DETAIL = tuple("_stderr _low _high _gradients _cancelled _epoch _seconds _robust_accuracy".split())
+SUSPICIOUS = "suspicious"
 
 
 def print_trials(
     console: Console, table: pd.DataFrame, config: Config, front: set[int] | None = None
 ) -> None:
-    """Print a trial table, a star beside the numbers in ``front``: the table's own where None."""
+    """Print a trial table, marking the numbers in ``front`` (the table's own where None) by a star.
+
+    A suspicious trial is marked by an exclamation mark, and its flags are named below.
+    """
     front = front_of(table, config) if front is None else front
+    flags = flags_of(table)
     columns = _columns(table, config)
     texts = {name: [_cell(value) for value in table[name]] for name in columns}
-    texts["number"] = [f"{n}*" if n in front else str(n) for n in table["number"]]
+    texts["number"] = [
+        f"{n}{'*' if n in front else ''}{'!' if n in flags else ''}" for n in table["number"]
+    ]
     widths = {name: max(map(len, [name, *cells])) for name, cells in texts.items()}
     room = console.width if console.is_terminal else sum(widths.values()) + 2 * len(widths)
     shown: list[str] = []
@@ -48,10 +56,48 @@ def print_trials(
     if front:
         objectives = ", ".join(config.objectives)
         console.out(f"* on the Pareto front of {objectives}", highlight=False)
+    for number, names in flags.items():
+        console.out(f"! trial {number} is suspicious: {', '.join(names)}", highlight=False)
 
 
-def front_of(table: pd.DataFrame, config: Config) -> set[int]:
-    """Return the numbers of the trials on the front of the search's objectives."""
+def flags_of(table: pd.DataFrame) -> dict[int, list[str]]:
+    """Return the suspicious trials of a table: number -> raised flags."""
+    rows = zip(table["number"], table.to_dict("records"), strict=True)
+    found = {int(number): suspicions({str(k): v for k, v in row.items()}) for number, row in rows}
+    return {number: names for number, names in found.items() if names}
+
+
+def flag_lines(scores: Mapping[str, float]) -> list[str]:
+    """Return one line for each suspicion flag in a model's scores: value, threshold, raised."""
+    names = [n for n in scores if n.startswith(BEGIN) and n + RAISED in scores]
+    width = max(map(len, names), default=0)
+    return [
+        f"{name:{width}}  {scores[name]:<12.6g} threshold {scores[name + '_threshold']:<8.4g}"
+        f"{'  RAISED' if scores[name + RAISED] else ''}".rstrip()
+        for name in names
+    ]
+
+
+def trusted(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows without a raised flag.
+
+    Raises:
+        InputError: no trial was checked.
+    """
+    if not was_checked(dict.fromkeys(map(str, table.columns))):
+        raise InputError(
+            "--trust: expected a search with the metric suspicion, got none of its scores: "
+            "add it to metrics"
+        )
+    return table[~table["number"].isin(list(flags_of(table)))]
+
+
+def front_of(table: pd.DataFrame, config: Config, *, trust: bool = False) -> set[int]:
+    """Return the numbers of the trials on the front of the search's objectives.
+
+    With ``trust``, suspicious ones are not on it.
+    """
+    table = trusted(table) if trust else table
     complete = table[table["status"] == "complete"]
     if complete.empty:
         return set()
@@ -60,7 +106,13 @@ def front_of(table: pd.DataFrame, config: Config) -> set[int]:
 
 
 def select(
-    table: pd.DataFrame, config: Config, *, sort: str | None, pareto: str | None, top: int | None
+    table: pd.DataFrame,
+    config: Config,
+    *,
+    sort: str | None,
+    pareto: str | None,
+    top: int | None,
+    trust: bool = False,
 ) -> pd.DataFrame:
     """Return the rows of a front, sorted best first, at most ``top`` of them.
 
@@ -70,10 +122,13 @@ def select(
         sort: a score.
         pareto: scores with commas; ``SCORE:max`` or ``SCORE:min`` says which way.
         top: how many rows.
+        trust: leave suspicious trials out of the front and of the top.
 
     Raises:
         InputError: no such score, or another way than max and min.
     """
+    if trust and (pareto is not None or top is not None):
+        table = trusted(table)
     if pareto is not None:
         pairs = [name.partition(":") for name in pareto.split(",")]
         names = [_score(table, name) for name, _, _ in pairs]
@@ -121,7 +176,9 @@ def _score(table: pd.DataFrame, name: str) -> str:
 
 def _columns(table: pd.DataFrame, config: Config) -> Sequence[str]:
     """Return the columns worth printing, those that matter most first."""
-    scores = [c for c in table.columns[3:] if not c.endswith(DETAIL)]
+    scores = [c for c in table.columns[3:] if not c.endswith(DETAIL) and BEGIN not in c]
+    if SUSPICIOUS in scores and not table[SUSPICIOUS].any():
+        scores.remove(SUSPICIOUS)
     decisions = [c for c in config.plan().decisions if c in table]
     first = ["number", *decisions, *(c for c in config.objectives if c in table)]
     if (table["status"] != "complete").any():

@@ -12,6 +12,7 @@ from typing import Any
 from nas.errors import InputError
 from nas.evaluation import Trial
 from nas.rundir import WEIGHTS, trial_directory
+from nas.trust import BEGIN, suspicions, was_checked
 
 MODEL = "model.safetensors"
 
@@ -74,7 +75,10 @@ def model_card(description: Mapping[str, Any]) -> str:
     architecture, task, trial = (description[k] for k in ("architecture", "task", "trial"))
     choices = ", ".join(f"{k} {v}" for k, v in architecture["choices"].items())
     channels, height, width = task["shape"]
-    scores = "\n".join(f"| {name} | {value:.6g} |" for name, value in trial["scores"].items())
+    scores = "\n".join(
+        f"| {name} | {value:.6g} |" for name, value in trial["scores"].items() if BEGIN not in name
+    )
+    doubts = _doubts(trial["scores"])
     recipe = "\n".join(f"| {name} | {value} |" for name, value in trial["recipe"].items())
     versions = ", ".join(f"{k} {v}" for k, v in trial["environment"].items())
     return f"""# {architecture["space"]}: {choices}
@@ -99,6 +103,8 @@ Normalisation is inside the model. Data: {trial["data"]["name"]}, {task["classes
 |---|---|
 {scores}
 
+{doubts}
+
 ## Recipe
 
 | setting | value |
@@ -107,3 +113,14 @@ Normalisation is inside the model. Data: {trial["data"]["name"]}, {task["classes
 
 Made with {versions}.
 """
+
+
+def _doubts(scores: Mapping[str, float]) -> str:
+    if not was_checked(scores):
+        return "The search did not look for masked gradients (metric `suspicion`)."
+    if flags := suspicions(scores):
+        return (
+            f"**Suspicious: {', '.join(flags)}.** Its robust accuracy may be a masked gradient; do "
+            "not rely on it before you know why."
+        )
+    return "No sign of masked gradients was found (metric `suspicion`)."

@@ -23,6 +23,7 @@ from nas.ledger import RESULT, Direction
 from nas.pareto import pareto_front
 from nas.samplers import SAMPLERS, SamplerFactory
 from nas.seeds import derive_seed
+from nas.trust import suspicions, trusted_first
 from search_spaces import SearchSpace
 
 MAX_REPEATS = 100  # known architectures proposed in a row before the space counts as used up
@@ -295,14 +296,35 @@ def failure(status: str, reason: str) -> dict[str, Any]:
 def best(
     results: Iterable[Mapping[str, Any]], objective: str, direction: str
 ) -> Mapping[str, Any] | None:
-    """Return the complete result with the best ``objective``, the earlier of equals, or None."""
+    """Return the complete result with the best ``objective``, the earlier of equals, or None.
+
+    One with a suspicion flag only wins where every one has some: see :func:`overruled`.
+    """
     complete = [
         r
         for r in results
         if r["status"] == "complete" and math.isfinite(r["scores"].get(objective, math.nan))
     ]
     sign = 1 if direction == "max" else -1
-    return max(complete, key=lambda r: sign * r["scores"][objective], default=None)
+    trusted = trusted_first(complete)
+    return max(trusted, key=lambda r: sign * r["scores"][objective], default=None)
+
+
+def overruled(
+    results: Iterable[Mapping[str, Any]],
+    winner: Mapping[str, Any],
+    objective: str,
+    direction: str,
+) -> list[Mapping[str, Any]]:
+    """Return the suspicious results that score better than ``winner`` and did not win."""
+    sign = 1 if direction == "max" else -1
+    return [
+        r
+        for r in results
+        if r["status"] == "complete"
+        and suspicions(r["scores"])
+        and sign * r["scores"].get(objective, math.nan) > sign * winner["scores"][objective]
+    ]
 
 
 def worth_keeping(
