@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+import launch.cli
+from launch.config import parse_config
+from launch.run import finish_run, make_directory, open_search, settle_config
 from nas.data import Data, DataConfig, Limit, prepare
 from nas.datasets import load_images
+from nas.evaluation import evaluation
+from nas.rundir import save_trial
 from nas.training import Recipe, drain, train
 from search_spaces import DepthChannels
 
@@ -61,3 +67,45 @@ def digits_net(digits: Data) -> torch.nn.Module:
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def psinas(monkeypatch, capsys):
+    """Return a function that runs a command line and returns its exit code, output and errors."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["psinas", *map(str, arguments)])
+        launch.cli.console._width = 200
+        try:
+            launch.cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def search_here(run, document):
+    """Search in this process, without Ray, and return the run directory."""
+    make_directory(run)
+    config = settle_config(run, parse_config(document), resume=False, keep_trials=False)
+    search = open_search(run, config)
+    images = load_images(config.data)
+    torch.set_num_threads(1)
+    while (proposal := search.propose()) is not None:
+        result = drain(evaluation(proposal.trial, prepare(images, proposal.trial.data)))
+        save_trial(run, proposal.number, proposal.trial, result)
+        search.finish(proposal.number, result.to_dict())
+    finish_run(run, search)
+    return run
+
+
+def one_line(result, *parts):
+    code, _, err = result
+    assert code == 2, result
+    assert err.startswith("psinas: ")
+    assert err.count("\n") == 1
+    for part in parts:
+        assert part in err

@@ -65,6 +65,30 @@ class Taken(Faulty):
         return {"status": ("good",)}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Masking(SearchSpace):
+    """Nets that are alike, but some round their images first: such have no gradient."""
+
+    masks: tuple[bool, ...] = (False, True)
+
+    def decisions(self):
+        return {"masks": self.masks, "width": (8, 12)}
+
+    def network(self, architecture: Architecture, task: Task) -> nn.Module:
+        width = architecture["width"]
+        before = [Round()] if architecture["masks"] else []
+        convolution = nn.Conv2d(task.shape[0], width, 3), nn.ReLU(), nn.Flatten()
+        pixels = width * (task.shape[1] - 2) * (task.shape[2] - 2)
+        return nn.Sequential(*before, *convolution, nn.Linear(pixels, task.classes))
+
+
+class Round(nn.Module):
+    """Rounds in eval() only, so that the net can be trained and attacked in training."""
+
+    def forward(self, x):
+        return x if self.training else x.round()
+
+
 class Named(Faulty):
     """A name of its own, under which nothing is found."""
 

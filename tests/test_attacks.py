@@ -9,10 +9,21 @@ import torch
 from torch import nn
 
 from metrics.accuracy import correct, robust_accuracy
-from metrics.attacks import FGSM, PGD, StepLL, evaluating, input_gradient
+from metrics.attacks import (
+    APGD,
+    FGSM,
+    PGD,
+    Noise,
+    Square,
+    StepLL,
+    Transfer,
+    evaluating,
+    input_gradient,
+)
 from metrics.attacks.geometry import Draws, in_ball
 
 EPSILON = 8 / 255
+SOURCE = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
 ATTACKS = [
     FGSM(epsilon=EPSILON),
     FGSM(epsilon=0.5, norm="l2"),
@@ -22,7 +33,22 @@ ATTACKS = [
     PGD(epsilon=EPSILON, steps=2, restarts=3),
     PGD(epsilon=0.5, step_size=0.2, steps=3, norm="l2"),
     PGD(epsilon=0.5, step_size=0.2, steps=3, norm="l2", random_start=False),
+    PGD(epsilon=EPSILON, steps=3, target="least-likely"),
+    PGD(epsilon=EPSILON, steps=3, target="runner-up", random_start=False),
+    PGD(epsilon=EPSILON, steps=3, target="labels", restarts=2),
+    APGD(epsilon=EPSILON, steps=10),
+    APGD(epsilon=EPSILON, steps=10, loss="dlr", restarts=2),
+    APGD(epsilon=0.5, steps=10, norm="l2"),
+    APGD(epsilon=EPSILON, steps=10, loss="dlr", target="runner-up"),
+    Square(epsilon=EPSILON, queries=10),
+    Noise(epsilon=EPSILON),
+    Noise(epsilon=EPSILON, distribution="gaussian", draws=3),
+    Noise(epsilon=0.5, region="ball"),
+    Noise(epsilon=0.5, region="ball", distribution="gaussian"),
+    Noise(epsilon=0.5, region="sphere", draws=2),
+    Transfer(source=SOURCE, attack=PGD(epsilon=EPSILON, steps=2)),
 ]
+RANDOM = [a for a in ATTACKS if not isinstance(a, FGSM | StepLL) and getattr(a, "random_start", 1)]
 every_attack = pytest.mark.parametrize("attack", ATTACKS, ids=repr)
 
 
@@ -66,8 +92,7 @@ def assert_same_state(a, b):
 def test_stays_in_the_ball_and_the_box(attack, net, images, labels):
     adversarial = attack(net, images, labels, generator=torch.Generator().manual_seed(0))
     delta = (adversarial - images).flatten(1)
-    norm = getattr(attack, "norm", "linf")
-    length = delta.abs().amax(1) if norm == "linf" else delta.norm(dim=1)
+    length = delta.abs().amax(1) if attack.distance == "linf" else delta.norm(dim=1)
     assert (length <= attack.epsilon + 1e-6).all()
     assert adversarial.min() >= 0
     assert adversarial.max() <= 1
@@ -100,8 +125,7 @@ def test_the_generator_decides(attack, net, images, labels):
     b = attack(net, images, labels, generator=torch.Generator().manual_seed(5))
     c = attack(net, images, labels, generator=torch.Generator().manual_seed(6))
     assert torch.equal(a, b)
-    random = isinstance(attack, PGD) and attack.random_start
-    assert torch.equal(a, c) != random
+    assert torch.equal(a, c) == (attack not in RANDOM)
 
 
 def linear(seed=0):
@@ -200,9 +224,100 @@ def test_uniform_in_the_l2_ball():
     assert abs(length.mean().item() - n / (n + 1)) < 5 * spread
 
 
+def test_the_cube_the_ball_and_the_sphere():
+    """Where each noise lies, and that the sphere's has no other length."""
+    x = torch.full((500, 1, 4, 4), 0.5)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+
+    def drawn(**settings):
+        attack = Noise(epsilon=0.4, **settings)
+        delta = attack(model, x, generator=torch.Generator().manual_seed(0)) - x
+        return delta.flatten(1)
+
+    cube = drawn(region="cube")
+    assert cube.abs().max() <= 0.4
+    assert cube.std().item() == pytest.approx(0.4 / math.sqrt(3), rel=0.02)
+    assert torch.allclose(drawn(region="sphere").norm(dim=1), torch.tensor(0.4), atol=1e-5)
+    gaussian = drawn(region="ball", distribution="gaussian").norm(dim=1)
+    assert gaussian.max() <= 0.4 + 1e-6
+    assert 0.3 < gaussian.mean() < 0.4
+    spread = drawn(region="cube", distribution="gaussian")
+    assert spread.abs().max() <= 0.4 + 1e-6
+    assert spread.std().item() == pytest.approx(0.2, rel=0.15)
+
+
+def test_targets(images):
+    """One step towards a class is one step down its loss."""
+    model = linear()
+    logits = model(images)
+    y = logits.argmax(1)
+    runner_up = logits.topk(2).indices[:, 1]
+    for target, aim in (("least-likely", logits.argmin(1)), ("runner-up", runner_up)):
+        attack = PGD(epsilon=EPSILON, step_size=EPSILON, steps=1, random_start=False, target=target)
+        expected = (images - EPSILON * loss_gradient(model, images, aim).sign()).clamp(0, 1)
+        assert torch.allclose(attack(model, images, y), expected, atol=1e-6)
+    to_labels = PGD(epsilon=0.5, steps=20, target="labels")
+    wanted = (y + 1) % 10
+    assert (model(to_labels(model, images, wanted)).argmax(1) == wanted).all()
+
+
+def test_square_on_a_linear_model_goes_where_the_weights_point(images):
+    """With enough queries every pixel is at x ± epsilon, and the loss near its largest."""
+    model = linear()
+    x = images * 0.8 + 0.1  # away from the box
+    y = model(x).argmax(1)
+    found = Square(epsilon=0.01, queries=2000)(
+        model, x, y, generator=torch.Generator().manual_seed(0)
+    )
+    assert torch.allclose((found - x).abs(), torch.tensor(0.01), atol=1e-6)
+
+    def margin(x):
+        z = model(x)
+        return z.gather(1, y[:, None]).squeeze(1) - z.scatter(1, y[:, None], -9e9).amax(1)
+
+    random = Square(epsilon=0.01, queries=1)(
+        model, x, y, generator=torch.Generator().manual_seed(0)
+    )
+    fgsm = FGSM(epsilon=0.01)(model, x, y)
+    reached = (margin(x) - margin(found)) / (margin(x) - margin(fgsm))
+    broken = margin(found) < 0  # the first image that breaks is the one that is returned
+    assert not broken.all()
+    assert ((reached > 0.8) | broken).all()
+    assert ((margin(found) < margin(random)) | broken).all()
+
+
+def test_apgds_checkpoints_are_the_papers():
+    """Croce and Hein, section 3.1: p = 0, .22, then each gap .03 shorter, at least .06."""
+    from metrics.attacks.apgd import checkpoints
+
+    expected = [22, 41, 57, 70, 80, 87, 93, 99]
+    assert list(checkpoints(100)) == expected
+    assert list(checkpoints(100).values()) == [22, 19, 16, 13, 10, 7, 6, 6]
+
+
+def test_dlr_by_hand():
+    from metrics.attacks.apgd import dlr, targeted_dlr
+
+    logits = torch.tensor([[4.0, 1.0, 3.0, 0.0], [1.0, 2.0, 0.0, 4.0]])
+    assert torch.allclose(dlr(logits, torch.tensor([0, 1])), torch.tensor([-1 / 3, 2 / 3]))
+    assert torch.allclose(dlr(100 * logits, torch.tensor([0, 1])), torch.tensor([-1 / 3, 2 / 3]))
+    # -(z_1st - z_t) / (z_1st - (z_3rd + z_4th) / 2)
+    found = targeted_dlr(logits, torch.tensor([2, 1]))
+    assert torch.allclose(found, torch.tensor([-1 / 3.5, -2 / 3.5]))
+
+
 @pytest.mark.parametrize(
     ("make", "match"),
     [
+        (lambda: PGD(target="cat"), "target.*least-likely.*cat"),
+        (lambda: APGD(loss="mse"), "loss.*dlr.*mse"),
+        (lambda: APGD(steps=0), "steps >= 1"),
+        (lambda: APGD(norm="l1"), "l1"),
+        (lambda: Square(queries=0), "queries >= 1"),
+        (lambda: Square(share=0), "share"),
+        (lambda: Noise(region="torus"), "region.*sphere.*torus"),
+        (lambda: Noise(distribution="cauchy"), "cauchy"),
+        (lambda: Noise(draws=0), "draws >= 1"),
         (lambda: FGSM(epsilon=8), "8/255, got 8"),
         (lambda: FGSM(epsilon=-0.1), "epsilon"),
         (lambda: FGSM(epsilon=math.nan), "epsilon"),
@@ -230,6 +345,95 @@ def test_bad_settings_are_refused(make, match):
 def test_bad_images_are_refused(bad, match):
     with pytest.raises(ValueError, match=match):
         FGSM()(linear(), bad, torch.zeros(2, dtype=torch.long))
+
+
+# --------------------------------------------------------------------------- models that misbehave
+
+
+@pytest.mark.parametrize("attack", [a for a in ATTACKS if a is not ATTACKS[-1]], ids=repr)
+@pytest.mark.parametrize("shape", [(1, 1, 8, 8), (3, 3, 5, 9), (2, 1, 1, 4)], ids=str)
+@pytest.mark.parametrize("classes", [2, 3, 4])
+def test_odd_shapes_and_few_classes(attack, shape, classes):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape[1:]), classes))
+    x, y = torch.rand(shape), torch.zeros(shape[0], dtype=torch.long)
+    needs = {None: 3, "runner-up": 4}[attack.target] if getattr(attack, "loss", "") == "dlr" else 2
+    if classes < needs:
+        with pytest.raises(ValueError, match=f"at least {needs} classes, got {classes}"):
+            attack(model, x, y)
+        return
+    adversarial = attack(model, x, y)
+    assert adversarial.shape == x.shape
+    assert adversarial.isfinite().all()
+    if attack.target != "labels" if hasattr(attack, "target") else True:
+        assert 0 <= robust_accuracy(model, x, y, attack).accuracy <= 1
+
+
+def test_probabilities_are_attacked_as_logits(digits_net, digits):
+    x, y = digits.validation.images(), digits.validation.labels
+    model = nn.Sequential(digits_net, nn.Softmax(1))
+    result = robust_accuracy(model, x, y, PGD(epsilon=0.1, steps=5, random_start=False))
+    assert 0 < result.accuracy < correct(model, x, y).double().mean().item() - 0.3
+
+
+@pytest.mark.parametrize("attack", [FGSM(), PGD(steps=2), APGD(steps=3), PGD(norm="l2", steps=2)])
+def test_a_nan_gradient_moves_nothing_and_is_counted(attack, images):
+    class NaNGradient(nn.Module):
+        def forward(self, x):
+            zero = (x.flatten(1)[:, :1] - x.flatten(1)[:, :1]).sqrt()
+            return torch.cat([1 + zero, zero, zero], dim=1)
+
+    y = torch.zeros(6, dtype=torch.long)
+    assert attack(NaNGradient(), images, y).isfinite().all()
+    result = robust_accuracy(NaNGradient(), images, y, attack)
+    assert (result.accuracy, result.nonfinite_gradients) == (1.0, 6)
+
+
+def test_a_model_made_under_inference_mode_is_refused(images, labels):
+    with torch.inference_mode():
+        model = linear()
+    with pytest.raises(ValueError, match="inference_mode"):
+        FGSM()(model, images, labels)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_accuracy_works_in_any_mode(mode, digits_net, digits):
+    x, y = digits.validation.images(), digits.validation.labels
+    expected = robust_accuracy(digits_net, x, y, PGD(steps=3, random_start=False))
+    with mode():
+        found = robust_accuracy(digits_net, x * 1, y * 1, PGD(steps=3, random_start=False))
+    assert torch.equal(found.robust, expected.robust)
+
+
+def test_accuracy_leaves_the_model_as_found(net, images, labels):
+    before = state(net)
+    robust_accuracy(net, images, labels, PGD(steps=2))
+    assert_same_state(before, state(net))
+    assert not any(m._forward_hooks for m in net.modules())
+
+
+@pytest.mark.parametrize(
+    ("model", "match"),
+    [
+        (nn.Flatten(), None),
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 1)), r"classes >= 2.*got \(6, 1\)"),
+        (nn.Conv2d(1, 10, 3), "expected logits"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), "classes 0 ... 2.*got 0 ... 5"),
+    ],
+)
+def test_logits_that_do_not_fit_are_refused(model, match, images, labels):
+    if match is None:  # 64 classes for six labels are no error
+        assert 0 <= robust_accuracy(model, images, labels, FGSM()).accuracy <= 1
+        return
+    for call in (lambda: FGSM()(model, images, labels), lambda: correct(model, images, labels)):
+        with pytest.raises(ValueError, match=match):
+            call()
+
+
+@pytest.mark.parametrize("bad", [torch.zeros(5, dtype=torch.long), torch.zeros(6)])
+def test_labels_that_do_not_fit_are_refused(bad, images):
+    with pytest.raises(ValueError, match="labels"):
+        FGSM()(linear(), images, bad)
 
 
 # ---------------------------------------------------------------------------------------- accuracy

@@ -10,69 +10,24 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from conftest import TINY, one_line, search_here
 
-import launch.cli
 from launch.config import parse_config
-from launch.run import finish_run, finished_trial, make_directory, open_search, settle_config
+from launch.run import finished_trial, make_directory, open_search, settle_config
 from nas.data import prepare, prepare_test
 from nas.datasets import load_images, load_test_images
 from nas.errors import InputError
-from nas.evaluation import evaluate, evaluation
+from nas.evaluation import evaluate
 from nas.ledger import RunLock
-from nas.rundir import drop_weights, save_trial
+from nas.rundir import drop_weights
 from nas.search import failure
 from nas.table import load_table
-from nas.training import drain
 from search_spaces import load, space_of
-
-
-@pytest.fixture
-def psinas(monkeypatch, capsys):
-    """Return a function that runs a command line and returns its exit code, output and errors."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["psinas", *map(str, arguments)])
-        launch.cli.console._width = 200
-        try:
-            launch.cli.main()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
-def search_here(run, document):
-    """Search in this process, without Ray, and return the run directory."""
-    make_directory(run)
-    config = settle_config(run, parse_config(document), resume=False, keep_trials=False)
-    search = open_search(run, config)
-    images = load_images(config.data)
-    torch.set_num_threads(1)
-    while (proposal := search.propose()) is not None:
-        result = drain(evaluation(proposal.trial, prepare(images, proposal.trial.data)))
-        save_trial(run, proposal.number, proposal.trial, result)
-        search.finish(proposal.number, result.to_dict())
-    finish_run(run, search)
-    return run
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    from conftest import TINY
-
     return search_here(tmp_path_factory.mktemp("runs") / "tiny", TINY)
-
-
-def one_line(result, *parts):
-    code, _, err = result
-    assert code == 2, result
-    assert err.startswith("psinas: ")
-    assert err.count("\n") == 1
-    for part in parts:
-        assert part in err
 
 
 def test_mistakes_are_one_line_and_exit_code_2(psinas, tmp_path, finished):
@@ -247,8 +202,6 @@ def test_a_directory_left_by_a_kill_before_the_configuration_is_used(tmp_path):
 
 
 def test_a_storage_belongs_to_one_run(tmp_path):
-    from conftest import TINY
-
     document = {**TINY, "storage": f"sqlite:///{tmp_path / 'ledger.db'}"}
     opened = []
     for name in ("a", "b"):
@@ -266,8 +219,6 @@ def test_a_storage_belongs_to_one_run(tmp_path):
 
 
 def test_score_uses_what_the_trial_varied(psinas, tmp_path):
-    from conftest import TINY
-
     document = {
         **TINY,
         "vary": {"data.classes": [[0, 1], [2, 3, 4]]},
@@ -292,8 +243,6 @@ def test_score_takes_the_epsilon_it_is_given(psinas, finished):
 
 
 def test_replay_refuses_what_never_ran_to_its_end(psinas, tmp_path):
-    from conftest import TINY
-
     run = tmp_path / "run"
     make_directory(run)
     config = settle_config(run, parse_config(TINY), resume=False, keep_trials=False)

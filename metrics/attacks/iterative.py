@@ -202,7 +202,7 @@ class _Hunt:
                         self.found, zero_gradients=zero, nonfinite_gradients=nonfinite
                     )
                 # The sign of NaN is no direction, and a NaN image no adversarial one.
-                rows.gradient = gradient.nan_to_num_(0, 0, 0)
+                rows.gradient = gradient.nan_to_num(0, 0, 0)
         rows.logits, rows.losses = logits.detach(), losses.detach()
 
     def _choose_classes(self, logits: Tensor) -> None:

@@ -1,0 +1,214 @@
+"""The fast path: the same function, the same mask, and an honest count of what was spent."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from metrics.accuracy import correct, robust_accuracy
+from metrics.attacks import APGD, FGSM, PGD, Noise, Square, StepLL, evaluating
+from metrics.attacks.base import logits_of
+from metrics.fast import channels_last, fast_copy
+from nas.training import Recipe, drain, train
+from search_spaces import DepthChannels
+
+EPSILON = 0.1
+ATTACKS = [
+    FGSM(epsilon=EPSILON),
+    StepLL(epsilon=EPSILON),
+    PGD(epsilon=EPSILON, steps=10),
+    PGD(epsilon=EPSILON, steps=5, restarts=3),
+    PGD(epsilon=0.8, steps=10, norm="l2"),
+    PGD(epsilon=EPSILON, steps=5, target="runner-up"),
+    APGD(epsilon=EPSILON, steps=20),
+    APGD(epsilon=EPSILON, steps=20, loss="dlr", restarts=2),
+    Square(epsilon=EPSILON, queries=50),
+    Noise(epsilon=EPSILON, draws=5),
+]
+
+
+@pytest.fixture(scope="module")
+def robust_net(digits):
+    """Return a small net trained under PGD."""
+    space = DepthChannels(depth=(3,), channels=(16,), stem="small")
+    model = space.build(space.architecture({"depth": 3, "channels": 16}), digits.task, seed=0)
+    recipe = Recipe(epochs=4, batch_size=64, epsilon=EPSILON, steps=3, selection_images=50)
+    drain(train(model, digits, recipe, recipe.attack(), torch.Generator().manual_seed(0)))
+    return model
+
+
+class Residual(nn.Module):
+    """What must not be folded: a shared batch norm, a convolution with two readers."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.norm, self.relu = nn.BatchNorm2d(4), nn.ReLU()
+        self.head = nn.Linear(4 * 64, 10)
+
+    def forward(self, x):
+        a = self.first(x)
+        b = self.relu(self.norm(self.second(self.norm(a)))) + a
+        return self.head(b.flatten(1))
+
+
+def trained_statistics(model):
+    """Give batch norms statistics that are not 0 and 1."""
+    torch.manual_seed(1)
+    for m in model.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.running_mean.normal_()
+            m.running_var.uniform_(0.5, 2)
+            m.weight.data.normal_()
+    return model
+
+
+def images(n=6, channels=1, side=8):
+    return torch.rand(n, channels, side, side, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_copy_folds_every_batch_norm_of_our_nets(channels):
+    from search_spaces import Task
+
+    space = DepthChannels(depth=(3,), channels=(8,), stem="small")
+    task = Task((channels, 8, 8), 10, mean=(0.4,) * channels, std=(0.2,) * channels)
+    model = trained_statistics(space.build(space.architecture({"depth": 3, "channels": 8}), task))
+    x = images(channels=channels)
+    quick = fast_copy(model.eval(), x)
+    assert quick is not None
+    assert any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
+    nodes = [n for n in quick.graph.nodes if n.op == "call_module"]
+    used = [quick.get_submodule(n.target) for n in nodes]
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in used)
+    assert all(m.inplace for m in used if isinstance(m, nn.ReLU))
+    assert not any(p.requires_grad for p in quick.parameters())
+    assert torch.allclose(logits_of(quick, x), logits_of(model, x), atol=1e-4)
+
+
+def test_what_is_shared_is_left_alone():
+    model = trained_statistics(Residual()).eval()
+    quick = fast_copy(model, images())
+    assert quick is not None
+    assert torch.allclose(logits_of(quick, images()), logits_of(model, images()), atol=1e-5)
+
+
+def test_channels_last_strides_also_for_one_channel():
+    v = torch.rand(4, 1, 3, 5)
+    assert torch.equal(channels_last(v), v)
+    assert channels_last(v).stride() == (15, 1, 5, 1)
+
+
+class Branching(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.head(x.flatten(1)) * (2.0 if x.sum() > 1e9 else 1.0)
+
+
+def test_a_model_that_cannot_be_traced_is_attacked_as_it_is():
+    model = Branching()
+    assert fast_copy(model, images()) is None
+    y = torch.arange(6)
+    fast = robust_accuracy(model, images(), y, FGSM())
+    assert torch.equal(fast.robust, robust_accuracy(model, images(), y, FGSM(), fast=False).robust)
+
+
+def test_a_model_with_hooks_keeps_them():
+    model = Residual().eval()
+    seen = []
+    model.norm.register_forward_hook(lambda *_: seen.append(1))
+    assert fast_copy(model, images()) is None
+    robust_accuracy(model, images(), torch.arange(6), FGSM())
+    assert seen
+
+
+def test_a_model_that_is_never_twice_the_same_has_no_copy():
+    class Random(nn.Module):
+        def forward(self, x):
+            return x.flatten(1)[:, :10] + torch.randn_like(x.flatten(1)[:, :10])
+
+    assert fast_copy(Random(), images()) is None
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=repr)
+@pytest.mark.parametrize("net", ["digits_net", "robust_net"])
+def test_the_fast_mask_is_the_plain_mask(attack, net, request, digits):
+    model = request.getfixturevalue(net)
+    x, y = digits.validation.images(), digits.validation.labels
+    results = [
+        robust_accuracy(model, x, y, attack, generator=torch.Generator().manual_seed(0), fast=fast)
+        for fast in (True, False)
+    ]
+    assert torch.equal(results[0].robust, results[1].robust)
+    assert 0 < results[0].accuracy < correct(model, x, y).double().mean().item() + 1e-9
+
+
+@pytest.mark.parametrize("net", ["digits_net", "robust_net"])
+def test_broken_means_wrong_at_any_visited_iterate(net, request, digits):
+    """PGD written out by hand, on the model itself, without a copy and without dropping rows."""
+    model = request.getfixturevalue(net)
+    x, y = digits.validation.images(), digits.validation.labels
+    standing = correct(model, x, y)
+    adversarial = x
+    with evaluating(model):
+        for _ in range(8):
+            leaf = adversarial.clone().requires_grad_()
+            loss = nn.functional.cross_entropy(model(leaf), y, reduction="sum")
+            step = 0.02 * torch.autograd.grad(loss, leaf)[0].sign()
+            moved = torch.clamp(adversarial + step - x, -EPSILON, EPSILON)
+            adversarial = torch.clamp(x + moved, 0, 1)
+            standing &= correct(model, adversarial, y)
+    attack = PGD(epsilon=EPSILON, step_size=0.02, steps=8, random_start=False)
+    assert torch.equal(robust_accuracy(model, x, y, attack).robust, standing)
+    last = correct(model, x, y) & correct(model, adversarial, y)
+    found = robust_accuracy(model, x, y, attack, early_exit=False)
+    assert torch.equal(found.robust, last)
+
+
+def test_what_was_spent_is_counted(digits_net, digits):
+    """By hand: the clean pass, the look at each iterate, the check of what broke."""
+    x, y = digits.validation.images(), digits.validation.labels
+    right = int(correct(digits_net, x, y).sum())
+    fgsm = robust_accuracy(digits_net, x, y, FGSM(epsilon=EPSILON))
+    broken = right - int(fgsm.robust.sum())
+    assert fgsm.backwards == right
+    assert fgsm.forwards == len(y) + 2 * right + broken
+    plain = robust_accuracy(digits_net, x, y, FGSM(epsilon=EPSILON), fast=False)
+    assert plain.forwards == len(y) + 2 * right
+    square = robust_accuracy(digits_net, x, y, Square(epsilon=EPSILON, queries=3))
+    assert square.backwards == 0
+    whole = robust_accuracy(
+        digits_net, x, y, PGD(epsilon=EPSILON, steps=10, random_start=False), early_exit=False
+    )
+    early = robust_accuracy(digits_net, x, y, PGD(epsilon=EPSILON, steps=10, random_start=False))
+    assert whole.backwards == 10 * right
+    assert early.backwards < 0.7 * whole.backwards
+
+
+def test_a_break_that_only_the_copy_sees_does_not_count(digits_net, digits, monkeypatch):
+    """A copy that rounds badly: what it calls broken is checked, and searched for again."""
+    from metrics import fast
+
+    class Rounded(nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x):
+            z = self.model(x)
+            return z + 3 * torch.sin(1e3 * z)  # other classes win now and then
+
+    x, y = digits.validation.images(), digits.validation.labels
+    attack = PGD(epsilon=0.03, steps=5, random_start=False)
+    plain = robust_accuracy(digits_net, x, y, attack, fast=False)
+    monkeypatch.setattr(fast, "fast_copy", lambda model, images: Rounded(model))
+    found = robust_accuracy(digits_net, x, y, attack)
+    with evaluating(digits_net):
+        copy_wrong = logits_of(Rounded(digits_net), x).argmax(1) != y
+    assert (copy_wrong & plain.clean).sum() > 10
+    # Where the copy broke an image that the model holds, the model's own search decides.
+    assert torch.equal(found.robust | ~copy_wrong, plain.robust | ~copy_wrong)

@@ -1,0 +1,152 @@
+"""Planted faults raise their flags; nets that were honestly trained raise none."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from metrics.accuracy import robust_accuracy
+from metrics.attacks import FGSM, PGD, Attack
+from metrics.suspicion import FLAGS, suspicion
+from nas.training import Recipe, drain, train
+from search_spaces import DepthChannels
+
+EPSILON = 0.1
+
+
+@pytest.fixture(scope="module")
+def validation(digits):
+    return digits.validation.images(), digits.validation.labels
+
+
+@pytest.fixture(scope="module")
+def robust_net(digits):
+    space = DepthChannels(depth=(3,), channels=(16,), stem="small")
+    model = space.build(space.architecture({"depth": 3, "channels": 16}), digits.task, seed=0)
+    recipe = Recipe(epochs=6, batch_size=64, epsilon=EPSILON, adversarial_share=1.0, steps=5)
+    drain(train(model, digits, recipe, recipe.attack(), torch.Generator().manual_seed(0)))
+    return model
+
+
+class Around(nn.Module):
+    """A net with something before it and behind it."""
+
+    def __init__(self, net, before=lambda x: x, behind=lambda z: z):
+        super().__init__()
+        self.net, self.before, self.behind = net, before, behind
+
+    def forward(self, x):
+        return self.behind(self.net(self.before(x)))
+
+
+def flags(model, validation, **settings):
+    generator = torch.Generator().manual_seed(0)
+    found = suspicion(model, *validation, epsilon=EPSILON, generator=generator, **settings)
+    assert tuple(f.name for f in found) == tuple(FLAGS)
+    return {f.name: f for f in found}
+
+
+def raised(model, validation, **settings):
+    return {name for name, flag in flags(model, validation, **settings).items() if flag.raised}
+
+
+@pytest.mark.parametrize("net", ["digits_net", "robust_net"])
+def test_honest_nets_raise_no_flag(net, request, validation):
+    found = flags(request.getfixturevalue(net), validation)
+    assert not [f for f in found.values() if f.raised]
+    # The values are not trivially zero: the attacks were there.
+    assert found["noise_beats_gradient"].value < -0.05
+    assert found["black_box_beats_white_box"].value < -0.01
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("adversary", ["none", "pgd"])
+def test_honest_nets_on_real_images_raise_no_flag(adversary, data_root):
+    from nas.data import DataConfig, Limit, prepare
+    from nas.datasets import load_images
+
+    limit = Limit(train=3000, validation=250)
+    config = DataConfig(name="fashion-mnist", root=str(data_root), limit=limit)
+    data = prepare(load_images(config), config)
+    space = DepthChannels(depth=(3,), channels=(16,), stem="small")
+    model = space.build(space.architecture({"depth": 3, "channels": 16}), data.task, seed=0)
+    recipe = Recipe(epochs=2, batch_size=64, adversary=adversary, steps=2, selection_images=100)
+    drain(train(model, data, recipe, recipe.attack(), torch.Generator().manual_seed(0)))
+    found = suspicion(model, data.validation.images(), data.validation.labels)
+    assert not [f for f in found if f.raised]
+
+
+def one_hot(z):
+    return functional.one_hot(z.argmax(1), 10).float()
+
+
+@pytest.mark.parametrize(
+    ("planted", "expected"),
+    [
+        (
+            {"behind": lambda z: 1000 * z},
+            {"zero_gradient", "saturated_logits", "unbounded_not_zero"},
+        ),
+        ({"behind": one_hot}, {"zero_gradient", "black_box_beats_white_box"}),
+        (
+            {"before": lambda x: (x * 8).round() / 8},
+            {"zero_gradient", "black_box_beats_white_box", "unbounded_not_zero"},
+        ),
+        ({"behind": lambda z: z.softmax(1)}, {"logits_are_probabilities"}),
+        (
+            {"behind": lambda z: torch.where(z[:, :1] > z.median(), torch.nan, z)},
+            {"nonfinite_gradient"},
+        ),
+        (
+            {"before": lambda x: (x + 0.2 * torch.randn_like(x)).clamp(0, 1)},
+            {"randomized_model", "invariant_violation"},
+        ),
+        ({"behind": lambda z: functional.dropout(z, 0.3, training=True)}, {"randomized_model"}),
+        ({"behind": lambda z: z - z.mean(0)}, {"invariant_violation"}),
+    ],
+    ids=["saturated", "argmax", "rounding", "softmax", "nan", "noise", "dropout", "batch"],
+)
+def test_planted_faults_raise_their_flags(planted, expected, digits_net, validation):
+    assert expected <= raised(Around(digits_net, **planted), validation)
+
+
+def test_a_masked_gradient_looks_robust_and_is_flagged(digits_net, validation):
+    """The whole point: rounding in front gives PGD accuracy that Square takes away."""
+    masked = Around(digits_net, before=lambda x: (x * 8).round() / 8)
+    attack = PGD(epsilon=EPSILON, steps=20)
+    generator = torch.Generator().manual_seed(0)
+    looks = robust_accuracy(masked, *validation, attack, generator=generator).accuracy
+    honest = robust_accuracy(digits_net, *validation, attack, generator=generator).accuracy
+    assert looks > honest + 0.2
+    assert raised(masked, validation)
+
+
+class TrainMode(Attack):
+    def perturb(self, model, x, labels, generator):
+        model.train()
+        return PGD(epsilon=self.epsilon, steps=2).perturb(model, x, labels, generator)
+
+
+class TooFar(Attack):
+    def perturb(self, model, x, labels, generator):
+        return x + 2 * self.epsilon
+
+
+@pytest.mark.parametrize(("attack", "violations"), [(TrainMode(), 2), (TooFar(epsilon=0.3), 2)])
+def test_an_attack_that_breaks_its_promises_is_flagged(attack, violations, digits_net, validation):
+    """In train mode: seen so, and the batch norms' statistics move. Too far: ball and box."""
+    before = {k: v.clone() for k, v in digits_net.state_dict().items()}
+    found = flags(digits_net, validation, attack=attack)["invariant_violation"]
+    assert found.raised
+    assert found.value == violations
+    assert all(torch.equal(v, digits_net.state_dict()[k]) for k, v in before.items())
+    assert not flags(digits_net, validation, attack=FGSM())["invariant_violation"].raised
+
+
+def test_two_classes_and_a_model_that_is_never_right(validation):
+    x = validation[0][:50]
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    y = linear(x).argmin(1)
+    assert raised(linear, (x, y)) == set()

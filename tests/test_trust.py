@@ -1,0 +1,150 @@
+"""A trial with a suspicion flag is marked wherever it is shown, and does not win in silence."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from conftest import TINY, one_line, search_here
+
+from launch.config import parse_config
+from launch.display import Display
+from launch.tables import front_of
+from nas.export import model_card
+from nas.search import best, overruled
+from nas.table import load_table
+from nas.trust import suspicions
+
+MASKING = {
+    **TINY,
+    "name": "masking",
+    "space": {"name": "faulty_spaces:Masking"},
+    "data": {"name": "digits", "limit": {"train": 400, "validation": 200}},
+    "recipe": {"epochs": 4, "batch_size": 64, "epsilon": 0.1, "adversary": "none"},
+    "metrics": ["clean", {"name": "pgd", "steps": 5}, "cost", "suspicion"],
+    "sampler": {"name": "grid"},
+}
+
+
+@pytest.fixture(scope="module")
+def masking(tmp_path_factory):
+    """Return a finished search in which the two nets that mask gradients score best."""
+    return search_here(tmp_path_factory.mktemp("runs") / "masking", MASKING)
+
+
+@pytest.fixture(scope="module")
+def table(masking):
+    found = load_table(masking)
+    masked = found[found["masks"]]["pgd_accuracy"].min()
+    assert masked > found[~found["masks"]]["pgd_accuracy"].max() + 0.1
+    return found
+
+
+def test_the_row_holds_values_thresholds_and_flags(table):
+    assert (table["suspicious"] > 0).tolist() == table["masks"].tolist()
+    flag = "suspicion_zero_gradient"
+    assert (table[f"{flag}_raised"] == (table[flag] > table[f"{flag}_threshold"])).all()
+    assert (table[f"{flag}_raised"] == table["masks"]).all()
+
+
+def test_the_winner_is_the_best_that_is_believed(masking, table, psinas, tmp_path):
+    config = parse_config(MASKING)
+    honest = table[~table["masks"]]
+    expected = honest.loc[honest["pgd_accuracy"].idxmax(), "number"]
+    code, out, err = psinas("export", masking, "--best", "pgd_accuracy", "--out", tmp_path / "e")
+    assert code == 0, err
+    assert f"trial {expected} exported" in out
+    for number in table[table["masks"]]["number"]:
+        assert f"trial {number} has pgd_accuracy" in out
+    assert out.count("left out") == 2
+    assert "No sign of masked gradients" in (tmp_path / "e" / "README.md").read_text()
+    assert "No sign of masked gradients" in (masking / "best" / "README.md").read_text()
+    assert front_of(table, config, trust=True) == {expected}
+    assert expected not in front_of(table, config)
+
+
+def test_tables_mark_it_and_trust_leaves_it_out(masking, table, psinas):
+    masked = table[table["masks"]].sort_values("pgd_accuracy")["number"].tolist()
+    _, out, _ = psinas("trials", masking)
+    assert f"{masked[-1]}*!" in out
+    for number in masked:
+        assert f"! trial {number} is suspicious: " in out
+    assert "suspicion_" not in out.splitlines()[0]
+    _, front, _ = psinas("trials", masking, "--trust", "--pareto", "pgd_accuracy")
+    assert "!" not in front
+    _, text, _ = psinas("trials", masking, "--trust", "--sort", "pgd_accuracy", "--top", 1,
+                        "--format", "json")  # fmt: skip
+    assert [row["masks"] for row in json.loads(text)] == [False]
+    _, out, _ = psinas("trials", masking, "--trust")
+    assert f"{masked[-1]}*!" not in out
+    assert f"{masked[-1]}!" in out
+
+
+def test_trust_needs_the_metric(psinas, tmp_path):
+    one_line(psinas("trials", search_here(tmp_path / "tiny", TINY), "--trust"), "suspicion")
+
+
+def test_where_every_trial_is_suspicious_one_wins_aloud(masking, psinas, tmp_path):
+    results = [
+        {"number": i, "status": "complete",
+         "scores": {"a": float(i), "suspicion_zero_gradient_raised": 1.0}}
+        for i in range(3)
+    ]  # fmt: skip
+    winner = best(results, "a", "max")
+    assert winner["number"] == 2
+    assert overruled(results, winner, "a", "max") == []
+    results[0]["scores"]["suspicion_zero_gradient_raised"] = 0.0
+    assert best(results, "a", "max")["number"] == 0
+    assert [r["number"] for r in overruled(results, results[0], "a", "max")] == [1, 2]
+    assert overruled(results, results[0], "a", "min") == []
+
+
+def test_an_export_of_a_suspicious_trial_says_so(masking, table, psinas, tmp_path):
+    number = table[table["masks"]]["number"].iloc[0]
+    code, out, err = psinas("export", masking, "--trial", number, "--out", tmp_path / "e")
+    assert code == 0, err
+    assert "is suspicious: " in out
+    assert "**Suspicious: " in (tmp_path / "e" / "README.md").read_text()
+
+
+def test_the_live_display_marks_it(capsys):
+    from types import SimpleNamespace
+
+    from rich.console import Console
+
+    scores = {"pgd_accuracy": 0.5, "suspicion_zero_gradient_raised": 1.0}
+    outcome = {"status": "complete", "scores": scores, "seconds": 1.0, "reason": "",
+               "architecture": {"choices": {"depth": 2}}}  # fmt: skip
+    plan = SimpleNamespace(objectives={"pgd_accuracy": "max"}, size=4, trials=4)
+    search = SimpleNamespace(plan=plan, finished=1, running={}, results=list)
+    Display(Console(width=200)).finished(7, outcome, search)
+    assert "! suspicious: zero_gradient" in capsys.readouterr().out
+
+
+def test_score_prints_the_flags(masking, table, psinas, tmp_path):
+    masked, honest = (table[table["masks"] == m]["number"].iloc[0] for m in (True, False))
+    psinas("export", masking, "--trial", masked, "--out", tmp_path / "masked")
+    for target, wanted in ((tmp_path / "masked", True), (f"{masking}:{honest}", False)):
+        code, out, err = psinas("score", target, "--metrics", "clean", "--suspicion")
+        assert code == 0, err
+        lines = [line for line in out.splitlines() if line.startswith("suspicion_")]
+        assert len(lines) == 13
+        assert all("threshold" in line for line in lines)
+        zero = next(line for line in lines if line.startswith("suspicion_zero_gradient"))
+        assert zero.endswith("RAISED") == wanted
+
+
+def test_a_card_without_the_metric_says_so():
+    description = {
+        "architecture": {"space": "s", "choices": {}, "hash": "h"},
+        "task": {"shape": (1, 8, 8), "classes": 10},
+        "trial": {"number": 0, "seed": 0, "scores": {"clean_accuracy": 0.5}, "recipe": {},
+                  "environment": {}, "data": {"name": "digits"}},
+    }  # fmt: skip
+    assert "did not look for masked gradients" in model_card(description)
+
+
+def test_names_of_raised_flags():
+    scores = {"suspicion_a_raised": 1.0, "suspicion_b_raised": 0.0, "suspicion_a": 1.0,
+              "mine_suspicion_c_raised": 1.0, "raised": 1.0}  # fmt: skip
+    assert suspicions(scores) == ["a", "c"]
