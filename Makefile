@@ -34,6 +34,7 @@ format: $(READY)
 
 bench: $(READY)
 	$(BIN)/python bench/overhead.py
+	$(BIN)/python bench/attacks.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

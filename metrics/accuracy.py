@@ -183,8 +183,8 @@ def accuracy_curve(
     From the largest epsilon down, an image is attacked only at the one just below the smallest that
     is known to break it. What breaks it is then shrunk towards the image, forwards only, as far as
     it still breaks it. So an image costs one attack that fails, and few that succeed. What
-    withstands an epsilon counts as robust at all smaller ones: an attack that does worse at a larger
-    epsilon (suspicion flag ``not_monotone_in_epsilon``) could break more of them alone.
+    withstands an epsilon counts as robust at all smaller ones: an attack that does worse at a
+    larger epsilon (suspicion flag ``not_monotone_in_epsilon``) could break more of them alone.
 
     Args:
         model, images, labels, generator, batch_size, fast: as in :func:`robust_accuracy`.

@@ -22,7 +22,8 @@ from metrics.attacks.geometry import column, unit
 from metrics.fast import Evaluator, evaluator
 
 MODES = ("paper", "logit")
-DOUBLINGS = 4  # the ladder begins at limit / 2^4
+FIRST_RUNG = 1 / 16  # of the limit
+BEYOND = 1.1  # the next rung is so much further than where the margin is expected to vanish
 KAPPA = 0.1  # κ1 of ITP, times the first bracket; κ2 is 2 and n0 is 1
 SCALINGS_AT_ONCE = 16
 
@@ -58,9 +59,10 @@ def minimal_fgsm(
 ) -> Smallest:
     """Return for each image the smallest epsilon at which x + epsilon sign(gradient) breaks it.
 
-    The sign is taken once. Epsilon doubles from limit / 16 until the image breaks, and the bracket
-    is then closed by ITP, a bisection that interpolates (Oliveira and Takahashi 2020). Breaking
-    need not be monotone in epsilon: a smaller epsilon may break the image too.
+    The sign is taken once. Epsilon grows from limit / 16, by 1.5 to 4 times as the margin of the
+    logits suggests, until the image breaks; the bracket is then closed by ITP, a bisection that
+    interpolates (Oliveira and Takahashi 2020). Breaking need not be monotone in epsilon: a smaller
+    epsilon may break the image too.
 
     Args:
         model: images in [0, 1] to logits; left as found.
@@ -78,10 +80,10 @@ def minimal_fgsm(
         raise ValueError(f"expected 0 < tolerance <= limit <= 1, got {tolerance} and {limit}")
 
     def along(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        direction = _gradient(model, x, y, "paper")
-        zero, _ = useless(direction)
-        ray = _Ray(model, x, y, direction.nan_to_num(0, 0, 0).sign_(), clip=True)
-        return *_close(ray, limit, tolerance), zero
+        gradient, margins = _gradient(model, x, y, "paper")
+        zero, _ = useless(gradient)
+        ray = _Ray(model, x, y, gradient.nan_to_num(0, 0, 0).sign_(), clip=True)
+        return *_close(ray, margins, limit, tolerance), zero
 
     return _smallest(model, images, labels, along, batch_size=batch_size, fast=fast)
 
@@ -121,7 +123,7 @@ def gradient_line(
         raise ValueError(f"expected length > 0 and scalings >= 2, got {length} and {scalings}")
 
     def along(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        gradient = _gradient(model, x, y, mode)
+        gradient, _ = _gradient(model, x, y, mode)
         zero, _ = useless(gradient)
         ray = _Ray(model, x, y, unit(gradient.nan_to_num(0, 0, 0)), clip=clip)
         return *_first_scaling(ray, length, scalings), zero
@@ -154,12 +156,16 @@ class _Ray:
         return margin.double().masked_fill(lost, -torch.inf)
 
 
-def _gradient(model: nn.Module, x: Tensor, labels: Tensor, mode: str) -> Tensor:
+def _gradient(model: nn.Module, x: Tensor, labels: Tensor, mode: str) -> tuple[Tensor, Tensor]:
+    """Return the gradient to go up, and the margins ``(N,)`` float64 at ``x``."""
     x = x.detach().requires_grad_()
     logits = model(x).float()
+    margins = _margin(logits, labels)
     if mode == "paper":
-        return gradient_of(functional.cross_entropy(logits, labels, reduction="sum"), x)
-    return gradient_of(-_margin(logits, labels).sum(), x)
+        loss = functional.cross_entropy(logits, labels, reduction="sum")
+    else:
+        loss = -margins.sum()
+    return gradient_of(loss, x), margins.detach().double()
 
 
 def _margin(logits: Tensor, labels: Tensor) -> Tensor:
@@ -167,11 +173,14 @@ def _margin(logits: Tensor, labels: Tensor) -> Tensor:
     return own - logits.scatter(1, labels[:, None], -torch.inf).amax(dim=1)
 
 
-def _close(ray: _Ray, limit: float, tolerance: float) -> tuple[Tensor, Tensor]:
-    """Return ``(N,)`` sizes (infinity where none breaks) and the images there."""
+def _close(ray: _Ray, margins: Tensor, limit: float, tolerance: float) -> tuple[Tensor, Tensor]:
+    """Return ``(N,)`` sizes (infinity where none breaks) and the images there.
+
+    ``margins`` are those at the images themselves.
+    """
     low = torch.zeros(len(ray.x), dtype=torch.float64, device=ray.x.device)
     high = torch.full_like(low, torch.inf)
-    below, above = torch.full_like(low, torch.nan), torch.full_like(low, torch.nan)
+    below, above = margins.clone(), torch.full_like(low, torch.nan)
 
     def look(rows: Tensor, sizes: Tensor) -> None:
         margins = ray.margins(rows, sizes)
@@ -179,10 +188,14 @@ def _close(ray: _Ray, limit: float, tolerance: float) -> tuple[Tensor, Tensor]:
         high[rows[broke]], above[rows[broke]] = sizes[broke], margins[broke]
         low[rows[~broke]], below[rows[~broke]] = sizes[~broke], margins[~broke]
 
-    for doubling in range(DOUBLINGS, -1, -1):
-        rows = high.isinf().nonzero().squeeze(1)
-        if len(rows):
-            look(rows, torch.full_like(low[rows], limit / 2**doubling))
+    size = torch.full_like(low, limit * FIRST_RUNG)
+    while len(rows := (high.isinf() & (low < limit)).nonzero().squeeze(1)):
+        before, margin = low[rows], below[rows]
+        look(rows, size[rows])
+        slope = (margin - below[rows]) / (low[rows] - before)  # of those that still stand
+        expected = low[rows] + below[rows] / slope.clamp_min(1e-30)
+        rung = torch.maximum(torch.minimum(BEYOND * expected, 4 * low[rows]), 1.5 * low[rows])
+        size[rows] = rung.clamp_max(limit)
     first = high - low
     most = (first / tolerance).log2().ceil().clamp_min(0)
     step = 0
