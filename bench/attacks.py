@@ -65,6 +65,10 @@ def with_layout(model: nn.Module, layout: Callable[[Tensor], Tensor]) -> nn.Modu
     return model
 
 
+def contiguous(v: Tensor) -> Tensor:
+    return torch.empty(v.shape).copy_(v)  # Tensor.contiguous() keeps odd strides of length 1
+
+
 def in_batches(attack: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, n: int) -> Tensor:
     return torch.cat([attack(a, b).detach() for a, b in zip(x.split(n), y.split(n), strict=True)])
 
@@ -144,7 +148,7 @@ def repeated_fgsm(model: nn.Module, x: Tensor, y: Tensor, n: int) -> Tensor:
 
 
 def compare(name: str, model: nn.Module, x: Tensor, y: Tensor, epsilon: float, rounds: int) -> None:
-    plain = with_layout(model, Tensor.contiguous)
+    plain = with_layout(model, contiguous)
     attack = PGD(epsilon=epsilon, steps=STEPS, random_start=False)
     theirs = torchattacks_pgd(plain, epsilon)
     some = slice(500)
@@ -219,7 +223,7 @@ def compare_curve(model: nn.Module, x: Tensor, y: Tensor, epsilon: float, rounds
 
 
 def compare_smallest(model: nn.Module, x: Tensor, y: Tensor, rounds: int) -> None:
-    plain = with_layout(model, Tensor.contiguous)
+    plain = with_layout(model, contiguous)
     ratios = []
     with evaluating(plain):
         for _ in range(rounds):

@@ -250,8 +250,19 @@ class SearchSpace(ABC):
         # Convolutions in this layout train 1.3 times faster on a CPU, and in bf16 on a GPU.
         for weight in model.parameters():
             if weight.ndim == 4:
-                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+                weight.data = _channels_last(weight.data)
         return model
+
+
+def _channels_last(weight: Tensor) -> Tensor:
+    """Return a copy in channels_last strides.
+
+    torch's own conversion leaves a weight of one input channel as it is, and the convolution, and
+    all behind it, then runs in the contiguous layout.
+    """
+    n, c, h, w = weight.shape
+    strides = (c * h * w, 1, w * c, c)
+    return weight.new_empty(weight.numel()).as_strided(weight.shape, strides).copy_(weight)
 
 
 def _freeze(value: Any) -> Any:

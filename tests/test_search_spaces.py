@@ -175,3 +175,15 @@ def test_unknown_spaces_are_refused_with_the_known_ones():
         space_class("no_such_module:Space")
     with pytest.raises(ValueError, match="subclass"):
         space_class("pathlib:Path")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_convolutions_are_built_in_channels_last(channels):
+    """Also of one input channel, whose strides torch's own conversion leaves alone."""
+    space = DepthChannels(depth=(2,), channels=(4,), stem="small")
+    task = Task.plain((channels, 8, 8), 10)
+    model = space.build(space.architecture({"depth": 2, "channels": 4}), task)
+    weights = [p for p in model.parameters() if p.ndim == 4]
+    assert [w.stride() for w in weights[:2]] == [(9 * channels, 1, 3 * channels, channels),
+                                                 (36, 1, 12, 4)]  # fmt: skip
+    assert model(torch.rand(2, channels, 8, 8)).shape == (2, 10)
