@@ -1,5 +1,7 @@
 """Draw the README's picture from a finished run: PGD accuracy against Ψ, one dot a trial.
 
+A suspicious trial has a red rim.
+
 python docs/picture.py runs/fashion-mnist-grid docs/fashion-mnist-grid.svg
 """
 
@@ -37,7 +39,7 @@ def draw(run: str, out: str) -> None:
             100 * rows["pgd_accuracy"],
             s=6 * rows["channels"],
             color=colour,
-            edgecolor="black",
+            edgecolor=["#cc0000" if flags else "black" for flags in rows["suspicious"]],
             linewidth=0.6,
             zorder=3,
             label=f"depth {depth}",

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from nas.errors import InputError, PsinasError
-from nas.trust import BEGIN, suspicions
+from nas.trust import plain_names, suspicions
 
 # torch, ray and optuna take seconds to import: each command imports what it needs.
 if TYPE_CHECKING:
@@ -304,10 +304,10 @@ def score(
             out.write_text(to_json(scores) + "\n")
         except OSError as error:
             raise InputError(f"--out: expected a file to write, got {out}: {error}") from error
-    plain = {name: v for name, v in scores.items() if not name.startswith(BEGIN)}
+    plain = plain_names(scores)
     width = max(map(len, plain))
-    for name, value in plain.items():
-        say(f"{name:{width}}  {value:.6g}")
+    for name in plain:
+        say(f"{name:{width}}  {scores[name]:.6g}")
     for line in flag_lines(scores):
         say(line)
 
@@ -342,7 +342,12 @@ def metrics() -> None:
     """
     from metrics.scoring import METRICS
 
-    _list({name: f"{_about(m)} -> {', '.join(m().score_names)}" for name, m in METRICS.items()})
+    _list(
+        {
+            name: f"{_about(metric)} -> {', '.join(plain_names(metric().score_names))}"
+            for name, metric in METRICS.items()
+        }
+    )
 
 
 @app.command()

@@ -28,6 +28,7 @@ from nas.names import find
 from nas.samplers import SAMPLERS, SamplerFactory
 from nas.search import SearchPlan
 from nas.training import Recipe
+from nas.trust import plain_names
 from search_spaces import SEARCH_SPACES, SearchSpace, space_class
 
 DIRECTORY_KEYS = ("made_with", "run_id")
@@ -136,9 +137,8 @@ class Config(Strict):
             )
         for objective in self.objectives:
             if objective not in known:
-                raise InputError(
-                    f"objectives: expected one of {', '.join(known)}, got {objective!r}"
-                )
+                names = ", ".join(plain_names(known))
+                raise InputError(f"objectives: expected one of {names}, got {objective!r}")
         sampler, settings = self._sampler()
         template = Trial(next(iter(space)), self.recipe, self.data, metrics, seed=self.seed)
         plan = SearchPlan(

@@ -25,6 +25,7 @@ from nas.ledger import LOCK, RESULT, open_study
 from nas.rundir import WEIGHTS, save_trial, trial_directory, write_whole
 from nas.search import Search, best
 from nas.table import save_table, study_table
+from nas.trust import plain_names
 
 CONFIG = "config.yaml"
 RUN_ID = "run_id"
@@ -193,7 +194,7 @@ def best_trial(run: Path, objective: str) -> FinishedTrial:
     results = trial_results(run)
     found = best(results, objective, direction_of(objective, config))
     if found is None:
-        known = sorted({name for r in results for name in r["scores"]})
+        known = sorted({name for r in results for name in plain_names(r["scores"])})
         raise InputError(
             f"expected a score of a complete trial ({', '.join(known) or 'there is none'}), "
             f"got {objective!r}"

@@ -17,7 +17,7 @@ from launch.config import Config
 from launch.run import direction_of
 from nas.errors import InputError
 from nas.pareto import pareto_front
-from nas.trust import BEGIN, RAISED, suspicions, was_checked
+from nas.trust import BEGIN, RAISED, plain_names, suspicions, was_checked
 
 DETAIL = tuple("_stderr _low _high _gradients _cancelled _epoch _seconds _robust_accuracy".split())
 SUSPICIOUS = "suspicious"
@@ -69,7 +69,7 @@ def flags_of(table: pd.DataFrame) -> dict[int, list[str]]:
 
 def flag_lines(scores: Mapping[str, float]) -> list[str]:
     """Return one line for each suspicion flag in a model's scores: value, threshold, raised."""
-    names = [n for n in scores if n.startswith(BEGIN) and n + RAISED in scores]
+    names = [n for n in scores if BEGIN in n and n + RAISED in scores]
     width = max(map(len, names), default=0)
     return [
         f"{name:{width}}  {scores[name]:<12.6g} threshold {scores[name + '_threshold']:<8.4g}"
@@ -170,13 +170,13 @@ def write_trials(table: pd.DataFrame, format: str, out: Path | None) -> str:
 def _score(table: pd.DataFrame, name: str) -> str:
     numeric = list(table.select_dtypes("number").columns)
     if name not in numeric:
-        raise InputError(f"expected a score ({', '.join(numeric)}), got {name!r}")
+        raise InputError(f"expected a score ({', '.join(plain_names(numeric))}), got {name!r}")
     return name
 
 
 def _columns(table: pd.DataFrame, config: Config) -> Sequence[str]:
     """Return the columns worth printing, those that matter most first."""
-    scores = [c for c in table.columns[3:] if not c.endswith(DETAIL) and BEGIN not in c]
+    scores = [c for c in plain_names(table.columns[3:]) if not c.endswith(DETAIL)]
     if SUSPICIOUS in scores and not table[SUSPICIOUS].any():
         scores.remove(SUSPICIOUS)
     decisions = [c for c in config.plan().decisions if c in table]

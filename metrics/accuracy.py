@@ -33,7 +33,7 @@ class AttackResult:
             an image looks robust to every gradient attack. 0 for attacks that use no gradients.
         nonfinite_gradients: the same with a NaN or infinite gradient (the sign of NaN is 0).
         forwards, backwards: images that went through the model, and whose gradient came back.
-        attack, batch_size: as used.
+        attack, batch_size, fast, early_exit: as used.
         generator_state: of the generator before the attack; None if torch's global one was used.
     """
 
@@ -47,6 +47,8 @@ class AttackResult:
     backwards: int
     attack: Attack
     batch_size: int
+    fast: bool
+    early_exit: bool
     generator_state: Tensor | None
 
 
@@ -58,6 +60,7 @@ class Curve:
         epsilons: ascending.
         accuracies, stderrs: one for each epsilon; never rising.
         robust: ``(epsilons, N)`` bool.
+        zero_gradients, nonfinite_gradients: as in :class:`AttackResult`, at the largest epsilon.
         forwards, backwards: as in :class:`AttackResult`.
     """
 
@@ -65,6 +68,8 @@ class Curve:
     accuracies: tuple[float, ...]
     stderrs: tuple[float, ...]
     robust: Tensor
+    zero_gradients: int
+    nonfinite_gradients: int
     forwards: int
     backwards: int
 
@@ -79,6 +84,7 @@ class Cascade:
         accuracies: accuracy left after each attack, those before it included.
         broken_by: ``(N,)`` long: the attack that broke the image, -1 where it was wrong already,
             the number of attacks where it still stands.
+        zero_gradients, nonfinite_gradients: as in :class:`AttackResult`, the most of any attack.
         forwards, backwards: as in :class:`AttackResult`.
     """
 
@@ -87,6 +93,8 @@ class Cascade:
     robust: Tensor
     accuracies: tuple[float, ...]
     broken_by: Tensor
+    zero_gradients: int
+    nonfinite_gradients: int
     forwards: int
     backwards: int
 
@@ -163,6 +171,8 @@ def robust_accuracy(
         spent.backwards,
         attack,
         ready.batch_size,
+        fast,
+        early_exit,
         state,
     )
 
@@ -199,7 +209,7 @@ def accuracy_curve(
         raise ValueError(f"epsilons: expected one or more distinct values, got {list(epsilons)}")
     attacks = [attack.with_epsilon(epsilon) for epsilon in levels]
     with evaluator(model, images, labels, batch_size=batch_size, fast=fast) as ready:
-        clean_wrong = ready.wrong(images, labels)
+        clean_wrong, zero, nonfinite = ready.wrong(images, labels), 0, 0
         # The index of the smallest epsilon that breaks the image; len(levels) where none does.
         breaks = torch.where(clean_wrong, 0, len(levels))
         for level in reversed(range(len(levels))):
@@ -207,6 +217,9 @@ def accuracy_curve(
             if len(todo) and levels[level] > 0:
                 x, y = images[todo], labels[todo]
                 found = ready.search(attacks[level], x, y, generator)
+                if level == len(levels) - 1:
+                    zero = int(found.zero_gradients.sum())
+                    nonfinite = int(found.nonfinite_gradients.sum())
                 b = found.broken
                 breaks[todo[b]] = _shrink(
                     ready, x[b], found.images[b], y[b], levels[: level + 1], attack.distance
@@ -218,6 +231,8 @@ def accuracy_curve(
         tuple(accuracy for accuracy, _ in shares),
         tuple(stderr for _, stderr in shares),
         robust,
+        zero,
+        nonfinite,
         ready.spent.forwards,
         ready.spent.backwards,
     )
@@ -244,17 +259,26 @@ def cascade(
         raise ValueError("attacks: expected at least one, got none")
     with evaluator(model, images, labels, batch_size=batch_size, fast=fast) as ready:
         broken_by = torch.where(ready.wrong(images, labels), -1, len(attacks))
-        accuracies = []
+        accuracies, zero, nonfinite = [], 0, 0
         for number, attack in enumerate(attacks):
             standing = (broken_by == len(attacks)).nonzero().squeeze(1)
             if len(standing):
                 found = ready.search(attack, images[standing], labels[standing], generator)
                 broken_by[standing[found.broken]] = number
+                zero = max(zero, int(found.zero_gradients.sum()))
+                nonfinite = max(nonfinite, int(found.nonfinite_gradients.sum()))
             accuracies.append(_share(broken_by == len(attacks))[0])
     robust = broken_by == len(attacks)
     spent = ready.spent
     return Cascade(
-        *_share(robust), robust, tuple(accuracies), broken_by, spent.forwards, spent.backwards
+        *_share(robust),
+        robust,
+        tuple(accuracies),
+        broken_by,
+        zero,
+        nonfinite,
+        spent.forwards,
+        spent.backwards,
     )
 
 

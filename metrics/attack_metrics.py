@@ -89,6 +89,14 @@ class PGDAccuracy(AttackAccuracy):
     restarts: int = 1
     target: str | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.target == "labels":
+            raise ValueError(
+                "target: expected null, least-likely or runner-up, got labels: those of an "
+                "evaluation are the true ones"
+            )
+
     def attack(self) -> Attack:
         return PGD(
             epsilon=self.epsilon,
@@ -195,6 +203,13 @@ class MinimalFGSM(Metric):
     suffixes: ClassVar[tuple[str, ...]] = ("_epsilon", "_found")
     limit_epsilon: float = 100 / 255
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.limit_epsilon <= 1:
+            raise ValueError(
+                f"limit_epsilon: expected a pixel distance in (0, 1], got {self.limit_epsilon}"
+            )
+
     def measure(
         self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None
     ) -> tuple[float, ...]:
@@ -225,6 +240,11 @@ class Suspicion(Metric):
     epsilon: float = 8 / 255
     queries: int = 100
     draws: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Square(epsilon=self.epsilon, queries=self.queries)  # refuse now, not after training
+        Noise(epsilon=self.epsilon, draws=self.draws)
 
     @property
     def score_names(self) -> tuple[str, ...]:

@@ -9,10 +9,10 @@ differs in the copy, so nothing counts as broken until the model itself has misc
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,12 +27,13 @@ from metrics.attacks.base import (
     check_logits,
     check_model,
     evaluating,
+    gradient_of,
     logits_of,
     misclassified,
 )
 
 BATCH_SIZES = {"cpu": 100, "cuda": 1000}  # 100: the fastest of 50 ... 2,000 on a CPU, by up to 2 x
-AGREEMENT = 1e-3  # largest difference of the copy's logits, as a share of the largest logit
+AGREEMENT = 1e-3  # largest difference of the copy's logits or gradients, over the largest of them
 
 
 @dataclass
@@ -78,12 +79,17 @@ class Evaluator:
     def search(
         self, attack: Attack, images: Tensor, labels: Tensor, generator: torch.Generator | None
     ) -> Found:
-        """Return what ``attack`` finds; what is broken, the model itself misclassifies."""
+        """Return what ``attack`` finds; what is broken, the model itself misclassifies.
+
+        Each batch draws from a generator of its own: what one batch draws, and when it stops,
+        plays no part in the next.
+        """
+        xs, ys = images.split(self.batch_size), labels.split(self.batch_size)
+        device = images.device if generator is None else generator.device
+        seeds = torch.randint(2**62, (len(xs),), generator=generator, device=device).tolist()
         batches = [
-            self._search(attack, x, y, generator)
-            for x, y in zip(
-                images.split(self.batch_size), labels.split(self.batch_size), strict=True
-            )
+            self._search(attack, x.detach(), y.long(), partial(_seeded, device, s))
+            for x, y, s in zip(xs, ys, seeds, strict=True)
         ]
         return Found(
             torch.cat([found.images for found in batches]),
@@ -93,7 +99,11 @@ class Evaluator:
         )
 
     def _search(
-        self, attack: Attack, x: Tensor, labels: Tensor, generator: torch.Generator | None
+        self,
+        attack: Attack,
+        x: Tensor,
+        labels: Tensor,
+        generator: Callable[[], torch.Generator],
     ) -> Found:
         x, labels = _ordinary(x), _ordinary(labels)
         found = self._once(attack, self.quick, x, labels, generator)
@@ -102,8 +112,9 @@ class Evaluator:
         broken = found.broken.nonzero().squeeze(1)
         rounded = broken[~self.wrong(found.images[broken], labels[broken])]
         if len(rounded):
-            again = self._once(attack, self.model, x[rounded], labels[rounded], generator)
-            found.images[rounded], found.broken[rounded] = again.images, again.broken
+            again = self._once(attack, self.model, x, labels, generator)  # with the same draws
+            found.images[rounded] = again.images[rounded]
+            found.broken[rounded] = again.broken[rounded]
         return found
 
     def _once(
@@ -112,9 +123,9 @@ class Evaluator:
         model: nn.Module,
         x: Tensor,
         labels: Tensor,
-        generator: torch.Generator | None,
+        generator: Callable[[], torch.Generator],
     ) -> Found:
-        return attack.search(model, x, labels, generator, early_exit=self.early_exit)
+        return attack.search(model, x, labels, generator(), early_exit=self.early_exit)
 
 
 @contextmanager
@@ -142,6 +153,7 @@ def evaluator(
         )
     check_images(images)
     check_labels(images, labels)
+    check_model(model)
     spent = Spent()
     if batch_size is None:
         batch_size = BATCH_SIZES.get(images.device.type, BATCH_SIZES["cuda"])
@@ -149,10 +161,9 @@ def evaluator(
         torch.inference_mode(False),
         torch.enable_grad(),
         evaluating(model),
-        torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
+        full_float32(),
     ):
         quick = (fast_copy(model, images[:2]) if fast else None) or model
-        check_model(quick)
         models = [model] if quick is model else [model, quick]
         handles = [_count(m, spent) for m in models]
         try:
@@ -167,25 +178,42 @@ def fast_copy(model: nn.Module, images: Tensor) -> nn.Module | None:
 
     Args:
         model: left as found.
-        images: ``(N, C, H, W)``, on which the two must agree.
+        images: ``(N, C, H, W)``, on which logits and input gradients of the two must agree
+            (tracing loses a ``no_grad`` in the model's forward, for one).
     """
-    if any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in model.modules()):
+    if any(_has_hooks(module) for module in model.modules()):
         return None
     try:
         traced = fx.symbolic_trace(copy.deepcopy(model))
         _fold_batch_norms(traced)
         _relu_in_place(traced)
+        _views_to_reshapes(traced)
         traced.recompile()
         for weight in traced.parameters():
             weight.requires_grad_(False)
             if weight.ndim == 4:
                 weight.data = channels_last(weight.data)
-        expected, got = logits_of(model, images), logits_of(traced, images)
+        answers = [_logits_and_gradient(m, images) for m in (model, traced)]
     except Exception:  # noqa: BLE001  anybody's model: whatever cannot be traced is run as it is
         return None
-    largest = expected.abs().max().item()
-    close = (expected - got).abs().max().item() <= AGREEMENT * max(largest, 1e-30)
-    return traced if math.isfinite(largest) and close else None
+    agree = all(
+        bool((expected - got).abs().max() <= AGREEMENT * expected.abs().max())  # NaN does not
+        for expected, got in zip(*answers, strict=True)
+    )
+    return traced if agree else None
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Keep cuDNN from rounding to TF32, and leave its other settings as they are."""
+    cudnn = torch.backends.cudnn
+    with cudnn.flags(
+        enabled=cudnn.enabled,
+        benchmark=cudnn.benchmark,
+        deterministic=cudnn.deterministic,
+        allow_tf32=False,
+    ):
+        yield
 
 
 def channels_last(v: Tensor) -> Tensor:
@@ -197,6 +225,21 @@ def channels_last(v: Tensor) -> Tensor:
     n, c, h, w = v.shape
     restrided = v.new_empty(n * c * h * w).as_strided((n, c, h, w), (c * h * w, 1, c * w, c))
     return restrided.copy_(v)
+
+
+def _logits_and_gradient(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return logits, and the input gradient of a fixed mixture of them."""
+    x = images.detach().clone().requires_grad_()
+    logits = model(x.clone()).float()
+    weights = torch.arange(1, logits.shape[1] + 1, device=x.device).sin()
+    return logits.detach(), gradient_of((logits * weights).sum(), x)
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return any(
+        getattr(module, f"_{kind}_hooks")
+        for kind in ("forward", "forward_pre", "backward", "backward_pre")
+    )
 
 
 def _fold_batch_norms(traced: fx.GraphModule) -> None:
@@ -218,6 +261,13 @@ def _relu_in_place(traced: fx.GraphModule) -> None:
             node.target = name
 
 
+def _views_to_reshapes(traced: fx.GraphModule) -> None:
+    """Let what was written for contiguous tensors take those in channels_last."""
+    for node in traced.graph.nodes:
+        if node.op == "call_method" and node.target == "view":
+            node.target = "reshape"
+
+
 def _behind_convolutions(
     traced: fx.GraphModule,
 ) -> list[tuple[fx.Node, nn.Conv2d, fx.Node, nn.Module]]:
@@ -237,6 +287,10 @@ def _behind_convolutions(
 def _calls(traced: fx.GraphModule, node: fx.Node) -> int:
     """Return how often the node's module is called."""
     return sum(n.op == "call_module" and n.target == node.target for n in traced.graph.nodes)
+
+
+def _seeded(device: torch.device, seed: int) -> torch.Generator:
+    return torch.Generator(device=device).manual_seed(seed)
 
 
 def _ordinary(v: Tensor) -> Tensor:

@@ -27,6 +27,9 @@ BEYOND = 1.1  # the next rung is so much further than where the margin is expect
 KAPPA = 0.1  # κ1 of ITP, times the first bracket; κ2 is 2 and n0 is 1
 SCALINGS_AT_ONCE = 16
 
+_Found = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Sizes, images, which gradients are zero, which are not finite."""
+
 
 @dataclass(frozen=True)
 class Smallest:
@@ -37,12 +40,14 @@ class Smallest:
             (before clipping); 0 for images that are wrong already, infinity where none was found.
         images: ``(N, C, H, W)``, misclassified where ``size`` is finite, else as given.
         zero_gradients: right images whose gradient is zero everywhere: none can be found for them.
+        nonfinite_gradients: right images with a NaN or an infinity in it, taken for zero there.
         forwards, backwards: images that went through the model, and whose gradient came back.
     """
 
     size: Tensor
     images: Tensor
     zero_gradients: int
+    nonfinite_gradients: int
     forwards: int
     backwards: int
 
@@ -79,11 +84,10 @@ def minimal_fgsm(
     if not 0 < tolerance <= limit <= 1:
         raise ValueError(f"expected 0 < tolerance <= limit <= 1, got {tolerance} and {limit}")
 
-    def along(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def along(model: nn.Module, x: Tensor, y: Tensor) -> _Found:
         gradient, margins = _gradient(model, x, y, "paper")
-        zero, _ = useless(gradient)
         ray = _Ray(model, x, y, gradient.nan_to_num(0, 0, 0).sign_(), clip=True)
-        return *_close(ray, margins, limit, tolerance), zero
+        return *_close(ray, margins, limit, tolerance), *useless(gradient)
 
     return _smallest(model, images, labels, along, batch_size=batch_size, fast=fast)
 
@@ -122,11 +126,10 @@ def gradient_line(
     if not (length > 0 and math.isfinite(length)) or scalings < 2:
         raise ValueError(f"expected length > 0 and scalings >= 2, got {length} and {scalings}")
 
-    def along(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def along(model: nn.Module, x: Tensor, y: Tensor) -> _Found:
         gradient, _ = _gradient(model, x, y, mode)
-        zero, _ = useless(gradient)
         ray = _Ray(model, x, y, unit(gradient.nan_to_num(0, 0, 0)), clip=clip)
-        return *_first_scaling(ray, length, scalings), zero
+        return *_first_scaling(ray, length, scalings), *useless(gradient)
 
     return _smallest(model, images, labels, along, batch_size=batch_size, fast=fast)
 
@@ -159,7 +162,7 @@ class _Ray:
 def _gradient(model: nn.Module, x: Tensor, labels: Tensor, mode: str) -> tuple[Tensor, Tensor]:
     """Return the gradient to go up, and the margins ``(N,)`` float64 at ``x``."""
     x = x.detach().requires_grad_()
-    logits = model(x).float()
+    logits = model(x.clone()).float()
     margins = _margin(logits, labels)
     if mode == "paper":
         loss = functional.cross_entropy(logits, labels, reduction="sum")
@@ -235,26 +238,30 @@ def _first_scaling(ray: _Ray, length: float, scalings: int) -> tuple[Tensor, Ten
     grid = torch.linspace(0, length, scalings, dtype=torch.float64, device=ray.x.device)[1:]
     moving = ~useless(ray.direction)[0]
     for some in grid.split(SCALINGS_AT_ONCE):
-        rows = (sizes.isinf() & moving).nonzero().squeeze(1)
-        if len(rows) == 0:
-            break
-        margins = ray.margins(rows.repeat_interleave(len(some)), some.repeat(len(rows))).view(
-            len(rows), len(some)
-        )
-        broke = margins < 0
-        first = torch.where(broke.any(dim=1), some[broke.int().argmax(dim=1)], torch.inf)
-        sizes[rows] = first
+        left = (sizes.isinf() & moving).nonzero().squeeze(1)
+        for rows in left.split(max(1, len(ray.x) // SCALINGS_AT_ONCE)):  # a batch at a time
+            sizes[rows] = _first_of(ray, rows, some)
     found = sizes.isfinite().nonzero().squeeze(1)
     images = ray.x.clone()
     images[found] = ray.images(found, sizes[found])
     return sizes, images
 
 
+def _first_of(ray: _Ray, rows: Tensor, scalings: Tensor) -> Tensor:
+    """Return ``(len(rows),)``: the first of ``scalings`` that breaks, else infinity."""
+    if len(rows) == 0:
+        return scalings[:0]
+    every = rows.repeat_interleave(len(scalings))
+    margins = ray.margins(every, scalings.repeat(len(rows))).view(len(rows), len(scalings))
+    broke = margins < 0
+    return torch.where(broke.any(dim=1), scalings[broke.int().argmax(dim=1)], torch.inf)
+
+
 def _smallest(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
-    along: Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]],
+    along: Callable[[nn.Module, Tensor, Tensor], _Found],
     *,
     batch_size: int | None,
     fast: bool,
@@ -263,26 +270,29 @@ def _smallest(
         wrong = ready.wrong(images, labels)
         size = torch.where(wrong, 0.0, torch.inf).double()
         adversarial = images.detach().clone()
-        zeros = 0
+        zeros = nonfinites = 0
         for rows in (~wrong).nonzero().squeeze(1).split(ready.batch_size):
             if len(rows):
-                found, at, zero = _verified(ready, along, images[rows].clone(), labels[rows])
-                size[rows], adversarial[rows] = found, at
+                x, y = images[rows].detach().clone(), labels[rows].long()
+                size[rows], adversarial[rows], zero, nonfinite = _verified(ready, along, x, y)
                 zeros += int(zero.sum())
-    return Smallest(size, adversarial, zeros, ready.spent.forwards, ready.spent.backwards)
+                nonfinites += int(nonfinite.sum())
+    spent = ready.spent
+    return Smallest(size, adversarial, zeros, nonfinites, spent.forwards, spent.backwards)
 
 
 def _verified(
     ready: Evaluator,
-    along: Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]],
+    along: Callable[[nn.Module, Tensor, Tensor], _Found],
     x: Tensor,
     labels: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> _Found:
     """Search on the fast copy; what the model itself gets right is searched on the model."""
-    size, images, zero = along(ready.quick, x, labels)
+    size, images, zero, nonfinite = along(ready.quick, x, labels)
     if ready.quick is not ready.model:
         found = size.isfinite().nonzero().squeeze(1)
         rounded = found[~ready.wrong(images[found], labels[found])]
         if len(rounded):
-            size[rounded], images[rounded], _ = along(ready.model, x[rounded], labels[rounded])
-    return size, images, zero
+            again = along(ready.model, x[rounded], labels[rounded])
+            size[rounded], images[rounded] = again[:2]
+    return size, images, zero, nonfinite

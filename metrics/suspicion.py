@@ -119,9 +119,10 @@ def suspicion(
         )
     late = max(RISE, LATE * (len(x) / n - last[STEPS]))
     chance = max(WEAKER, 1.5 / n)  # one image more or less
+    few_points = max(0.01, chance)
     thresholds = (
         *(chance, chance, chance),
-        *(0.01, RISE, 0.01, late),
+        *(few_points, max(RISE, chance), few_points, late),
         *(chance, 0.0, 0.5, 1e-3, 0.1, 0.0),
     )
     return tuple(
@@ -188,8 +189,9 @@ def _violations(
     generator: torch.Generator | None,
 ) -> int:
     """Return how many promises an attack on a copy of the model breaks, on up to 32 images."""
-    x, y = images[:32].detach().clone(), labels[:32].clone()
-    victim = copy.deepcopy(model)
+    x, y = images[:32].detach().clone(), labels[:32].clone().long()
+    logits_of(model, x[:1])  # without a graph, which could not be copied
+    victim = copy.deepcopy(model).train()  # an attack has to see to eval() itself
     before = {name: v.clone() for name, v in victim.state_dict().items()}
     training = []
     handle = victim.register_forward_pre_hook(
@@ -199,6 +201,7 @@ def _violations(
         adversarial = attack(victim, x, y, generator=generator)
     finally:
         handle.remove()
+    victim.eval()
     distance = length_of((adversarial - x).double(), attack.distance)
     whole = logits_of(victim, x)
     alone = torch.cat([logits_of(victim, x[i : i + 1]) for i in range(len(x))])

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from metrics.fast import full_float32
 from metrics.scoring import Metric
 from nas.data import Data, DataConfig, Images, Limit, prepare
 from nas.datasets import load_images
@@ -283,7 +284,7 @@ def score(
     Convolutions run in full float32: TF32 keeps ten bits, too few for Ψ at small radii.
     """
     scores: dict[str, float] = {}
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    with full_float32():
         for metric in metrics:
             generator = torch.Generator(device=labels.device).manual_seed(seeds[metric_key(metric)])
             scores.update(metric(model, images, labels, generator=generator))

@@ -332,11 +332,22 @@ def worth_keeping(
 ) -> list[Mapping[str, Any]]:
     """Return the results whose weights stay: the Pareto front and the ``top`` on each objective.
 
-    What is not worth keeping now never will be, so a search can pass what it kept and the newest.
+    The same again among those without a suspicion flag, from which the winner is taken. What is
+    not worth keeping now never will be, so a search can pass what it kept and the newest.
     """
     complete = sorted(
         (r for r in results if r["status"] == "complete"), key=lambda r: r["number"]
     )  # of equals the earlier one is kept, as in :func:`best`
+    believed = [r for r in complete if not suspicions(r["scores"])]
+    kept = {
+        r["number"] for some in (complete, believed) for r in _front_and_top(some, objectives, top)
+    }
+    return [r for r in complete if r["number"] in kept]
+
+
+def _front_and_top(
+    complete: Sequence[Mapping[str, Any]], objectives: Mapping[str, str], top: int
+) -> list[Mapping[str, Any]]:
     if not complete:
         return []
     values = np.array([[r["scores"][name] for name in objectives] for r in complete])
@@ -344,7 +355,7 @@ def worth_keeping(
     for column, direction in enumerate(objectives.values()):
         worst_last = -values[:, column] if direction == "max" else values[:, column]
         kept.update(np.argsort(worst_last, kind="stable")[:top])
-    return [complete[i] for i in sorted(kept)]
+    return [complete[int(i)] for i in sorted(kept)]
 
 
 def _storable(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 RAISED = "_raised"
@@ -16,6 +16,11 @@ def suspicions(scores: Mapping[str, Any]) -> list[str]:
         for name, value in scores.items()
         if BEGIN in name and name.endswith(RAISED) and value == 1.0
     ]
+
+
+def plain_names(names: Iterable[str]) -> list[str]:
+    """Return the names of scores that a person should read: not every flag's value."""
+    return [name for name in names if BEGIN not in name]
 
 
 def was_checked(scores: Mapping[str, Any]) -> bool:

@@ -430,6 +430,82 @@ def test_logits_that_do_not_fit_are_refused(model, match, images, labels):
             call()
 
 
+@pytest.mark.parametrize("attack", ATTACKS, ids=repr)
+def test_a_model_that_writes_to_its_input(attack, images, labels):
+    class Writes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = linear()
+
+        def forward(self, x):
+            return self.net(x.sub_(0.5))
+
+    class Reads(Writes):
+        def forward(self, x):
+            return self.net(x - 0.5)
+
+    model, twin, x = Writes(), Reads(), images.clone()
+    seeds = [torch.Generator().manual_seed(0) for _ in "ab"]
+    assert torch.equal(
+        attack(model, x, labels, generator=seeds[0]), attack(twin, x, labels, generator=seeds[1])
+    )
+    if getattr(attack, "target", None) != "labels":
+        robust_accuracy(model, x, labels, attack)
+    assert torch.equal(x, images)
+
+
+def test_buffers_that_change_in_eval_come_back(images, labels):
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = linear()
+            self.register_buffer("calls", torch.zeros(()))
+            self.register_buffer("mean", torch.zeros(1, 1, 8, 8))
+
+        def forward(self, x):
+            self.calls += 1
+            self.mean = 0.9 * self.mean + 0.1 * x.detach().mean(0, keepdim=True)  # a new tensor
+            return self.net(x)
+
+    model = Counts()
+    kept = model.mean
+    for run in (lambda: FGSM()(model, images, labels), lambda: correct(model, images, labels),
+                lambda: robust_accuracy(model, images, labels, FGSM())):  # fmt: skip
+        run()
+        assert model.calls == 0
+        assert model.mean is kept
+        assert not kept.any()
+
+
+def test_tiny_and_huge_gradients_keep_their_direction():
+    """float32 squares of 1e-25 are zero and of 1e25 infinite."""
+    from metrics.attacks.geometry import unit
+
+    v = torch.rand(1, 1, 4, 4, generator=torch.Generator().manual_seed(0)) + 0.1
+    for scale in (1e-36, 1e-25, 1.0, 1e25):
+        assert torch.allclose(unit(v * scale), unit(v), atol=1e-6)
+    assert unit(v).flatten().norm().item() == pytest.approx(1)
+    assert not unit(torch.zeros(1, 1, 4, 4)).any()
+
+
+def test_labels_of_any_integer_type(digits_net, digits):
+    x, y = digits.validation.images(slice(20)), digits.validation.labels[:20]
+    attack = PGD(epsilon=0.1, steps=2, random_start=False)
+    assert torch.equal(attack(digits_net, x, y.int()), attack(digits_net, x, y))
+    results = [robust_accuracy(digits_net, x, labels, attack) for labels in (y, y.int())]
+    assert torch.equal(results[0].robust, results[1].robust)
+
+
+def test_a_larger_epsilon_takes_no_impossible_step():
+    attack = PGD(epsilon=8 / 255, step_size=10 / 255).with_epsilon(1.0)
+    assert (attack.epsilon, attack.step_size) == (1.0, 1.0)
+
+
+def test_transfer_towards_labels_is_refused():
+    with pytest.raises(ValueError, match="target"):
+        Transfer(source=SOURCE, attack=PGD(target="labels"))
+
+
 @pytest.mark.parametrize("bad", [torch.zeros(5, dtype=torch.long), torch.zeros(6)])
 def test_labels_that_do_not_fit_are_refused(bad, images):
     with pytest.raises(ValueError, match="labels"):

@@ -212,3 +212,95 @@ def test_a_break_that_only_the_copy_sees_does_not_count(digits_net, digits, monk
     assert (copy_wrong & plain.clean).sum() > 10
     # Where the copy broke an image that the model holds, the model's own search decides.
     assert torch.equal(found.robust | ~copy_wrong, plain.robust | ~copy_wrong)
+
+
+class StraightThrough(nn.Module):
+    """Rounds its images and lets the gradient pass: tracing loses the ``no_grad``."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        with torch.no_grad():
+            difference = (x * 8).round() / 8 - x
+        return self.net(x + difference)
+
+
+def test_a_copy_with_another_gradient_is_not_used(digits_net, digits):
+    """Its logits agree to the last digit, but the traced gradient is zero."""
+    model = StraightThrough(digits_net).eval()
+    x, y = digits.validation.images(), digits.validation.labels
+    traced = torch.fx.symbolic_trace(model)
+    assert torch.equal(logits_of(traced, x), logits_of(model, x))
+    assert fast_copy(model, x[:2]) is None
+    attack = PGD(epsilon=EPSILON, steps=5, random_start=False)
+    results = [robust_accuracy(model, x, y, attack, fast=fast) for fast in (True, False)]
+    assert torch.equal(results[0].robust, results[1].robust)
+    assert results[0].accuracy < correct(model, x, y).double().mean().item() - 0.3
+
+
+def test_a_view_behind_convolutions_is_no_obstacle():
+    class Viewing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(1, 4, 3), nn.Linear(144, 10)
+
+        def forward(self, x):
+            return self.head(self.conv(x).view(x.size(0), -1))
+
+    model = Viewing().eval()
+    quick = fast_copy(model, images())
+    assert quick is not None
+    assert torch.allclose(logits_of(quick, images()), logits_of(model, images()), atol=1e-5)
+
+
+@pytest.mark.parametrize("attack", [Square(epsilon=EPSILON, queries=30),
+                                    PGD(epsilon=EPSILON, steps=2, restarts=3)])  # fmt: skip
+def test_a_batch_draws_the_same_whatever_became_of_the_one_before(attack, digits_net, digits):
+    x, y = digits.validation.images(slice(60)), digits.validation.labels[:60]
+    wrong_first = y.clone()
+    wrong_first[:20] = logits_of(digits_net, x[:20]).argmin(1)  # broken at the first look
+    masks = []
+    for labels in (y, wrong_first):
+        from metrics.fast import evaluator
+
+        with evaluator(digits_net, x, labels, batch_size=20) as ready:
+            found = ready.search(attack, x, labels, torch.Generator().manual_seed(0))
+            masks.append(found.images[20:])
+    assert torch.equal(masks[0], masks[1])
+
+
+@pytest.mark.parametrize("attack", [PGD(epsilon=EPSILON, steps=2), APGD(epsilon=EPSILON, steps=3)])
+def test_more_restarts_are_never_weaker_over_many_batches(attack, digits_net, digits):
+    from dataclasses import replace
+
+    x, y = digits.validation.images(), digits.validation.labels
+    masks = [
+        robust_accuracy(
+            digits_net,
+            x,
+            y,
+            replace(attack, restarts=restarts),
+            generator=torch.Generator().manual_seed(0),
+            batch_size=30,
+        ).robust
+        for restarts in (1, 3)
+    ]
+    assert not (masks[1] & ~masks[0]).any()
+    assert (masks[0] & ~masks[1]).any()
+
+
+def test_the_settings_of_a_gpu_are_left_alone():
+    from metrics.fast import full_float32
+
+    before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    torch.backends.cudnn.deterministic = True
+    try:
+        with full_float32():
+            assert torch.backends.cudnn.deterministic
+            assert not torch.backends.cudnn.allow_tf32
+        assert torch.backends.cudnn.deterministic
+        assert torch.backends.cudnn.allow_tf32
+    finally:
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = before

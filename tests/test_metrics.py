@@ -89,3 +89,22 @@ def test_cost_by_hand():
     macs = 64 * 4 * 3 * 9 + 16 * 4 * 4 * 9 + 16 * 4 * 4 + 4 * 5
     assert cost.macs(model, torch.rand(1, 3, 8, 8)) == macs
     assert cost.parameters(model) == 3 * 4 * 9 + 8 + 4 * 4 * 9 + 8 + (16 + 4) + (20 + 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "match"),
+    [
+        ("suspicion", {"queries": 0}, "queries"),
+        ("suspicion", {"draws": 0}, "draws"),
+        ("suspicion", {"epsilon": 8}, "epsilon"),
+        ("min-fgsm", {"limit_epsilon": 2}, "limit_epsilon"),
+        ("pgd", {"target": "labels"}, "least-likely"),
+        ("cascade", {"apgd_steps": 0}, "steps"),
+        ("square", {"queries": 0}, "queries"),
+        ("noise", {"region": "torus"}, "region"),
+        ("apgd", {"loss": "mse"}, "loss"),
+    ],
+)
+def test_settings_are_refused_before_any_training(name, settings, match):
+    with pytest.raises(ValueError, match=match):
+        METRICS[name](**settings)

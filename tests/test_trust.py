@@ -11,7 +11,7 @@ from launch.config import parse_config
 from launch.display import Display
 from launch.tables import front_of
 from nas.export import model_card
-from nas.search import best, overruled
+from nas.search import best, overruled, worth_keeping
 from nas.table import load_table
 from nas.trust import suspicions
 
@@ -148,3 +148,19 @@ def test_names_of_raised_flags():
     scores = {"suspicion_a_raised": 1.0, "suspicion_b_raised": 0.0, "suspicion_a": 1.0,
               "mine_suspicion_c_raised": 1.0, "raised": 1.0}  # fmt: skip
     assert suspicions(scores) == ["a", "c"]
+
+
+def test_weights_of_the_best_that_is_believed_are_kept():
+    """Also where suspicious trials fill the front and the top."""
+    results = [
+        {"number": i, "status": "complete",
+         "scores": {"a": float(i), "suspicion_zero_gradient_raised": float(i > 2)}}
+        for i in range(8)
+    ]  # fmt: skip
+    kept = [r["number"] for r in worth_keeping(results, {"a": "max"}, top=2)]
+    assert kept == [1, 2, 6, 7]
+    assert best(results, "a", "max")["number"] in kept
+    one_by_one: list = []
+    for result in results:  # a search only passes what it kept and the newest
+        one_by_one = worth_keeping([*one_by_one, result], {"a": "max"}, top=2)
+    assert [r["number"] for r in one_by_one] == kept

@@ -88,7 +88,8 @@ class APGD(Iterative):
         self._take_stock(rows, step)
         direction = rows.gradient.sign() if self.norm == "linf" else unit(rows.gradient)
         here, share = rows.candidate, MOMENTUM if step > 0 else 1.0
-        ahead = self._inside(here + column(rows.step_size) * direction, rows.x)
+        step_size = column(rows.step_size).to(here.dtype)
+        ahead = self._inside(here + step_size * direction, rows.x)
         moved = here + share * (ahead - here) + (1 - share) * (here - rows.previous)
         rows.previous, rows.candidate = here, self._inside(moved, rows.x)
 

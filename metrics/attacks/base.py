@@ -38,14 +38,29 @@ class Found:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put every module in ``eval()`` and give each its own mode back, also on an exception."""
+    """Put every module in ``eval()``; give modes and buffers back, also on an exception.
+
+    A buffer can change in ``eval()`` too: a counter, or a batch norm that is told to train.
+    """
     modes = [(module, module.training) for module in model.modules()]
+    buffers = [
+        (module, name, buffer, buffer._version, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None and not buffer.is_inference()
+    ]
     model.eval()
     try:
         yield
     finally:
         for module, mode in modes:
             module.training = mode
+        for module, name, buffer, version, before in buffers:
+            if buffer._version != version:
+                with torch.no_grad():
+                    buffer.copy_(before)
+            if module._buffers[name] is not buffer:
+                module._buffers[name] = buffer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +88,8 @@ class Attack(ABC):
         step_size = getattr(self, "step_size", None)
         if step_size is None or not self.epsilon:
             return replace(self, epsilon=epsilon)
-        scaled: dict[str, Any] = {"step_size": step_size * epsilon / self.epsilon or None}
+        step = min(step_size * epsilon / self.epsilon, 1.0)
+        scaled: dict[str, Any] = {"step_size": step or None}
         return replace(self, epsilon=epsilon, **scaled)
 
     @property
@@ -109,7 +125,7 @@ class Attack(ABC):
             x = images.detach().clone()
             if labels is not None:
                 check_labels(images, labels)
-                labels = labels.clone() if labels.is_inference() else labels
+                labels = labels.clone().long()
             return self.perturb(model, x, labels, generator).detach()
 
     @abstractmethod
@@ -150,8 +166,8 @@ def input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     Of a loss that does not depend on the images it is zero.
     """
     images = images.detach().requires_grad_()
-    loss = functional.cross_entropy(model(images).float(), labels, reduction="sum")
-    return gradient_of(loss, images)
+    logits = model(images.clone()).float()  # of a copy, for a model that writes to its input
+    return gradient_of(functional.cross_entropy(logits, labels, reduction="sum"), images)
 
 
 def gradient_of(value: Tensor, at: Tensor) -> Tensor:
@@ -174,9 +190,9 @@ def misclassified(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def logits_of(model: nn.Module, images: Tensor) -> Tensor:
-    """Return float32 logits without a graph."""
+    """Return float32 logits without a graph; of a copy, for a model that writes to its input."""
     with torch.no_grad():
-        logits: Tensor = model(images)
+        logits: Tensor = model(images.clone())
     return logits.float()
 
 
@@ -205,6 +221,8 @@ def check_labels(images: Tensor, labels: Tensor) -> None:
             f"labels: expected {len(images)} integers, one for each image, "
             f"got {labels.dtype} {tuple(labels.shape)}"
         )
+    if labels.device != images.device:
+        raise ValueError(f"labels: expected them on {images.device}, got {labels.device}")
 
 
 def check_model(model: nn.Module) -> None:

@@ -56,9 +56,14 @@ def length_of(delta: Tensor, norm: str) -> Tensor:
 
 
 def unit(v: Tensor) -> Tensor:
-    """Return each sample of ``v`` at Euclidean length 1; a zero one stays zero."""
-    length: Tensor = v.flatten(1).norm(dim=1)
-    return v / length.clamp_min(1e-30).view(-1, 1, 1, 1)
+    """Return each sample of ``v`` at Euclidean length 1; a zero one stays zero.
+
+    Divided by the largest entry first: squares of entries below 1e-19 are lost in float32.
+    """
+    largest = v.flatten(1).abs().amax(dim=1)
+    scaled = v / column(torch.where(largest > 0, largest, 1))
+    length = scaled.flatten(1).norm(dim=1)
+    return scaled / column(torch.where(length > 0, length, 1))
 
 
 def in_ball(shape: tuple[int, ...], norm: str, draws: Draws) -> Tensor:

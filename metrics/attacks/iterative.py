@@ -186,13 +186,15 @@ class _Hunt:
         """Set ``rows.logits``, ``rows.losses`` and ``rows.gradient`` of the candidates."""
         with torch.set_grad_enabled(wants_gradient):
             candidate = rows.candidate.detach().requires_grad_(wants_gradient)
-            logits = self.model(candidate).float()
+            # A copy, for a model that writes to its input.
+            logits = self.model(candidate.clone()).float()
             if self.labels is None or self.aim is None:  # all rows are there: the first look
                 self._choose_classes(logits.detach())
                 assert self.labels is not None
                 assert self.aim is not None
                 rows.labels, rows.aim = self.labels, self.aim
-            check_logits(logits, rows.labels)
+            elif first:
+                check_logits(logits, rows.labels)
             losses = self.attack.losses(logits, rows.aim)
             if wants_gradient:
                 gradient = gradient_of(losses.sum(), candidate)
@@ -207,6 +209,8 @@ class _Hunt:
 
     def _choose_classes(self, logits: Tensor) -> None:
         """Fill in the label that the model gives, and the class that the attack goes towards."""
+        none = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
+        check_logits(logits, none if self.labels is None else self.labels)
         if self.labels is None:
             self.labels = logits.argmax(dim=1)
         if self.attack.towards == "least-likely":

@@ -18,6 +18,9 @@ class Transfer(Attack):
     Args:
         source: the model whose gradients are used; left as found.
         attack: the attack on it; its epsilon is this attack's.
+
+    Raises:
+        ValueError: an attack towards given labels.
     """
 
     uses_gradients: ClassVar[bool] = False
@@ -26,6 +29,8 @@ class Transfer(Attack):
     epsilon: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if getattr(self.attack, "target", None) == "labels":
+            raise ValueError("attack: expected one that chooses its own target, got target labels")
         object.__setattr__(self, "epsilon", self.attack.epsilon)
         super().__post_init__()
 
