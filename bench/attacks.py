@@ -1,6 +1,7 @@
 """PGD-20 against torchattacks, foolbox and ART; curves and smallest epsilons against repetition.
 
     PSINAS_DATA=DIR python bench/attacks.py [--rounds 3] [--images 2000] [--threads 1,2]
+                                            [--leave-out foolbox,art]
 
 Two nets are trained here on Fashion-MNIST (on digits, with fewer images, where there is no
 PSINAS_DATA): a standard one and an adversarially trained one. All libraries attack the same images,
@@ -148,7 +149,15 @@ def repeated_fgsm(model: nn.Module, x: Tensor, y: Tensor, n: int) -> Tensor:
     return torch.where(found, high, torch.inf)
 
 
-def compare(name: str, model: nn.Module, x: Tensor, y: Tensor, epsilon: float, rounds: int) -> None:
+def compare(
+    name: str,
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    epsilon: float,
+    rounds: int,
+    left_out: list[str],
+) -> None:
     plain = with_layout(model, contiguous)
     attack = PGD(epsilon=epsilon, steps=STEPS, random_start=False)
     theirs = torchattacks_pgd(plain, epsilon)
@@ -173,6 +182,7 @@ def compare(name: str, model: nn.Module, x: Tensor, y: Tensor, epsilon: float, r
         "foolbox": theirs_in(foolbox_pgd, plain),
         "art": theirs_in(art_pgd, plain),
     }
+    runs = {library: run for library, run in runs.items() if library not in left_out}
     times: dict[str, list[float]] = {library: [] for library in runs}
     for round_ in range(rounds):
         for library, run in runs.items():
@@ -251,6 +261,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--leave-out", default="", help="libraries, with commas")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
@@ -263,7 +274,8 @@ def main() -> None:
         model = trained(data, adversary, epsilon)
         for threads in map(int, arguments.threads.split(",")):
             torch.set_num_threads(threads)
-            compare(name, model, x, y, epsilon, arguments.rounds)
+            left_out = arguments.leave_out.split(",")
+            compare(name, model, x, y, epsilon, arguments.rounds, left_out)
             compare_curve(model, x, y, epsilon, 1)
             compare_smallest(model, x, y, arguments.rounds)
 
