@@ -255,20 +255,29 @@ def test_a_view_behind_convolutions_is_no_obstacle():
     assert torch.allclose(logits_of(quick, images()), logits_of(model, images()), atol=1e-5)
 
 
-@pytest.mark.parametrize("attack", [Square(epsilon=EPSILON, queries=30),
-                                    PGD(epsilon=EPSILON, steps=2, restarts=3)])  # fmt: skip
-def test_a_batch_draws_the_same_whatever_became_of_the_one_before(attack, digits_net, digits):
+@pytest.mark.parametrize("batch_size", [20, 60])
+@pytest.mark.parametrize(
+    "attack",
+    [
+        Square(epsilon=EPSILON, queries=30),
+        Noise(epsilon=EPSILON, draws=4),
+        PGD(epsilon=EPSILON, steps=2, restarts=3),
+    ],
+    ids=repr,
+)
+def test_an_images_draws_do_not_depend_on_the_others(attack, batch_size, digits_net, digits):
+    """The first twenty are broken at the first look, or not: the other forty meet the same."""
+    from metrics.fast import evaluator
+
     x, y = digits.validation.images(slice(60)), digits.validation.labels[:60]
     wrong_first = y.clone()
-    wrong_first[:20] = logits_of(digits_net, x[:20]).argmin(1)  # broken at the first look
-    masks = []
+    wrong_first[:20] = logits_of(digits_net, x[:20]).argmin(1)
+    found = []
     for labels in (y, wrong_first):
-        from metrics.fast import evaluator
-
-        with evaluator(digits_net, x, labels, batch_size=20) as ready:
-            found = ready.search(attack, x, labels, torch.Generator().manual_seed(0))
-            masks.append(found.images[20:])
-    assert torch.equal(masks[0], masks[1])
+        with evaluator(digits_net, x, labels, batch_size=batch_size) as ready:
+            generator = torch.Generator().manual_seed(0)
+            found.append(ready.search(attack, x, labels, generator).images[20:])
+    assert torch.equal(found[0], found[1])
 
 
 @pytest.mark.parametrize("attack", [PGD(epsilon=EPSILON, steps=2), APGD(epsilon=EPSILON, steps=3)])
