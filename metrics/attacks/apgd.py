@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from metrics.attacks.geometry import Draws, check_norm, column, length_of, project, unit
-from metrics.attacks.iterative import Iterative, Rows, check_target
+from metrics.attacks.iterative import Iterative, Rows, check_counts, check_target
 
 LOSSES = ("ce", "dlr")
 MOMENTUM = 0.75  # α: share of the new step; the rest repeats the last move
@@ -55,9 +55,7 @@ class APGD(Iterative):
         check_target(self.target)
         if self.loss not in LOSSES:
             raise ValueError(f"loss: expected one of {list(LOSSES)}, got {self.loss!r}")
-        for field in ("steps", "restarts"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"expected {field} >= 1, got {getattr(self, field)}")
+        check_counts(steps=self.steps, restarts=self.restarts)
 
     @property
     def looks(self) -> int:

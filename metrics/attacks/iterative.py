@@ -244,3 +244,10 @@ def check_target(target: str | None) -> None:
     """Raise ValueError for an unknown target."""
     if target is not None and target not in TARGETS:
         raise ValueError(f"target: expected None or one of {list(TARGETS)}, got {target!r}")
+
+
+def check_counts(**counts: int) -> None:
+    """Raise ValueError for a number of steps, restarts, ... below 1."""
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"expected {name} >= 1, got {count}")

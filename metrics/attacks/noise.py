@@ -13,7 +13,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from metrics.attacks.geometry import Draws, in_ball, project, unit
-from metrics.attacks.iterative import Iterative, Rows
+from metrics.attacks.iterative import Iterative, Rows, check_counts
 
 REGIONS = ("cube", "ball", "sphere")
 DISTRIBUTIONS = ("uniform", "gaussian")
@@ -49,8 +49,7 @@ class Noise(Iterative):
                 raise ValueError(
                     f"{field}: expected one of {list(known)}, got {getattr(self, field)!r}"
                 )
-        if self.draws < 1:
-            raise ValueError(f"expected draws >= 1, got {self.draws}")
+        check_counts(draws=self.draws)
 
     @property
     def looks(self) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from metrics.attacks.base import Attack, Found
 from metrics.attacks.geometry import Draws, check_norm, in_ball, project, unit
-from metrics.attacks.iterative import Iterative, Rows, check_target
+from metrics.attacks.iterative import Iterative, Rows, check_counts, check_target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +54,7 @@ class PGD(Iterative):
                 "step_size: expected a pixel distance in (0, 1], such as 2/255, "
                 f"got {self.step_size!r}"
             )
-        for field in ("steps", "restarts"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"expected {field} >= 1, got {getattr(self, field)}")
+        check_counts(steps=self.steps, restarts=self.restarts)
 
     @property
     def looks(self) -> int:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from metrics.attacks.geometry import Draws, column
-from metrics.attacks.iterative import Iterative, Rows
+from metrics.attacks.iterative import Iterative, Rows, check_counts
 
 # Of 10,000 queries, those after which the share of changed pixels is halved once more.
 HALVE_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -42,8 +42,7 @@ class Square(Iterative):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.queries < 1:
-            raise ValueError(f"expected queries >= 1, got {self.queries}")
+        check_counts(queries=self.queries)
         if not 0 < self.share <= 1:
             raise ValueError(f"share: expected a share of pixels in (0, 1], got {self.share}")
 
