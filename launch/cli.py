@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -164,6 +165,48 @@ def search_and_report(
 
 
 @app.command()
+def reproduce(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A table or figure of a paper.")],
+    quick: Annotated[
+        bool, typer.Option("--quick", help="In small: minutes on two cores, not a day on a GPU.")
+    ] = False,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of --quick: digits, fashion-mnist or food101-10."),
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Lay a value over the preset."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="The run directory; runs/<preset> by default."),
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster: auto or HOST:PORT.")
+    ] = None,
+) -> None:
+    """Run a paper's search, or go on with it; print its table beside ours, and draw it.
+
+    Example: psinas reproduce psi-figure7 --quick --data fashion-mnist
+    """
+    from launch.config import load_config
+    from launch.reproduce import reproduction, write_outcome
+
+    asked = reproduction(name)
+    config = load_config(asked.source(quick=quick, data=data), assignments or [])
+    run = out or Path("runs") / config.name
+    if not search_and_report(config, run, resume=True, keep_trials=True, address=address):
+        sys.exit(130)
+    outcome = asked.make(run, config, say)
+    say(f"\n{name}: {asked.about}")
+    for line in outcome.lines:
+        say(line)
+    table, picture = write_outcome(run, name, outcome)
+    say(f"table in {table}, picture in {picture}")
+
+
+@app.command()
 def trials(
     run: RunArgument,
     sort: Annotated[str | None, typer.Option(metavar="SCORE", help="Best first.")] = None,
@@ -178,7 +221,11 @@ def trials(
         bool, typer.Option("--repeats", help="Also proposals answered from the ledger.")
     ] = False,
     trust: Annotated[
-        bool, typer.Option("--trust", help="Leave suspicious trials out of the front and the top.")
+        bool,
+        typer.Option("--trust", help="Leave suspicious trials out of front, top and correlations."),
+    ] = False,
+    correlations: Annotated[
+        bool, typer.Option("--correlations", help="Instead: which scores go together, by rank.")
     ] = False,
 ) -> None:
     """Show the trial table, also of a search that is running.
@@ -189,12 +236,22 @@ def trials(
     from launch.tables import front_of, print_trials, select, write_trials
     from nas.table import load_table
 
+    barred = {"--sort": sort, "--pareto": pareto, "--repeats": repeats or None}
+    if correlations and (given := [name for name, value in barred.items() if value is not None]):
+        raise InputError(f"--correlations: expected none of {', '.join(barred)}, got {given[0]}")
     config = load_run_config(run)
     table = load_table(run, repeats=repeats)
-    front = front_of(table, config, trust=trust)
-    table = select(table, config, sort=sort, pareto=pareto, top=top, trust=trust)
+    if correlations:
+        from launch.correlations import correlation_table, print_correlations
+
+        table = correlation_table(table, config, top=top, trust=trust)
+        show = partial(print_correlations, console, table)
+    else:
+        front = front_of(table, config, trust=trust)
+        table = select(table, config, sort=sort, pareto=pareto, top=top, trust=trust)
+        show = partial(print_trials, console, table, config, front)
     if format is Format.table and out is None:
-        print_trials(console, table, config, front)
+        show()
     else:
         sys.stdout.write(write_trials(table, format.value, out))
 

@@ -102,6 +102,8 @@ class Config(Strict):
         "pgd",
         "step-ll",
         "psi",
+        "psi-init",
+        "psi-epoch1",
         "cost",
         "suspicion",
     ]
@@ -154,13 +156,18 @@ class Config(Strict):
             raise InputError(
                 "trials: expected a number, got null: only the grid sampler has an end"
             )
-        if self.scheduler is not None:
-            shortest = min([self.recipe.epochs, *plan.vary.get("recipe.epochs", [])])
-            if self.scheduler.grace_period > shortest:
-                raise InputError(
-                    f"scheduler.grace_period: expected at most the {shortest} epochs of a trial, "
-                    f"got {self.scheduler.grace_period}"
-                )
+        shortest = min([self.recipe.epochs, *plan.vary.get("recipe.epochs", [])])
+        if shortest == 0 and any(m.stage == "epoch1" for m in metrics):
+            raise InputError("metrics: expected none of the first epoch where recipe.epochs is 0")
+        if self.scheduler is not None and self.scheduler.grace_period > shortest:
+            raise InputError(
+                f"scheduler.grace_period: expected at most the {shortest} epochs of a trial, "
+                f"got {self.scheduler.grace_period}"
+            )
+        if self.scheduler is not None and self.recipe.selection_images == 0:
+            raise InputError(
+                "scheduler: expected recipe.selection_images >= 1 to judge epochs by, got 0"
+            )
         return plan
 
     def built_metrics(self) -> tuple[Metric, ...]:

@@ -19,7 +19,7 @@ import yaml
 
 from launch.config import Config, differing_keys, parse_config, read_document
 from nas.errors import InputError, NoStudy
-from nas.evaluation import TIMINGS, Evaluation, Trial, evaluate
+from nas.evaluation import SECONDS, Evaluation, Trial, evaluate
 from nas.export import export_trial
 from nas.ledger import LOCK, RESULT, open_study
 from nas.rundir import WEIGHTS, save_trial, trial_directory, write_whole
@@ -247,7 +247,7 @@ def replay(run: Path, number: int) -> tuple[FinishedTrial, Evaluation, list[str]
     different = [
         name
         for name in dict.fromkeys([*old, *new])
-        if name not in TIMINGS and not _same(old.get(name), new.get(name))
+        if not name.endswith(SECONDS) and not _same(old.get(name), new.get(name))
     ]
     if row.result["status"] != evaluation.status:
         different.insert(0, "status")

@@ -12,8 +12,9 @@ import yaml
 from torch import nn
 
 from launch.config import Config, parse_config
-from launch.run import finished_trial, load_run_config
+from launch.run import FinishedTrial, finished_trial, load_run_config
 from metrics.attack_metrics import Suspicion
+from metrics.metric import Metric
 from nas.data import DataConfig, prepare, prepare_test
 from nas.datasets import load_images, load_test_images
 from nas.errors import InputError
@@ -73,7 +74,7 @@ def score_model(
         config = parse_config({**document, "metrics": [*config.metrics, "suspicion"]})
     images, labels = _images(config.data, test, limit)
     _check_fit(model, images, labels)
-    built = config.built_metrics()
+    built = _of_finished_models(config, asked=metrics is not None)
     seeds = {metric_key(m): derive_seed(seed, metric_key(m)) for m in built}
     return score(model, images, labels, built, seeds)
 
@@ -99,23 +100,32 @@ def _model(target: str) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def _trial_model(run: Path, number: int) -> tuple[nn.Module, dict[str, Any]]:
-    from safetensors.torch import load_file
-
     row = finished_trial(run, number)
-    directory = trial_directory(run, row.number)
-    if not (directory / WEIGHTS).exists():
-        raise InputError(
-            f"trial {number}: expected weights in {directory}, got none: "
-            f"`psinas replay {run} --trial {number}` trains them again"
-        )
-    task = Task.from_dict(json.loads((directory / "architecture.json").read_text())["task"])
-    model = space_of(row.trial.architecture).build(row.trial.architecture, task)
-    model.load_state_dict(load_file(directory / WEIGHTS))
-    return model.eval(), {
+    return trial_model(run, row), {
         "data": asdict(row.trial.data),
         "recipe": asdict(row.trial.recipe),
         "metrics": load_run_config(run).resolved()["metrics"],
     }
+
+
+def trial_model(run: Path, row: FinishedTrial) -> nn.Module:
+    """Return the trained model of a trial, in ``eval()``.
+
+    Raises:
+        InputError: its weights were not kept.
+    """
+    from safetensors.torch import load_file
+
+    directory = trial_directory(run, row.number)
+    if not (directory / WEIGHTS).exists():
+        raise InputError(
+            f"trial {row.number}: expected weights in {directory}, got none: "
+            f"`psinas replay {run} --trial {row.number}` trains them again"
+        )
+    task = Task.from_dict(json.loads((directory / "architecture.json").read_text())["task"])
+    model = space_of(row.trial.architecture).build(row.trial.architecture, task)
+    model.load_state_dict(load_file(directory / WEIGHTS))
+    return model.eval()
 
 
 def _metrics(text: str) -> Any:
@@ -125,6 +135,18 @@ def _metrics(text: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise InputError(f"--metrics: expected a YAML list, got {text!r}") from error
+
+
+def _of_finished_models(config: Config, *, asked: bool) -> tuple[Metric, ...]:
+    """Return the metrics without those of an earlier stage of training; refuse asked-for ones."""
+    built = config.built_metrics()
+    early = [m.prefix for m in built if m.stage != "end"]
+    if asked and early:
+        raise InputError(
+            f"--metrics: expected metrics of a finished model, got {', '.join(early)}, measured "
+            "before or during training"
+        )
+    return tuple(m for m in built if m.stage == "end")
 
 
 def _images(config: DataConfig, test: bool, limit: int | None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -19,7 +19,10 @@ from nas.errors import InputError
 from nas.pareto import pareto_front
 from nas.trust import BEGIN, RAISED, plain_names, suspicions, was_checked
 
-DETAIL = tuple("_stderr _low _high _gradients _cancelled _epoch _seconds _robust_accuracy".split())
+DETAIL = tuple(
+    "_stderr _low _high _gradients _cancelled _epoch _seconds _robust_accuracy _radius_mean "
+    "_radius_min _passes".split()
+)
 SUSPICIOUS = "suspicious"
 
 
@@ -32,7 +35,7 @@ def print_trials(
     """
     front = front_of(table, config) if front is None else front
     flags = flags_of(table)
-    columns = _columns(table, config)
+    columns = shown_columns(table, config)
     texts = {name: [_cell(value) for value in table[name]] for name in columns}
     texts["number"] = [
         f"{n}{'*' if n in front else ''}{'!' if n in flags else ''}" for n in table["number"]
@@ -58,6 +61,20 @@ def print_trials(
         console.out(f"* on the Pareto front of {objectives}", highlight=False)
     for number, names in flags.items():
         console.out(f"! trial {number} is suspicious: {', '.join(names)}", highlight=False)
+
+
+def shown_columns(table: pd.DataFrame, config: Config) -> Sequence[str]:
+    """Return the columns worth printing, those that matter most first."""
+    scores = [c for c in plain_names(table.columns[3:]) if not c.endswith(DETAIL)]
+    if SUSPICIOUS in scores and not table[SUSPICIOUS].any():
+        scores.remove(SUSPICIOUS)
+    decisions = [c for c in config.plan().decisions if c in table]
+    first = ["number", *decisions, *(c for c in config.objectives if c in table)]
+    if (table["status"] != "complete").any():
+        first[1:1] = ["status"]
+    reason = [] if (table["reason"] == "").all() else ["reason"]
+    rest = [c for c in scores if c not in first and c not in ("epochs", "architecture")]
+    return [*first, *reason, *rest]
 
 
 def flags_of(table: pd.DataFrame) -> dict[int, list[str]]:
@@ -172,20 +189,6 @@ def _score(table: pd.DataFrame, name: str) -> str:
     if name not in numeric:
         raise InputError(f"expected a score ({', '.join(plain_names(numeric))}), got {name!r}")
     return name
-
-
-def _columns(table: pd.DataFrame, config: Config) -> Sequence[str]:
-    """Return the columns worth printing, those that matter most first."""
-    scores = [c for c in plain_names(table.columns[3:]) if not c.endswith(DETAIL)]
-    if SUSPICIOUS in scores and not table[SUSPICIOUS].any():
-        scores.remove(SUSPICIOUS)
-    decisions = [c for c in config.plan().decisions if c in table]
-    first = ["number", *decisions, *(c for c in config.objectives if c in table)]
-    if (table["status"] != "complete").any():
-        first[1:1] = ["status"]
-    reason = [] if (table["reason"] == "").all() else ["reason"]
-    rest = [c for c in scores if c not in first and c not in ("epochs", "architecture")]
-    return [*first, *reason, *rest]
 
 
 def _numeric(table: pd.DataFrame, name: str) -> bool:

@@ -26,6 +26,7 @@ class Metric(ABC):
         ValueError: limit below 1, or a setting that the metric refuses.
     """
 
+    stage: ClassVar[str] = "end"  # of a trial: init, before training; epoch1, after one; end
     default_label: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]] = ("_accuracy", "_accuracy_stderr")
     label: str = ""

@@ -44,7 +44,7 @@ class DataConfig:
         root: where the files are; None takes ``$PSINAS_DATA``, else ``~/.cache/psinas``.
         download: let torchvision download what is missing.
         image_size: side to which ``folder``, ``gtsrb`` and ``food101`` images are resized and
-            cropped; None is the dataset's usual one.
+            cropped, and of ``noise``; None is the dataset's usual one.
         classes: keep these labels only, renumbered from 0 in this order; None keeps all.
         limit: caps on the numbers of images, class shares kept.
         validation_share: share of the training images that the search is judged on.

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from nas.data import DataConfig, Images, stratified_order
 from nas.errors import InputError
 
+NOISE_SIDE, NOISE_CLASSES = 64, 101  # the classes of Food-101
 HELD_OUT = 5  # a dataset without a test part gives every fifth image of each class to one
 
 
@@ -79,6 +80,15 @@ def _held_out(
     in_test[order[: len(order) // HELD_OUT]] = True
     chosen = ~in_test if train else in_test
     return Images(pixels[chosen], labels[chosen], names)
+
+
+def _noise(config: DataConfig, train: bool) -> Images:
+    """Return N(0, 1) pixels, for what is measured of untrained nets; they are not in [0, 1]."""
+    side = config.image_size or NOISE_SIDE
+    labels = np.arange(NOISE_CLASSES * 4, dtype=np.int64) % NOISE_CLASSES
+    rng = np.random.default_rng(int(train))
+    pixels = rng.standard_normal((len(labels), 3, side, side), dtype=np.float32)
+    return Images(pixels, labels, tuple(map(str, range(NOISE_CLASSES))))
 
 
 def _torchvision_arrays(class_name: str, folder: str) -> Callable[[DataConfig, bool], Images]:
@@ -218,6 +228,7 @@ DATASETS: dict[str, Callable[[DataConfig, bool], Images]] = {
     "cifar10": _torchvision_arrays("CIFAR10", "cifar-10-batches-py"),
     "cifar100": _torchvision_arrays("CIFAR100", "cifar-100-python"),
     "gtsrb": _torchvision_files("GTSRB", "gtsrb", "_samples", 32),
+    "noise": _noise,
     "food101": _torchvision_files("Food101", "food-101", "", 64),
 }
 READERS_OF_PATHS: dict[str, Callable[[DataConfig, Path, bool], Images]] = {

@@ -30,12 +30,13 @@ from nas.seeds import derive_seed, value_hash
 from nas.training import Epoch, Recipe, Training, Weights, drain, train
 from search_spaces import Architecture, InvalidArchitecture, Task, space_of
 
-TIMINGS = ("train_seconds", "score_seconds")
+SECONDS = "_seconds"  # ends the names of scores that are wall time, never the same twice
 TRAINING_SCORES = (
     "best_epoch",
     "best_epoch_robust_accuracy",
     "last_epoch_robust_accuracy",
-    *TIMINGS,
+    "train_seconds",
+    "score_seconds",
 )
 
 
@@ -218,6 +219,8 @@ def evaluation(
         model = model.to(device)
         _check_output(model, data)
         generator = torch.Generator(device=device).manual_seed(trial.seed_for("training"))
+        scores = _score(trial, model, data, "init")
+        early_seconds = time.perf_counter() - started
         steps = train(model, data, trial.recipe, trial.recipe.attack(), generator)
         while True:
             try:
@@ -225,6 +228,10 @@ def evaluation(
             except StopIteration as end:
                 training: Training = end.value
                 break
+            if len(epochs) == 1:
+                scored = time.perf_counter()
+                scores.update(_score(trial, model, data, "epoch1"))
+                early_seconds += time.perf_counter() - scored
             yield epochs[-1]
             late = time_limit_seconds and time.perf_counter() - started > time_limit_seconds
             if late and len(epochs) < trial.recipe.epochs:
@@ -233,18 +240,18 @@ def evaluation(
                     f"the limit of {time_limit_seconds:g} s was passed in epoch {len(epochs)} "
                     f"of {trial.recipe.epochs}",
                 )
-        train_seconds = time.perf_counter() - started
-        scores = _score(trial, model, data)
-        score_seconds = time.perf_counter() - started - train_seconds
-        last = training.epochs[-1]
+        trained = time.perf_counter()
+        scores.update(_score(trial, model, data, "end"))
+        best, last = training.best, training.last
         own = (
-            training.best.epoch,
-            training.best.robust_accuracy,
+            best.epoch,
+            best.robust_accuracy,
             last.robust_accuracy,
-            train_seconds,
-            score_seconds,
+            trained - started - early_seconds,
+            early_seconds + time.perf_counter() - trained,
         )
-        scores.update(zip(TRAINING_SCORES, map(float, own), strict=True))
+        named = zip(TRAINING_SCORES, map(float, own), strict=True)
+        scores.update((name, v) for name, v in named if not math.isnan(v))  # no epochs, no judge
         weights = {name: w.cpu() for name, w in model.state_dict().items()}
         last_weights = {name: w.cpu() for name, w in training.last_weights.items()}
         return Evaluation(
@@ -255,7 +262,7 @@ def evaluation(
             environment=environment,
             task=data.task,
             weights=weights,
-            last_weights=None if training.best == last else last_weights,
+            last_weights=None if best == last else last_weights,
         )
     except Diverged as error:
         return failed("diverged", str(error))
@@ -279,7 +286,7 @@ def score(
     metrics: tuple[Metric, ...],
     seeds: dict[str, int],
 ) -> dict[str, float]:
-    """Return the scores of every metric; each has its own generator, so order plays no part.
+    """Return the scores of these metrics; each has its own generator, so order plays no part.
 
     Convolutions run in full float32: TF32 keeps ten bits, too few for Ψ at small radii.
     """
@@ -296,10 +303,20 @@ def metric_key(metric: Metric) -> str:
     return f"{type(metric).__name__}-{value_hash(metric, leave_out=('label',))}"
 
 
-def _score(trial: Trial, model: nn.Module, data: Data) -> dict[str, float]:
-    seeds = {metric_key(m): trial.seed_for(metric_key(m)) for m in trial.metrics}
+def _score(trial: Trial, model: nn.Module, data: Data, stage: str) -> dict[str, float]:
+    """Return the scores of the metrics of a stage; what early ones took is a score too."""
+    scores: dict[str, float] = {}
+    metrics = [m for m in trial.metrics if m.stage == stage]
+    if not metrics:
+        return scores
     x, y = data.validation.images(), data.validation.labels
-    return score(model, x, y, trial.metrics, seeds)
+    for metric in metrics:
+        started = time.perf_counter()
+        key = metric_key(metric)
+        scores.update(score(model, x, y, (metric,), {key: trial.seed_for(key)}))
+        if stage != "end":
+            scores[f"{metric.prefix}{SECONDS}"] = time.perf_counter() - started
+    return scores
 
 
 def _check_output(model: nn.Module, data: Data) -> None:

@@ -43,7 +43,7 @@ class Recipe:
     """How a model is trained.
 
     Args:
-        epochs: passes over the training images.
+        epochs: passes over the training images; 0 leaves the initial weights.
         batch_size: images a step, adversarial ones included.
         optimizer: ``sgd`` (Nesterov momentum), ``adam`` or ``adamw``.
         learning_rate: the largest of the schedule.
@@ -62,7 +62,8 @@ class Recipe:
         flip: mirror images at random.
         crop_padding: pad by so many pixels and crop at random; 0 does not.
         precision: ``bf16`` autocasts; ``auto`` does so on a GPU that has bf16.
-        selection_images: validation images that judge an epoch.
+        selection_images: validation images that judge an epoch; of 0 none is judged, and the last
+            epoch's weights are kept.
 
     Raises:
         ValueError: a value out of range or an unknown name.
@@ -103,10 +104,9 @@ class Recipe:
             if getattr(self, field) not in known:
                 raise ValueError(f"{field}: expected one of {list(known)}, got "
                                  f"{getattr(self, field)!r}")  # fmt: skip
-        for field in ("epochs", "batch_size", "selection_images"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field}: expected >= 1, got {getattr(self, field)}")
-        for field in ("weight_decay", "crop_padding"):
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size: expected >= 1, got {self.batch_size}")
+        for field in ("epochs", "selection_images", "weight_decay", "crop_padding"):
             if getattr(self, field) < 0:
                 raise ValueError(f"{field}: expected >= 0, got {getattr(self, field)}")
         for field in ("adversarial_share", "label_smoothing", "momentum"):
@@ -146,7 +146,10 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch's report; accuracies are of the first ``selection_images`` validation images."""
+    """One epoch's report; accuracies are of the first ``selection_images`` validation images.
+
+    NaN where there are none.
+    """
 
     epoch: int
     train_loss: float
@@ -157,10 +160,15 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Training:
-    """What training left: the model holds the best epoch's weights."""
+    """What training left: the model holds the best epoch's weights.
+
+    Of no epochs, ``best`` and ``last`` are the untrained model, as epoch 0; it has no loss, and is
+    not judged.
+    """
 
     epochs: tuple[Epoch, ...]
     best: Epoch
+    last: Epoch
     last_weights: Weights
 
 
@@ -175,7 +183,8 @@ def train(
 
     Args:
         model: on the device of ``data``; afterwards in ``eval()`` with the best epoch's weights,
-            best by robust accuracy, then clean accuracy, then the earlier epoch.
+            best by robust accuracy, then clean accuracy, then the earlier epoch; the last one's
+            where no images judge them.
         data: train and validation images.
         recipe: how.
         attack: makes the adversarial images; None trains on clean ones.
@@ -218,14 +227,17 @@ def train(
         clean, robust = _judge(model, data, recipe, judge_seed)
         report = Epoch(number, train_loss, clean, robust, time.perf_counter() - started)
         epochs.append(report)
-        if best is None or (robust, clean) > (best.robust_accuracy, best.clean_accuracy):
+        better = best is None or (robust, clean) > (best.robust_accuracy, best.clean_accuracy)
+        if better or not recipe.selection_images:
             best, best_weights = report, _copy(model)
         yield report
-    assert best is not None  # epochs >= 1
     last_weights = _copy(model)
-    model.load_state_dict(best_weights)
     model.eval()
-    return Training(tuple(epochs), best, last_weights)
+    if best is None:
+        best = Epoch(0, math.nan, math.nan, math.nan, 0.0)
+        return Training((), best, best, last_weights)
+    model.load_state_dict(best_weights)
+    return Training(tuple(epochs), best, epochs[-1], last_weights)
 
 
 def drain(steps: Generator[Any, None, T]) -> T:
@@ -271,6 +283,8 @@ def _step(
 
 def _judge(model: nn.Module, data: Data, recipe: Recipe, seed: int) -> tuple[float, float]:
     """Return clean and robust accuracy; the same random starts in every epoch."""
+    if not recipe.selection_images:
+        return math.nan, math.nan
     chosen = slice(recipe.selection_images)
     x, y = data.validation.images(chosen), data.validation.labels[chosen]
     generator = torch.Generator(device=y.device).manual_seed(seed)
@@ -306,7 +320,7 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
 
 
 def _schedule(optimizer: Optimizer, recipe: Recipe, steps_an_epoch: int) -> LRScheduler:
-    total = recipe.epochs * steps_an_epoch
+    total = max(1, recipe.epochs * steps_an_epoch)
 
     def factor(step: int) -> float:
         done = min(step / total, 1.0)

@@ -4,11 +4,13 @@ from search_spaces.base import (
     Answers,
     Architecture,
     InvalidArchitecture,
+    Model,
     RandomChooser,
     SearchSpace,
     Task,
 )
 from search_spaces.depth_channels import DepthChannels
+from search_spaces.reference import ResNets
 from search_spaces.registry import SEARCH_SPACES, load, space_class, space_of
 
 __all__ = [
@@ -17,7 +19,9 @@ __all__ = [
     "Architecture",
     "DepthChannels",
     "InvalidArchitecture",
+    "Model",
     "RandomChooser",
+    "ResNets",
     "SearchSpace",
     "Task",
     "load",

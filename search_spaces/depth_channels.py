@@ -59,6 +59,11 @@ class DepthChannels(SearchSpace):
     def graph(self, choices: Mapping[str, Choice]) -> object:
         return {**choices, "stem": self.stem}
 
+    def hidden_states(self, architecture: Architecture) -> dict[str, int]:
+        """Return every tuple and the output: 1x1 convolution, average and linear layer are one."""
+        depth = int(architecture["depth"])
+        return {**{f"tuple{layer}": layer for layer in range(1, depth + 1)}, "": depth + 1}
+
     def network(self, architecture: Architecture, task: Task) -> nn.Module:
         depth, channels = int(architecture["depth"]), int(architecture["channels"])
         (kernel, stride, padding), pool = STEMS[self.stem]

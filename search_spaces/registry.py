@@ -10,9 +10,11 @@ from torch import nn
 
 from search_spaces.base import Architecture, SearchSpace, Task
 from search_spaces.depth_channels import DepthChannels
+from search_spaces.reference import ResNets
 
 SEARCH_SPACES: dict[str, type[SearchSpace]] = {
     DepthChannels.name: DepthChannels,
+    ResNets.name: ResNets,
 }
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 
 from search_spaces import (
     SEARCH_SPACES,
@@ -15,13 +17,18 @@ from search_spaces import (
     Architecture,
     DepthChannels,
     InvalidArchitecture,
+    Model,
+    SearchSpace,
     Task,
     space_class,
     space_of,
 )
 
 TASKS = [Task.plain((3, 32, 32), 10), Task((1, 28, 20), 2, mean=(0.3,), std=(0.2,))]
-every_space = pytest.mark.parametrize("space", [cls() for cls in SEARCH_SPACES.values()], ids=str)
+QUICK = {"resnet": {"depth": (18, 34)}}
+every_space = pytest.mark.parametrize(
+    "space", [cls(**QUICK.get(name, {})) for name, cls in SEARCH_SPACES.items()], ids=str
+)
 
 
 @every_space
@@ -88,6 +95,66 @@ def test_answers_outside_the_decisions_are_refused(space):
         space.architecture({**answers, "moon": 1})
     with pytest.raises(ValueError, match="expected an answer"):
         space.architecture({k: v for k, v in answers.items() if k != name})
+
+
+@every_space
+def test_hidden_states_are_modules_in_the_order_of_their_calls(space):
+    model = space.build(space.sample(np.random.default_rng(3)), TASKS[0]).eval()
+    modules, called = dict(model.named_modules()), []
+    for name in model.hidden_states:
+        modules[name].register_forward_hook(lambda *_, name=name: called.append(name))
+    model(torch.rand(1, *TASKS[0].shape))
+    assert called == list(model.hidden_states)
+    assert called[-1] == ""
+    layers = list(model.hidden_states.values())
+    assert layers[0] >= 1
+    assert layers == sorted(set(layers))
+
+
+def test_hidden_states_of_depth_channels_are_the_tuples_and_the_output():
+    space = DepthChannels(depth=(1, 3), channels=(4,), stem="small")
+    deep = space.architecture({"depth": 3, "channels": 4})
+    assert space.hidden_states(deep) == {"tuple1": 1, "tuple2": 2, "tuple3": 3, "": 4}
+    built = space.build(deep, TASKS[0]).hidden_states
+    assert list(built.items()) == [("1.tuple1", 1), ("1.tuple2", 2), ("1.tuple3", 3), ("", 4)]
+    shallow = space.architecture({"depth": 1, "channels": 4})
+    assert space.build(shallow, TASKS[0]).hidden_states == {"1.tuple1": 1, "": 2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear(SearchSpace):
+    """A user's space that names no hidden states."""
+
+    def decisions(self):
+        return {"bias": (False, True)}
+
+    def network(self, architecture, task):
+        channels, height, width = task.shape
+        linear = nn.Linear(channels * height * width, task.classes, bias=architecture["bias"])
+        return nn.Sequential(nn.Flatten(), linear)
+
+
+def test_a_space_need_not_name_hidden_states():
+    architecture = next(iter(Linear()))
+    assert Linear().hidden_states(architecture) == {}
+    assert Linear().build(architecture, TASKS[0]).hidden_states == {}
+
+
+def test_a_model_is_a_plain_sequential_with_hidden_states():
+    """Same keys and same graph as the bare one; a copy keeps the states, a slice has none."""
+    space = DepthChannels(depth=(2,), channels=(4,), stem="small")
+    model = space.build(next(iter(space)), TASKS[1])
+    assert isinstance(model, Model)
+    bare = nn.Sequential(*model)
+    assert list(model.state_dict()) == list(bare.state_dict())
+    assert {key.partition(".")[0] for key in model.state_dict()} == {"0", "1"}
+    assert fx.symbolic_trace(model).code == fx.symbolic_trace(bare).code
+    again = copy.deepcopy(model)
+    assert again.hidden_states == model.hidden_states
+    assert again.hidden_states is not model.hidden_states
+    assert model[1:].hidden_states == {}
+    x = torch.rand(2, *TASKS[1].shape)
+    assert torch.equal(model.eval()[1:](model[0](x)), bare(x))
 
 
 def test_iteration_gives_every_combination_once():

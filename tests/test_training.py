@@ -235,7 +235,7 @@ def test_gradient_clipping_bounds_the_step(digits):
     ("settings", "match"),
     [
         ({"epsilon": 8}, "epsilon.*8/255"),
-        ({"epochs": 0}, "epochs"),
+        ({"epochs": -1}, "epochs: expected >= 0"),
         ({"optimizer": "lion"}, "lion"),
         ({"schedule": "magic"}, "magic"),
         ({"adversary": "cw"}, "cw"),

@@ -1,0 +1,123 @@
+"""The attack of the Ψ paper: a few steps of gradient ascent on |h(x + δ) - h(x)|, |δ| = r.
+
+The paper says "learning rate 0.01" and no more. The gradient of a length is about ψ/N in size, N
+the number of pixels, so the step as printed (``plain``) never leaves its random start; the step
+rules below are the readings that do. The start is random, because at δ = 0 the length has no
+gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from metrics.attacks.base import gradient_of
+from metrics.susceptibility.sphere import SMALLEST, on_sphere, rms
+
+STEPS = ("rel", "norm", "sign", "adam", "plain")
+START = ("gaussian", "sign")
+
+Move = Callable[[Tensor, Tensor], Tensor]
+"""Gradient ``(N, ...)`` and radius, shaped to broadcast -> what is added to δ."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ascent:
+    """How δ is sought on the sphere |δ| = r.
+
+    Args:
+        steps: gradient steps; 0 gives the random baseline.
+        step: what is added to δ before it is put back on the sphere, g the gradient:
+            ``rel`` r g/|g|, in proportion to the radius; ``norm`` learning_rate g/|g|;
+            ``sign`` learning_rate sign(g); ``adam`` Adam(learning_rate); ``plain``
+            learning_rate g, as printed.
+        learning_rate: of every rule but ``rel``.
+        restarts: random starts, of which the one with the largest ψ counts.
+        start: ``gaussian``, uniform on the sphere, or ``sign``, a random corner ±r.
+
+    Raises:
+        ValueError: a value out of range or an unknown name.
+    """
+
+    steps: int = 5
+    step: str = "rel"
+    learning_rate: float = 0.01
+    restarts: int = 1
+    start: str = "gaussian"
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise ValueError(f"expected steps >= 0, got {self.steps}")
+        if self.restarts < 1:
+            raise ValueError(f"expected restarts >= 1, got {self.restarts}")
+        if self.step not in STEPS:
+            raise ValueError(f"step: expected one of {list(STEPS)}, got {self.step!r}")
+        if self.start not in START:
+            raise ValueError(f"start: expected one of {list(START)}, got {self.start!r}")
+        if not 0 < self.learning_rate < float("inf"):
+            raise ValueError(f"expected a finite learning_rate > 0, got {self.learning_rate}")
+
+    def directions(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
+        """Return ``(restarts, *shape)`` random directions of one input, on the generator's device.
+
+        The default device where there is no generator.
+        """
+        device = None if generator is None else generator.device
+        noise = torch.randn((self.restarts, *shape), generator=generator, device=device)
+        return noise.sign() if self.start == "sign" else noise
+
+    def climb(
+        self, model: nn.Module, x: Tensor, clean: Tensor, direction: Tensor, radius: Tensor
+    ) -> Tensor:
+        """Return δ ``(N, C, H, W)`` with |δ| = r.
+
+        Args:
+            model: images to outputs ``(N, ...)``.
+            x: inputs ``(N, C, H, W)``.
+            clean: h(x).
+            direction: of the start.
+            radius: ``(N, 1, 1, 1)``.
+        """
+        delta = on_sphere(direction, radius)
+        move = self._rule()
+        for _ in range(self.steps):
+            delta.requires_grad_()
+            # A sum, not a mean: a mean would divide every sample's step by the batch size.
+            # The clamp keeps an output that does not move from a NaN gradient: sqrt has none at 0.
+            change = (model(x + delta) - clean).flatten(1).square().mean(dim=1)
+            distance = change.clamp_min(torch.finfo(change.dtype).tiny).sqrt().sum()
+            gradient = gradient_of(distance, delta)
+            delta = on_sphere(delta.detach() + move(gradient, radius), radius)
+        return delta
+
+    def _rule(self) -> Move:
+        rate = self.learning_rate
+        if self.step == "rel":
+            return lambda g, r: r * g / rms(g).clamp_min(SMALLEST)
+        if self.step == "norm":
+            return lambda g, r: rate * g / rms(g).clamp_min(SMALLEST)
+        if self.step == "sign":
+            return lambda g, r: rate * g.sign()
+        if self.step == "adam":
+            return _adam(rate)
+        return lambda g, r: rate * g
+
+
+def _adam(rate: float, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> Move:
+    """Return the update of Adam (Kingma and Ba 2015, algorithm 1) with moments of its own."""
+    first: Tensor | float = 0.0
+    second: Tensor | float = 0.0
+    taken = 0
+
+    def move(gradient: Tensor, radius: Tensor) -> Tensor:
+        nonlocal first, second, taken
+        taken += 1
+        first = beta1 * first + (1 - beta1) * gradient
+        second = beta2 * second + (1 - beta2) * gradient.square()
+        size = (second / (1 - beta2**taken)).sqrt()
+        return rate * (first / (1 - beta1**taken)) / (size + epsilon)
+
+    return move

@@ -1,0 +1,134 @@
+"""What ψ tends to as r → 0: the largest singular value of the Jacobian, in RMS lengths.
+
+    sup ψ = sigma_max(J) sqrt(N/M),  J the M x N Jacobian of M outputs by N pixels
+
+No attack on a smooth model can exceed it at a small radius, so it shows what an attack missed, and
+where Ψ̂ at a finite radius is small because outputs saturate.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from metrics.susceptibility.normalisation import check_batch_norm, normalising
+
+METHODS = ("auto", "exact", "krylov")
+EXACT_OUTPUTS = 32  # up to so many, as many backward passes are the cheaper way
+ELEMENTS = 2**25  # of a Jacobian held at a time
+RANK = 1e-6  # float32 leaves so much of a vector that lies in the space already
+SMALLEST = 1e-30
+
+
+def susceptibility_limit(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    method: str = "auto",
+    rounds: int = 10,
+    batch_norm: str = "eval",
+    batch_size: int = 100,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Return ``(N,)`` float64: ψ as r → 0, sigma_max(J) sqrt(N/M) of each input.
+
+    Args:
+        model: images to outputs ``(N, ...)``, left as found; inputs must not depend on each other.
+        images: ``(N, C, H, W)`` float.
+        method: ``exact`` takes the M x M Gram matrix J Jᵀ, M backward passes; ``krylov`` gives a
+            lower bound from the vectors of a power iteration, two backward passes a round;
+            ``auto`` is exact for up to 32 outputs.
+        rounds: of ``krylov``.
+        batch_norm: ``eval``, or ``frozen`` at the statistics of one clean batch.
+        batch_size: images at a time.
+        generator: decides the start of ``krylov``.
+
+    Raises:
+        ValueError: an unknown method, rounds < 1, or ``batch_norm="batch"``, whose Jacobian is of
+            the whole batch.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method: expected one of {list(METHODS)}, got {method!r}")
+    if rounds < 1:
+        raise ValueError(f"expected rounds >= 1, got {rounds}")
+    check_batch_norm(batch_norm)
+    if batch_norm == "batch":
+        raise ValueError("batch_norm: expected eval or frozen for a limit, got 'batch'")
+    with torch.inference_mode(False), torch.enable_grad(), normalising(model, images, batch_norm):
+        with torch.no_grad():
+            outputs = model(images[:1].clone()).numel()
+        exact = method == "exact" or (method == "auto" and outputs <= EXACT_OUTPUTS)
+        pixels = images[0].numel()
+        if exact:
+            batch_size = min(batch_size, max(1, ELEMENTS // (pixels * outputs)))
+        found = []
+        for x in images.detach().split(batch_size):
+            sigma = _exact(model, x) if exact else _krylov(model, x, rounds, generator)
+            found.append(sigma * math.sqrt(pixels / outputs))
+    return torch.cat(found)
+
+
+def _exact(model: nn.Module, images: Tensor) -> Tensor:
+    x = images.clone().requires_grad_()
+    outputs = model(x.clone()).flatten(1)
+    rows = []
+    for unit in torch.eye(outputs.shape[1], dtype=outputs.dtype, device=x.device):
+        rows.append(_vjp(outputs, x, unit.expand_as(outputs)).flatten(1))
+    jacobian = torch.stack(rows, dim=1).double()
+    return _largest(jacobian @ jacobian.transpose(1, 2))
+
+
+def _krylov(
+    model: nn.Module, images: Tensor, rounds: int, generator: torch.Generator | None
+) -> Tensor:
+    """Return sigma_max of Jᵀ on the space of J v, J Jᵀ J v, ...: what power iteration visits.
+
+    The best combination of all its vectors (Rayleigh-Ritz) comes closer than the last one alone,
+    and is a lower bound too.
+    """
+    device = None if generator is None else generator.device
+    v = torch.stack([torch.randn(x.shape, generator=generator, device=device) for x in images])
+    x = images.clone().requires_grad_()
+    outputs = model(x.clone())
+    basis: list[Tensor] = []  # orthonormal, of the outputs' space
+    pulled: list[Tensor] = []  # Jᵀ u of each
+    u_free = torch.zeros_like(outputs, requires_grad=True)
+    linear = _vjp(outputs, x, u_free, create_graph=True)  # Jᵀ u, whose derivative by u is J
+    u = _vjp(linear, u_free, v.to(images))
+    for _ in range(rounds):
+        basis.append(_orthonormal(u.flatten(1).double(), basis))
+        w = _vjp(outputs, x, basis[-1].to(u).view_as(u))
+        pulled.append(w.flatten(1).double())
+        u = _vjp(linear, u_free, w)
+    rows = torch.stack(pulled, dim=1)
+    return _largest(rows @ rows.transpose(1, 2))
+
+
+def _orthonormal(u: Tensor, basis: list[Tensor]) -> Tensor:
+    """Return each sample of ``u`` without its parts along ``basis``, of length 1 (or 0)."""
+    size = u.norm(dim=1, keepdim=True)
+    for _ in range(2):  # the second time for what rounding left of the first
+        for b in basis:
+            u = u - (u * b).sum(dim=1, keepdim=True) * b
+    left = u.norm(dim=1, keepdim=True)
+    spent = left <= RANK * size  # rounding: the space is used up
+    return torch.where(spent, torch.zeros_like(u), u / left.clamp_min(SMALLEST))
+
+
+def _largest(gram: Tensor) -> Tensor:
+    """Return the root of each ``(N, k, k)`` matrix's largest eigenvalue; NaN stays NaN."""
+    finite = gram.isfinite().flatten(1).all(dim=1)
+    largest = torch.linalg.eigvalsh(gram.nan_to_num(0, 0, 0))[:, -1].clamp_min(0)
+    return torch.where(finite, largest.sqrt(), torch.nan)
+
+
+def _vjp(outputs: Tensor, at: Tensor, cotangent: Tensor, *, create_graph: bool = False) -> Tensor:
+    """Return Jᵀ u; zero where ``outputs`` do not depend on ``at``."""
+    if not outputs.requires_grad:
+        return torch.zeros_like(at)
+    found = torch.autograd.grad(
+        outputs, at, cotangent, retain_graph=True, create_graph=create_graph, allow_unused=True
+    )[0]
+    return torch.zeros_like(at) if found is None else found
