@@ -35,6 +35,7 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python bench/overhead.py
 	$(BIN)/python bench/attacks.py
+	$(BIN)/python bench/susceptibility.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

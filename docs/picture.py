@@ -1,8 +1,10 @@
-"""Draw the README's picture from a finished run: PGD accuracy against Ψ, one dot a trial.
+"""Draw the README's pictures from finished runs.
 
-A suspicious trial has a red rim.
+PGD accuracy against Ψ, one dot a trial, a suspicious one with a red rim; or what psinas reproduce
+draws of a run of psi-table2.
 
 python docs/picture.py runs/fashion-mnist-grid docs/fashion-mnist-grid.svg
+python docs/picture.py runs/psi-table2 docs/psi-table2.svg
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ matplotlib.rcParams.update({"svg.hashsalt": "psinas", "svg.fonttype": "none"})
 
 from matplotlib import pyplot  # noqa: E402
 
+from launch import figures  # noqa: E402
+from launch.reproduce import untrained_cells  # noqa: E402
 from nas.table import load_table  # noqa: E402
 
 COLOURS = ["#c6dbef", "#6baed6", "#2171b5", "#08306b"]
@@ -23,6 +27,9 @@ COLOURS = ["#c6dbef", "#6baed6", "#2171b5", "#08306b"]
 
 def draw(run: str, out: str) -> None:
     table = load_table(run)
+    if "psi_limit" in table:
+        figures.untrained(untrained_cells(table)).savefig(out, metadata={"Date": None})
+        return
     figure, axes = pyplot.subplots(figsize=(7, 3.4), layout="constrained")
     for colour, (depth, rows) in zip(COLOURS, table.groupby("depth"), strict=True):
         axes.errorbar(

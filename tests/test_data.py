@@ -36,6 +36,19 @@ def test_digits():
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)  # every image once
 
 
+def test_noise_is_normal_and_always_the_same():
+    config = DataConfig(name="noise", image_size=16)
+    first, again, test = load_images(config), load_images(config), load_test_images(config)
+    assert first.pixels.shape[1:] == (3, 16, 16)
+    assert len(first.class_names) == len(np.unique(first.labels)) == 101
+    assert first.pixels.mean() == pytest.approx(0, abs=0.01)
+    assert first.pixels.std() == pytest.approx(1, abs=0.01)
+    assert np.array_equal(first.pixels, again.pixels)
+    assert not np.array_equal(first.pixels, test.pixels)
+    task = prepare(first, config).task
+    assert task.std == pytest.approx((1, 1, 1), abs=0.02)  # so that Ψ is that of the bare net
+
+
 def test_stratified_prefixes_have_the_class_shares():
     labels = np.array([0] * 600 + [1] * 300 + [2] * 100)
     order = stratified_order(labels, seed=1)
@@ -211,7 +224,7 @@ def test_folder(tmp_path):
         load_images(DataConfig(name=f"folder:{tmp_path / 'cat'}"))
 
 
-@pytest.mark.parametrize("name", [n for n in DATASETS if n != "digits"])
+@pytest.mark.parametrize("name", [n for n in DATASETS if n not in ("digits", "noise")])
 def test_missing_files_say_where_to_put_them(name, tmp_path):
     with pytest.raises(InputError, match=f"expected its files in {tmp_path}"):
         load_images(DataConfig(name=name, root=str(tmp_path)))

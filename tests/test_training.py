@@ -123,6 +123,25 @@ def test_best_and_last_epoch_are_both_kept(digits):
     assert correct(model, x, y).double().mean().item() == last.clean_accuracy
 
 
+def test_without_images_to_judge_by_the_last_epoch_is_kept(digits):
+    recipe = with_(QUICK, epochs=3, selection_images=0)
+    model, training = run(digits, recipe)
+    assert training.best == training.last
+    assert training.best.epoch == 3
+    assert math.isnan(training.best.robust_accuracy)
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, training.last_weights[name])
+
+
+def test_no_epochs_leave_the_model_as_it_was(digits):
+    before = net(digits).state_dict()
+    model, training = run(digits, with_(QUICK, epochs=0))
+    assert (training.epochs, training.best.epoch) == ((), 0)
+    assert not model.training
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, before[name])
+
+
 def test_divergence_is_found(digits):
     class Explode(nn.Module):
         def __init__(self):
