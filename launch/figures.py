@@ -114,29 +114,27 @@ def over_radii(trained: Trained, values: np.ndarray, label: str, *, log: bool) -
     return figure
 
 
-def correlation(
-    trained: Trained, indices: list[int], found: list[tuple[float, Correlation]]
-) -> Figure:
-    """Figure 7: Ψ̂ against post-attack accuracy, one panel a radius."""
-    figure, panels = _panels(len(indices), width=5.5 * len(indices))
+def correlation(trained: Trained, index: int, found: list[tuple[str, Correlation]]) -> Figure:
+    """Figure 7: post-attack accuracy at one radius against Ψ̂ and the mean estimated radius."""
+    figure, panels = _panels(len(found), width=5.5 * len(found))
     depths = trained.table["depth"].to_numpy(float)
-    for axes, index, (radius, r) in zip(panels, indices, found, strict=True):
+    channels = trained.table.get("channels", pd.Series(np.full(len(depths), 16)))
+    for axes, (column, r) in zip(panels, found, strict=True):
         axes.scatter(
-            trained.table["psi"],
+            trained.table[column],
             trained.accuracy_at[:, index],
             c=np.log2(depths),
             cmap="viridis",
-            s=12 * np.sqrt(trained.table.get("channels", pd.Series(depths * 0 + 16))),
+            s=12 * np.sqrt(channels),
             edgecolor="black",
             linewidth=0.5,
         )
-        axes.set_xscale("log")
-        axes.set_xlabel("Ψ̂ (colour: depth, area: channels)")
-        axes.set_ylabel(f"post-attack accuracy at r = {radius:.3g}")
+        what = {"psi": "Ψ̂", "radius_mean": "mean estimated robustness radius"}[column]
+        axes.set_xlabel(f"{what} (colour: depth, area: channels)")
+        axes.set_ylabel(f"post-attack accuracy at r = {trained.radii[index]:.3g}")
+        printed = f"; the paper {paper.CORRELATION}" if column == "psi" else ""
         axes.set_title(
-            f"correlation {r.value:.2f} [{r.low:.2f}, {r.high:.2f}], n = {r.n}; "
-            f"the paper {paper.CORRELATION}",
-            fontsize=9,
+            f"correlation {r.value:.2f} [{r.low:.2f}, {r.high:.2f}], n = {r.n}{printed}", fontsize=9
         )
     return _done(figure)
 

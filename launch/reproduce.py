@@ -338,7 +338,11 @@ def figure_6(run: Path, config: Config, tell: Tell) -> Outcome:
 
 
 def figure_7(run: Path, config: Config, tell: Tell) -> Outcome:
-    """Figure 7: Ψ̂ against post-attack accuracy at r = 0.01, and where half of it is lost."""
+    """Figure 7: post-attack accuracy at r = 0.01, and where half of it is lost, against Ψ̂.
+
+    And against the mean estimated radius, Ψ̂ beside the logits' margins: Ψ̂ alone says how far they
+    move, not how far they may.
+    """
     trained = trained_models(run, config, tell)
     table = trained.table
     columns = {
@@ -346,15 +350,13 @@ def figure_7(run: Path, config: Config, tell: Tell) -> Outcome:
     }
     table = table.assign(**columns)
     lines = trained.about()
-    radii = dict.fromkeys([_nearest(trained.radii, AT), _half_lost(trained)])
-    shown: list[tuple[float, Correlation]] = []
-    for index in radii:
+    at = _nearest(trained.radii, AT)
+    for index in dict.fromkeys([at, _half_lost(trained)]):
         accuracy, radius = trained.accuracy_at[:, index], trained.radii[index]
         lines.append(
             f"r = {radius:.3g}: post-attack accuracy {accuracy.min():.3f} to {accuracy.max():.3f} "
             f"over {len(table)} models; its correlation"
         )
-        shown.append((radius, pearson(table["psi"], accuracy)))
         for what, values in (
             ("Ψ̂", table["psi"]),
             ("ln Ψ̂", np.log(table["psi"])),
@@ -364,7 +366,11 @@ def figure_7(run: Path, config: Config, tell: Tell) -> Outcome:
             straight, ranks = pearson(values, accuracy), spearman(values, accuracy)
             lines.append(f"  with {what:25} {_interval(straight)}, of ranks {_interval(ranks)}")
     lines.append(f"the paper: {paper.CORRELATION} at r = {AT:g} (Food-101)")
-    return Outcome(table, lines, figures.correlation(trained, list(radii), shown))
+    shown = [
+        (column, pearson(table[column], trained.accuracy_at[:, at]))
+        for column in ("psi", "radius_mean")
+    ]
+    return Outcome(table, lines, figures.correlation(trained, at, shown))
 
 
 # ------------------------------------------------------------------------------------------- parts
