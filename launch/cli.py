@@ -194,7 +194,7 @@ def reproduce(
     from launch.reproduce import reproduction, write_outcome
 
     asked = reproduction(name)
-    config = load_config(asked.source(quick=quick, data=data), assignments or [])
+    config = asked.settle(load_config(asked.source(quick=quick, data=data), assignments or []))
     run = out or Path("runs") / config.name
     if not search_and_report(config, run, resume=True, keep_trials=True, address=address):
         sys.exit(130)

@@ -33,8 +33,7 @@ def untrained(cells: pd.DataFrame) -> Figure:
     left.plot([], [], ":", color=GREY, linewidth=2, label="limit r → 0")
     _log(left, "depth D", "Ψ̂")
     left.set_xscale("log", base=2)
-    deepest = cells["depth"].max()
-    left.set_title(f"Ψ̂ stops growing at D = {deepest}, its limit does not", fontsize=10)
+    left.set_title("Ψ̂ of untrained nets, and what it tends to as r → 0", fontsize=10)
     radii = np.array([1e-5, 1e-4, 1e-3])
     depths = sorted(cells["depth"].unique())
     for colour, d in zip(_colours(len(depths)), depths, strict=True):
@@ -43,7 +42,7 @@ def untrained(cells: pd.DataFrame) -> Figure:
         ).mean()
         right.plot(radii, np.exp(logs.to_numpy()) * radii, "o-", color=colour, label=f"D = {d}")
     _log(right, "radius r", "change of the outputs, ψ·r")
-    right.set_title("where this is flat, outputs are saturated", fontsize=10)
+    right.set_title("where this is flat, outputs are saturated: Ψ̂ falls like 1/r", fontsize=10)
     return _done(figure, left, right)
 
 
@@ -97,14 +96,14 @@ def hidden_states(found: Drift, depth: int) -> Figure:
     return _done(figure, axes)
 
 
-def over_radii(trained: Trained, values: np.ndarray, label: str, *, log: bool) -> Figure:
+def over_radii(
+    trained: Trained, values: np.ndarray, names: list[str], label: str, *, log: bool
+) -> Figure:
     """Figures 3 and 6: one line a model over the radius."""
     figure, (axes,) = _panels(1)
     order = np.argsort(trained.table["psi"].to_numpy())
     for colour, i in zip(_colours(len(order)), order, strict=True):
-        row = trained.table.iloc[i]
-        name = " ".join(f"{k[0].upper()}={row[k]}" for k in trained.decisions)
-        axes.plot(trained.radii, values[i], ".-", color=colour, linewidth=1, label=name)
+        axes.plot(trained.radii, values[i], ".-", color=colour, linewidth=1, label=names[i])
     axes.axvline(0.01, color=GREY, linewidth=0.6)
     _log(axes, "radius r, RMS", label)
     if not log:

@@ -19,7 +19,7 @@ import torch
 from matplotlib.figure import Figure
 
 from launch import figures, paper
-from launch.config import Config
+from launch.config import Config, Keep
 from launch.run import finished_trial
 from launch.score import trial_model
 from metrics.susceptibility import drift, sphere_attack
@@ -28,17 +28,19 @@ from nas.correlations import Correlation, pearson, spearman
 from nas.data import prepare_test
 from nas.datasets import load_test_images
 from nas.errors import InputError
-from nas.rundir import write_whole
+from nas.rundir import WEIGHTS, trial_directory, write_whole
 from nas.table import load_table
 
 QUICK_DATA = ("digits", "fashion-mnist", "food101-10")
 MEASURED = (
-    "psi", "psi_low", "psi_high", "psi_saturated", "psi_limit", "radius_mean", "radius_min"
+    "psi", "psi_low", "psi_high", "psi_saturated", "psi_limit", "radius_mean", "radius_min",
+    "doubtful",
 )  # fmt: skip
 INPUTS = 100  # common-correct images that Ψ̂ is the mean of
 DRIFT_INPUTS, DRIFT_RADIUS = 32, 1e-3
 FROZEN = {"frozen_1e-5": 1e-5, "frozen_1e-4": 1e-4, "frozen_1e-3": 1e-3}  # score -> radius
 UNTRAINED_SCORES = ("psi", "psi_1.5e-4", "psi_limit", *FROZEN)
+FEWEST_MODELS = 4  # of which a correlation has an interval
 AT = 0.01  # the radius of Figure 7
 
 Tell = Callable[[str], None]
@@ -62,11 +64,29 @@ class Reproduction:
         preset: of the search that it needs; the small one is called ``PRESET-DATA``, or
             ``PRESET-quick`` where no data plays a part.
         make: works on the finished run.
+        needs: decisions and scores that it cannot do without.
     """
 
     about: str
     preset: str
     make: Callable[[Path, Config, Tell], Outcome]
+    needs: tuple[str, ...] = ("depth",)
+
+    def settle(self, config: Config) -> Config:
+        """Return the configuration to search: of trained nets every weight is kept.
+
+        Raises:
+            InputError: a decision or a score that the reproduction needs is not there.
+        """
+        plan = config.plan()
+        there = {*plan.decisions, *(n for m in plan.template.metrics for n in m.score_names)}
+        if missing := [name for name in self.needs if name not in there]:
+            raise InputError(
+                f"expected the decisions and scores {', '.join(self.needs)}, got none of "
+                f"{', '.join(missing)}: leave the preset's space and metrics as they are"
+            )
+        keep = Keep(top=max(config.keep.top, plan.size))
+        return config.model_copy(update={"keep": keep})
 
     def source(self, *, quick: bool, data: str | None) -> str:
         """Return the name of the preset.
@@ -125,17 +145,29 @@ def table_2(run: Path, config: Config, tell: Tell) -> Outcome:
         share = _geometric(rows["frozen_1e-4"] / rows["psi_limit"])
         text = ", ".join(f"{v:.2e}" for v in moved)
         lines.append(f"  D = {depth:<3} {text}; Ψ̂(1e-4) is {share:.2g} of the limit")
-    lines.append(
-        "Where ψ·r hardly grows with r, outputs are as far away as they get: Ψ̂ then falls like "
-        "1/r. The dip at D = 64 is that, not robustness: the limit has none, and the row "
-        "depends on the radius alone, which the paper does not give."
-    )
+    lines += _saturation(cells)
     return Outcome(cells, lines, figures.untrained(cells))
+
+
+def _saturation(cells: pd.DataFrame) -> list[str]:
+    """Say at which depths outputs are saturated: ψ·r grows by less than a third of r."""
+    by_depth = cells[[*FROZEN]].map(math.log).groupby(cells["depth"]).mean()
+    first, last = by_depth.iloc[:, 0] + math.log(1e-5), by_depth.iloc[:, -1] + math.log(1e-3)
+    flat = [str(d) for d in by_depth.index[(last - first) < math.log(100) / 3]]
+    if not flat:
+        return ["Outputs saturate at no depth: ψ·r grows with r throughout."]
+    return [
+        f"At D = {', '.join(flat)} ψ·r hardly grows with r: outputs are as far away as they get, "
+        "and Ψ̂ falls like 1/r. A dip of Ψ̂ there is saturation, not robustness (see the limit), and "
+        "says which radius was used; the paper does not give its own."
+    ]
 
 
 def _inside(cells: pd.DataFrame, name: str) -> list[str]:
     """Say how many cells are near the paper's."""
     known = cells.dropna(subset="paper")
+    if known.empty:
+        return []
     off = (np.log(known[name]) - np.log(known["paper"])).abs()
     lines = []
     for which, rows, factor in (
@@ -208,6 +240,12 @@ class Trained:
                 f"trial {number} left out: its test accuracy of {accuracy:.3g} is hardly better "
                 "than guessing"
             )
+        for number, count in zip(self.table["number"], self.table["doubtful"], strict=True):
+            if count:
+                lines.append(
+                    f"trial {number}: {count} of {used * len(self.radii)} ψ are 0, not finite, or "
+                    "lost in rounding"
+                )
         return lines
 
 
@@ -221,6 +259,11 @@ def trained_models(run: Path, config: Config, tell: Tell) -> Trained:
     table = load_table(run)
     table = table[table["status"] == "complete"]
     rows = {int(n): finished_trial(run, int(n)) for n in table["number"]}
+    if gone := [n for n in rows if not (trial_directory(run, n) / WEIGHTS).exists()]:
+        raise InputError(
+            f"expected the weights of every trial in {run}, got none of {', '.join(map(str, gone))}"
+            f": `psinas replay {run} --trial N` trains one again"
+        )
     models = {n: trial_model(run, row).to(device) for n, row in rows.items()}
     test = prepare_test(load_test_images(config.data), config.data, device)
     images = test.images()
@@ -307,7 +350,9 @@ def figure_3(run: Path, config: Config, tell: Tell) -> Outcome:
         "radii over which Ψ̂ stays within x/÷ 1.5 of its value at the smallest: "
         f"{min(spans):.1f} to {max(spans):.1f} decades (the paper: about three)"
     )
-    return Outcome(table, lines, figures.over_radii(trained, trained.psi_at, "Ψ̂", log=True))
+    return Outcome(
+        table, lines, figures.over_radii(trained, trained.psi_at, _names(trained), "Ψ̂", log=True)
+    )
 
 
 def table_3(run: Path, config: Config, tell: Tell) -> Outcome:
@@ -333,7 +378,9 @@ def figure_6(run: Path, config: Config, tell: Tell) -> Outcome:
     lines = [*trained.about(), f"{'':14}" + "".join(f"{r:>9.1e}" for r in trained.radii[6:])]
     for name, accuracy in zip(_names(trained), trained.accuracy_at, strict=True):
         lines.append(f"{name:14}" + "".join(f"{v:9.3f}" for v in accuracy[6:]))
-    picture = figures.over_radii(trained, trained.accuracy_at, "post-attack accuracy", log=False)
+    picture = figures.over_radii(
+        trained, trained.accuracy_at, _names(trained), "post-attack accuracy", log=False
+    )
     return Outcome(table, lines, picture)
 
 
@@ -351,6 +398,10 @@ def figure_7(run: Path, config: Config, tell: Tell) -> Outcome:
     table = table.assign(**columns)
     lines = trained.about()
     at = _nearest(trained.radii, AT)
+    if len(table) < FEWEST_MODELS:
+        raise InputError(
+            f"expected at least {FEWEST_MODELS} models for a correlation, got {len(table)}"
+        )
     for index in dict.fromkeys([at, _half_lost(trained)]):
         accuracy, radius = trained.accuracy_at[:, index], trained.radii[index]
         lines.append(
@@ -379,12 +430,16 @@ def figure_7(run: Path, config: Config, tell: Tell) -> Outcome:
 def grid_lines(
     title: str, cells: pd.DataFrame, name: str, printed: Mapping[tuple[int, int], float]
 ) -> list[str]:
-    """Return ``cells`` as a grid, depth down and channels across: ours, the paper's, the ratio."""
+    """Return ``cells`` as a grid, depth down and channels across: ours, the paper's, the ratio.
+
+    The geometric mean where a cell has several models.
+    """
     channels = sorted({int(c) for c in cells["channels"]})
     beside = ": ours, paper, ratio" if printed else ""
     lines = [f"{title}{beside}", "    D" + "".join(f"{f'C = {c}':>28}" for c in channels)]
     for depth in sorted({int(d) for d in cells["depth"]}):
-        values = cells[cells["depth"] == depth].groupby("channels")[name].mean()
+        rows = cells[cells["depth"] == depth]
+        values = np.exp(np.log(rows[name]).groupby(rows["channels"]).mean())
         texts = []
         for c in channels:
             value, known = values.get(c, math.nan), printed.get((depth, c), math.nan)
@@ -407,7 +462,13 @@ def _ladder(trained: Trained, values: np.ndarray, name: str) -> pd.DataFrame:
 
 def _names(trained: Trained) -> list[str]:
     rows = trained.table[trained.decisions].to_dict("records")
-    return [" ".join(f"{str(k)[0].upper()}={v}" for k, v in row.items()) for row in rows]
+    return [model_name(row) for row in rows]
+
+
+def model_name(decisions: Mapping[Any, Any]) -> str:
+    """Return a model's decisions in short: ``D=4 C=16 repeat=1``."""
+    short = {"depth": "D", "channels": "C"}
+    return " ".join(f"{short.get(k, str(k).rpartition('.')[2])}={v}" for k, v in decisions.items())
 
 
 def _stable_decades(radii: list[float], psi: np.ndarray) -> float:
@@ -438,14 +499,22 @@ def _mark(row: Mapping[Any, Any]) -> str:
     return "  saturated" if row["psi_saturated"] else ""
 
 
+GRID = ("depth", "channels")
+
 REPRODUCTIONS: dict[str, Reproduction] = {
     "psi-table1": Reproduction("Ψ̂ of trained ResNets", "psi-table1", table_1),
-    "psi-table2": Reproduction("Ψ̂ of untrained nets on noise", "psi-table2", table_2),
-    "psi-table3": Reproduction("Ψ̂ of trained depth x channels nets", "psi-table3", table_3),
+    "psi-table2": Reproduction(
+        "Ψ̂ of untrained nets on noise", "psi-table2", table_2, (*GRID, *UNTRAINED_SCORES)
+    ),
+    "psi-table3": Reproduction("Ψ̂ of trained depth x channels nets", "psi-table3", table_3, GRID),
     "psi-figure2": Reproduction("drift of hidden states in a ResNet", "psi-table1", figure_2),
     "psi-figure3": Reproduction("Ψ̂ against the radius", "psi-table1", figure_3),
-    "psi-figure4": Reproduction("Table 2 drawn, with the limit r → 0", "psi-table2", table_2),
-    "psi-figure5": Reproduction("Table 3 drawn", "psi-table3", table_3),
-    "psi-figure6": Reproduction("post-attack accuracy against radius", "psi-table3", figure_6),
-    "psi-figure7": Reproduction("Ψ̂ against post-attack accuracy", "psi-table3", figure_7),
+    "psi-figure4": Reproduction(
+        "Table 2 drawn, with the limit r → 0", "psi-table2", table_2, (*GRID, *UNTRAINED_SCORES)
+    ),
+    "psi-figure5": Reproduction("Table 3 drawn", "psi-table3", table_3, GRID),
+    "psi-figure6": Reproduction(
+        "post-attack accuracy against radius", "psi-table3", figure_6, GRID
+    ),
+    "psi-figure7": Reproduction("Ψ̂ against post-attack accuracy", "psi-table3", figure_7, GRID),
 }

@@ -146,7 +146,12 @@ def _of_finished_models(config: Config, *, asked: bool) -> tuple[Metric, ...]:
             f"--metrics: expected metrics of a finished model, got {', '.join(early)}, measured "
             "before or during training"
         )
-    return tuple(m for m in built if m.stage == "end")
+    if not (finished := tuple(m for m in built if m.stage == "end")):
+        raise InputError(
+            f"expected metrics of a finished model, got only {', '.join(early)}: name some with "
+            "--metrics"
+        )
+    return finished
 
 
 def _images(config: DataConfig, test: bool, limit: int | None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -17,7 +17,7 @@ from metrics.susceptibility import (
     susceptibility,
     susceptibility_limit,
 )
-from metrics.susceptibility.normalisation import check_batch_norm
+from metrics.susceptibility.normalisation import FEW, check_batch_norm
 from metrics.susceptibility.ratio import bootstrap, check_settings, geometric_mean
 
 
@@ -25,7 +25,7 @@ from metrics.susceptibility.ratio import bootstrap, check_settings, geometric_me
 class PsiRatio(Metric):
     """The susceptibility ratio Ψ̂, its 95 % interval, and 1.0 where it is saturated.
 
-    ``_cancelled`` is the share of ψ whose output change drowns in rounding; ``_radius_mean`` and
+    NaN for saturation where one radius cannot tell; ``_cancelled`` is the share of ψ whose output change drowns in rounding; ``_radius_mean`` and
     ``_radius_min`` the estimated robustness radius of the inputs, in RMS; ``_passes`` what it cost:
     images forwards and backwards.
 
@@ -66,6 +66,10 @@ class PsiRatio(Metric):
             start=self.start,
             batch_norm=self.batch_norm,
         )
+        if self.batch_norm != "eval" and self.limit is not None and self.limit < FEW:
+            raise ValueError(
+                f"expected limit >= {FEW} for batch_norm {self.batch_norm}, got {self.limit}"
+            )
 
     def measure(
         self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None
@@ -83,14 +87,14 @@ class PsiRatio(Metric):
             batch_norm=self.batch_norm,
             generator=generator,
         )
-        value = math.nan if s.underflows else s.value
+        value, low, high = (math.nan if s.underflows else v for v in (s.value, *s.interval))
         radius = robustness_radius(model, images, value, batch_norm=self.batch_norm)
-        cancelled = s.cancelled / s.psi.numel()
         return (
             value,
-            *s.interval,
-            float(s.saturated),
-            cancelled,
+            low,
+            high,
+            math.nan if s.saturated is None else s.saturated,
+            s.cancelled / s.psi.numel(),
             radius.mean,
             radius.minimum,
             s.passes,
@@ -147,8 +151,9 @@ class PsiLimit(Metric):
         found = susceptibility_limit(
             model, images, rounds=self.rounds, batch_norm=self.batch_norm, generator=generator
         ).cpu()
-        value = math.nan if (found == 0).any() else geometric_mean(found).item()
-        return value, *bootstrap(found.unsqueeze(0))
+        if (found == 0).any():
+            return math.nan, math.nan, math.nan
+        return geometric_mean(found).item(), *bootstrap(found.unsqueeze(0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,11 +161,12 @@ class DriftRate(Metric):
     """How the drift of hidden states grows per layer.
 
     ``_lambda`` is ln(growth of the output) / layers, as the paper has it; ``_slope`` the slope of
-    ln drift over the states before the head.
+    ln drift over the states before the head; both NaN where a state does not move at all.
+    ``_cancelled`` is the share of distances that drown in rounding.
     """
 
     default_label: ClassVar[str] = "drift"
-    suffixes: ClassVar[tuple[str, ...]] = ("_lambda", "_slope")
+    suffixes: ClassVar[tuple[str, ...]] = ("_lambda", "_slope", "_cancelled")
     limit: int | None = 32
     radius: float = 1e-3
     steps: int = 5
@@ -184,4 +190,7 @@ class DriftRate(Metric):
             generator=generator,
         )
         found = drift(model, images, moved, batch_norm=self.batch_norm)
-        return found.lyapunov, found.slope
+        cancelled = found.cancelled / found.distance.numel()
+        if (found.distance == 0).any():
+            return math.nan, math.nan, cancelled
+        return found.lyapunov, found.slope, cancelled

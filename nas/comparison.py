@@ -9,6 +9,7 @@ an interrupted comparison goes on where it was.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -65,7 +66,8 @@ def common_correct(
 ) -> CommonCorrect:
     """Choose the first ``count`` images that every model gets right.
 
-    Models with less than twice the accuracy of guessing are left out, and named.
+    Models with less than twice the accuracy of guessing (of two and three classes, less than half
+    the way from there to 1) are left out, and named.
 
     Args:
         models: by trial number.
@@ -79,7 +81,8 @@ def common_correct(
     masks = {number: correct(model, images, labels) for number, model in models.items()}
     accuracies = {number: mask.double().mean().item() for number, mask in masks.items()}
     guessing = 1 / len(labels.unique())
-    usable = {n: a for n, a in accuracies.items() if a > 2 * guessing}
+    enough = min(2 * guessing, (1 + guessing) / 2)
+    usable = {n: a for n, a in accuracies.items() if a > enough}
     if not usable:
         raise InputError(
             f"expected models that are better than guessing ({guessing:.3g}), got accuracies of "
@@ -118,10 +121,9 @@ def recorded_common(
     """
     path = run / COMMON
     asked = {"data": data, "trials": sorted(models)}
-    if path.exists():
-        record = json.loads(path.read_text())
-        if record["asked"] == asked:
-            return _read(record["chosen"])
+    record = _record(path)
+    if record.get("asked") == asked:
+        return _read(record["chosen"])
     chosen = choose()
     text = json.dumps({"asked": asked, "chosen": asdict(chosen)}, indent=1) + "\n"
     write_whole(path, lambda partial: partial.write_text(text))
@@ -140,27 +142,30 @@ def measure(run: Path, number: int, model: nn.Module, images: Tensor, key: str) 
 
     Returns:
         ``psi``, ``psi_low``, ``psi_high``, ``psi_saturated`` over radii 1e-4 to 1e-2;
-        ``psi_limit``; ``radius_mean`` and ``radius_min``, the estimated robustness radius; and
-        lists over ``radii``, 1e-5 to 1e-1: ``psi_at`` and ``accuracy_at``, the post-attack
-        accuracy.
+        ``psi_limit``; ``doubtful``, the number of ψ that are 0, not finite, or lost in rounding;
+        ``radius_mean`` and ``radius_min``, the estimated robustness radius; and lists over
+        ``radii``, 1e-5 to 1e-1: ``psi_at`` and ``accuracy_at``, the post-attack accuracy.
     """
     path = trial_directory(run, number) / MEASURED
-    if path.exists():
-        kept: dict[str, Any] = json.loads(path.read_text())
-        if kept.pop("key") == key:
-            return kept
+    kept = _record(path)
+    if kept.pop("key", None) == key:
+        return kept
     generator = torch.Generator(device=images.device).manual_seed(derive_seed(0, key, "Ψ"))
     ladder = susceptibility(model, images, radii=RADII, generator=generator)
     middle = ladder.psi[MIDDLE]
     low, high = bootstrap(middle)
     value = geometric_mean(middle.flatten()).item()
+    if (middle == 0).any():  # an input that nothing moves has no ratio
+        value = low = high = math.nan
+    limit = susceptibility_limit(model, images, generator=generator)
     radius = robustness_radius(model, images, value)
     found = {
         "psi": value,
         "psi_low": low,
         "psi_high": high,
         "psi_saturated": saturates(geometric_mean(middle)),
-        "psi_limit": geometric_mean(susceptibility_limit(model, images)).item(),
+        "psi_limit": math.nan if (limit == 0).any() else geometric_mean(limit).item(),
+        "doubtful": max(ladder.underflows, ladder.cancelled) + ladder.nonfinite,
         "radius_mean": radius.mean,
         "radius_min": radius.minimum,
         "radii": list(RADII),
@@ -170,6 +175,15 @@ def measure(run: Path, number: int, model: nn.Module, images: Tensor, key: str) 
     text = json.dumps({"key": key, **found}) + "\n"
     write_whole(path, lambda partial: partial.write_text(text))
     return found
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """Return a record, or nothing where there is none that can be read: it is made again."""
+    try:
+        found = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _read(chosen: dict[str, Any]) -> CommonCorrect:

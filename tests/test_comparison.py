@@ -69,6 +69,41 @@ def test_a_model_that_guesses_is_left_out_and_named():
     assert len(found.indices) == 8
 
 
+def test_two_classes_can_be_compared():
+    """Twice the accuracy of guessing would be all of it."""
+    labels = [0, 1] * 4
+    models = {0: Fixed(labels, classes=2), 1: Fixed([0] * 8, classes=2)}
+    found = common_correct(models, numbered(8), torch.tensor(labels), count=8)
+    assert found.models == {0: 1.0}
+    assert found.left_out == {1: 0.5}
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"asked": 1', '{"key": 3}'])
+def test_a_broken_record_is_made_again(content, tmp_path, digits, digits_net):
+    (tmp_path / COMMON).write_text(content)
+    chosen = CommonCorrect({0: 0.5}, {}, 8, 5, (1, 2, 3))
+    assert recorded_common(tmp_path, {0: digits_net}, "data", lambda: chosen) == chosen
+    (tmp_path / "trials" / "0").mkdir(parents=True)
+    (tmp_path / "trials" / "0" / MEASURED).write_text(content)
+    assert measure(tmp_path, 0, digits_net, digits.validation.images(slice(4)), "key")["psi"] > 0
+
+
+def test_an_input_that_nothing_moves_leaves_no_ratio(tmp_path):
+    class Half(nn.Module):
+        def forward(self, x):
+            flat = x.flatten(1)[:, :3]
+            return torch.where(x.flatten(1)[:, 3:4] > 0.5, flat, flat * 0)
+
+    (tmp_path / "trials" / "0").mkdir(parents=True)
+    x = torch.rand(6, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    x[:, 0, 0, 3] = 0.9
+    x[2, 0, 0, 3] = 0.1
+    found = measure(tmp_path, 0, Half(), x, "key")
+    for name in ("psi", "psi_low", "psi_high", "psi_limit", "radius_mean"):
+        assert math.isnan(found[name])
+    assert found["doubtful"] >= 13  # the one input at every radius
+
+
 def test_nothing_in_common_is_one_line():
     half, other = Fixed([0, 1, 2, 3, 0, 0, 0, 0]), Fixed([1, 0, 0, 3, 0, 1, 2, 3])
     with pytest.raises(

@@ -66,7 +66,7 @@ def test_psi_epoch1_is_the_net_of_a_single_epoch():
     ]
     assert once["psi_epoch1"] != twice["psi_epoch1"]
     first = evaluate(Trial(trial(1).architecture, recipes[0], DATA, (METRICS["psi-epoch1"](),)))
-    as_end = METRICS["psi"](limit=32)
+    as_end = METRICS["psi"](limit=32, batch_norm="frozen")
     last = evaluate(Trial(trial(1).architecture, recipes[0], DATA, (as_end,)))
     assert first.scores["psi_epoch1"] == pytest.approx(last.scores["psi"], rel=0.02)  # other starts
 
@@ -120,12 +120,23 @@ class Broken(nn.Module):
         return x.flatten(1)[:, :3] * torch.nan
 
 
-@pytest.mark.parametrize("name", ["psi", "psi-limit"])
-@pytest.mark.parametrize("model", [Constant(), Broken()])
+class Half(nn.Module):
+    """Constant for one kind of input."""
+
+    def forward(self, x):
+        flat = x.flatten(1)[:, :3]
+        return torch.where(x.flatten(1)[:, 3:4] > 0.5, flat, flat * 0)
+
+
+@pytest.mark.parametrize("name", ["psi", "psi-limit", "drift"])
+@pytest.mark.parametrize("model", [Constant(), Broken(), Half()])
 def test_a_model_that_has_no_ratio_has_no_score(name, model):
-    x, y = torch.rand(4, 1, 4, 4), torch.zeros(4, dtype=torch.long)
+    x, y = torch.rand(8, 1, 4, 4), torch.zeros(8, dtype=torch.long)
+    x[:4, 0, 0, 3], x[4:, 0, 0, 3] = 0.1, 0.9
     scores = METRICS[name]()(model, x, y)
-    assert math.isnan(scores[name.replace("-", "_")])
+    named = ("drift_lambda", "drift_slope") if name == "drift" else ("", "_low", "_high")
+    for score in named:
+        assert math.isnan(scores[score if name == "drift" else name.replace("-", "_") + score])
 
 
 def test_radii_of_the_estimate(digits_net, digits):
@@ -145,6 +156,7 @@ def test_bad_settings_are_one_line(psinas, tmp_path, tiny):
         ("[{name: psi-limit, rounds: 0}]", ("rounds >= 1",)),
         ("[{name: psi-limit, batch_norm: batch}]", ("eval or frozen",)),
         ("[{name: drift, radius: 0}]", ("RMS lengths > 0",)),
+        ("[{name: psi-init, limit: 3}]", ("limit >= 4", "frozen")),
     ):
         result = psinas(
             "search", "digits", "--set", f"metrics={setting}",
@@ -159,6 +171,9 @@ def test_bad_settings_are_one_line(psinas, tmp_path, tiny):
     run = search_here(tmp_path / "trained", {**tiny, "metrics": ["psi-init", "clean"],
                                              "objectives": {"psi_init": "min"}})  # fmt: skip
     one_line(psinas("score", run / "best", "--metrics", "psi-init"), "finished model", "psi_init")
+    early = search_here(tmp_path / "early", {**tiny, "metrics": ["psi-init"],
+                                             "objectives": {"psi_init": "min"}})  # fmt: skip
+    one_line(psinas("score", early / "best"), "finished model", "--metrics")
     code, out, _ = psinas("score", run / "best")
     assert code == 0
     assert "psi_init" not in out

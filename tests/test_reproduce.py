@@ -12,7 +12,14 @@ from conftest import one_line, search_here
 
 from launch import paper
 from launch.config import load_config, preset_names
-from launch.reproduce import REPRODUCTIONS, grid_lines, reproduction
+from launch.reproduce import (
+    REPRODUCTIONS,
+    _inside,
+    _saturation,
+    grid_lines,
+    model_name,
+    reproduction,
+)
 from nas.errors import InputError
 from nas.table import load_table
 
@@ -173,9 +180,55 @@ def test_mistakes_are_one_line(psinas, tmp_path, grid_run):
     one_line(result, "another configuration", "recipe.epochs")
 
 
+def test_what_a_reproduction_needs_is_asked_for_before_the_search(psinas, tmp_path):
+    out = tmp_path / "run"
+    space = "space={name: resnet, depth: [18]}"
+    result = psinas("reproduce", "psi-table3", "--quick", "--out", out, "--set", space)
+    one_line(result, "depth, channels", "none of channels")
+    result = psinas("reproduce", "psi-table2", "--quick", "--out", out, "--set", "metrics=[psi]")
+    one_line(result, "psi_1.5e-4", "psi_limit")
+    assert not out.exists()
+
+
+def test_every_weight_is_kept_whatever_the_grid():
+    asked = reproduction("psi-table3")
+    config = asked.settle(load_config("psi-table3-digits", ["vary.repeat=[0, 1, 2]"]))
+    assert config.keep.top == 45
+
+
+def test_conclusions_are_drawn_from_the_cells():
+    cells = pd.DataFrame(
+        {
+            "depth": [2, 64],
+            "channels": [32, 32],
+            "frozen_1e-5": [1.0, 1000.0],
+            "frozen_1e-4": [1.0, 100.0],
+            "frozen_1e-3": [1.0, 10.0],
+        }
+    )
+    assert _saturation(cells)[0].startswith("At D = 64 ψ·r hardly grows")
+    assert _saturation(cells[:1]) == ["Outputs saturate at no depth: ψ·r grows with r throughout."]
+    assert _inside(pd.DataFrame({"depth": [3], "psi": [1.0], "paper": [math.nan]}), "psi") == []
+
+
+def test_models_are_told_apart():
+    assert model_name({"depth": 4, "repeat": 1, "recipe.learning_rate": 0.1}) == (
+        "D=4 repeat=1 learning_rate=0.1"
+    )
+
+
+def test_too_few_models_for_a_correlation(psinas, tmp_path_factory):
+    settings = [*GRID, "space.depth=[2]", "space.channels=[16]"]
+    run = searched(tmp_path_factory, "psi-table3-digits", settings)
+    sets = [part for a in settings for part in ("--set", a)]
+    result = psinas("reproduce", "psi-figure7", "--quick", "--out", run, *sets)
+    one_line((result[0], "", result[2]), "at least 4 models", "got 1")
+
+
 def test_weights_that_are_gone_are_named(psinas, tmp_path_factory):
     run = searched(tmp_path_factory, "psi-table3-digits", [*GRID, "space.depth=[2]"])
-    (run / "trials" / "1" / "weights.safetensors").unlink()
+    for number in (0, 1):
+        (run / "trials" / str(number) / "weights.safetensors").unlink()
     sets = [part for a in [*GRID, "space.depth=[2]"] for part in ("--set", a)]
     result = psinas("reproduce", "psi-table3", "--quick", "--out", run, *sets)
-    one_line(result, "trial 1", "psinas replay")
+    one_line(result, "none of 0, 1", "psinas replay")

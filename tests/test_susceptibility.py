@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import partial
 
 import pytest
 import torch
@@ -185,6 +186,103 @@ def test_batches_play_no_part(batch_norm):
     ]
     assert torch.allclose(runs[0], runs[1], rtol=1e-3)
     assert torch.allclose(runs[0], runs[2], rtol=1e-3)
+
+
+@pytest.mark.parametrize("n", [4, 16])
+def test_frozen_statistics_are_those_of_the_batch(n):
+    """Not torch's running ones, whose variance is larger by n / (n - 1) where maps are 1 x 1."""
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 8),
+        nn.BatchNorm1d(8), nn.Linear(8, 3),
+    )  # fmt: skip
+    x = torch.rand(n, 1, 4, 4, generator=generator())
+    with torch.no_grad(), normalising(model, x, "batch"):
+        expected = model(x)
+    with torch.no_grad(), normalising(model, x, "frozen"):
+        assert not any(module.training for module in model.modules())
+        assert torch.allclose(model(x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_norm", ["eval", "frozen", "batch"])
+def test_a_model_that_writes_to_its_input(batch_norm):
+    class Writing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm2d(1)
+
+        def forward(self, x):
+            return self.norm(x.sub_(0.5).div_(0.1)).flatten(1)[:, :3]
+
+    model, x = Writing(), torch.rand(6, 1, 4, 4, generator=generator())
+    before = x.clone()
+    found = susceptibility(model, x, radii=(1e-3,), batch_norm=batch_norm, generator=generator(1))
+    assert torch.equal(x, before)
+
+    class Copying(Writing):
+        def forward(self, x):
+            return super().forward(x.clone())
+
+    same = susceptibility(
+        Copying(), x, radii=(1e-3,), batch_norm=batch_norm, generator=generator(1)
+    )
+    assert found.value == pytest.approx(same.value, rel=1e-5)
+
+
+def test_the_limit_is_the_generators():
+    model = grid_net(2, 8, side=16, grey=True, classes=101)
+    x = torch.rand(3, 1, 16, 16, generator=generator())
+    state = torch.get_rng_state()
+    found = [
+        susceptibility(
+            model, x, radii=(1e-3,), limit=True, batch_norm="eval", generator=generator(s)
+        )
+        for s in (1, 1)
+    ]
+    assert found[0].limit == found[1].limit
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_nan_under_attack_is_not_withstood():
+    class Falls(nn.Module):
+        def forward(self, x):
+            flat = x.flatten(1)[:, :3]
+            return torch.where(flat == 0.5, flat, torch.nan)
+
+    x = torch.full((4, 1, 4, 4), 0.5)
+    assert susceptibility(Falls(), x, radii=(1e-3,), generator=generator()).flipped.all()
+
+
+def test_one_radius_cannot_tell_saturation():
+    model, _ = linear(n=16)
+    x = torch.rand(4, 1, 4, 4)
+    assert susceptibility(model, x, radii=(1e-3,)).saturated is None
+    assert susceptibility(model, x, radii=(1e-3, 1e-2)).saturated is False
+
+
+def test_under_inference_mode():
+    model, _ = linear(n=16)
+    x = torch.rand(4, 1, 4, 4, generator=generator())
+    expected = susceptibility(model, x, generator=generator(1)).value
+    with torch.inference_mode():
+        assert susceptibility(model, x, generator=generator(1)).value == expected
+        moved = sphere_attack(model, x, 1e-3, generator=generator(1))
+        made = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    assert rms(moved - x).flatten().tolist() == pytest.approx([1e-3] * 4, rel=1e-3)
+    for function in (susceptibility, partial(sphere_attack, radius=1e-3)):
+        with pytest.raises(ValueError, match="ordinary parameters"):
+            function(made, x)
+
+
+def test_outputs_of_one_number():
+    class Sum(nn.Module):
+        def forward(self, x):
+            return 2 * x.flatten(1).sum(dim=1)
+
+    x = torch.rand(4, 1, 4, 4, generator=generator())
+    expected = 2 * 16  # sigma_max = 2 sqrt(16), times sqrt(16 / 1)
+    found = susceptibility(Sum(), x, radii=(1e-2,), limit=True, generator=generator(1))
+    assert found.limit == pytest.approx(expected, rel=1e-4)
+    assert found.value == pytest.approx(expected, rel=0.01)
 
 
 def test_batch_statistics_couple_the_inputs():
@@ -378,9 +476,21 @@ def test_a_batch_of_one_is_flagged():
         with pytest.warns(UserWarning, match="statistics of 1 inputs: expected at least 4"):
             assert susceptibility(model, x, radii=(1e-3,), batch_norm=mode).few
     assert not susceptibility(model, x, radii=(1e-3,)).few
+
+
+def test_no_batch_is_left_with_the_rest():
+    """Nine inputs at eight a time are five and four, not eight and one."""
+    model = grid_net(2, 4, side=16, grey=True)
     nine = torch.rand(9, 1, 16, 16, generator=generator())
-    assert susceptibility(model, nine, radii=(1e-3,), batch_norm="batch", batch_size=8).few
-    assert not susceptibility(model, nine, radii=(1e-3,), batch_norm="batch").few
+    settings = {"radii": (1e-3,), "batch_norm": "batch", "generator": generator(1)}
+    found = susceptibility(model, nine, batch_size=8, **settings)
+    assert not found.few
+    first = susceptibility(
+        model, nine[:5], radii=(1e-3,), batch_norm="batch", generator=generator(1)
+    )
+    assert torch.allclose(found.psi[:, :5], first.psi, rtol=1e-4)
+    with pytest.warns(UserWarning, match="fewer than 4 inputs"):
+        assert susceptibility(model, nine, batch_size=3, **settings).few
 
 
 def test_norms_without_statistics_are_never_batched_over_radii():

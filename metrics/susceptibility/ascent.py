@@ -87,7 +87,7 @@ class Ascent:
             delta.requires_grad_()
             # A sum, not a mean: a mean would divide every sample's step by the batch size.
             # The clamp keeps an output that does not move from a NaN gradient: sqrt has none at 0.
-            change = (model(x + delta) - clean).flatten(1).square().mean(dim=1)
+            change = (model(x + delta) - clean).reshape(len(x), -1).square().mean(dim=1)
             distance = change.clamp_min(torch.finfo(change.dtype).tiny).sqrt().sum()
             gradient = gradient_of(distance, delta)
             delta = on_sphere(delta.detach() + move(gradient, radius), radius)

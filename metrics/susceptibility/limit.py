@@ -72,7 +72,7 @@ def susceptibility_limit(
 
 def _exact(model: nn.Module, images: Tensor) -> Tensor:
     x = images.clone().requires_grad_()
-    outputs = model(x.clone()).flatten(1)
+    outputs = model(x.clone()).reshape(len(x), -1)
     rows = []
     for unit in torch.eye(outputs.shape[1], dtype=outputs.dtype, device=x.device):
         rows.append(_vjp(outputs, x, unit.expand_as(outputs)).flatten(1))
@@ -98,7 +98,7 @@ def _krylov(
     linear = _vjp(outputs, x, u_free, create_graph=True)  # Jᵀ u, whose derivative by u is J
     u = _vjp(linear, u_free, v.to(images))
     for _ in range(rounds):
-        basis.append(_orthonormal(u.flatten(1).double(), basis))
+        basis.append(_orthonormal(u.reshape(len(u), -1).double(), basis))
         w = _vjp(outputs, x, basis[-1].to(u).view_as(u))
         pulled.append(w.flatten(1).double())
         u = _vjp(linear, u_free, w)

@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from metrics.attacks.base import check_model
 from metrics.fast import BATCH_SIZES, Spent, fast_copy
 from metrics.susceptibility.ascent import Ascent
 from metrics.susceptibility.limit import susceptibility_limit
@@ -51,13 +53,14 @@ class Susceptibility:
         radii: ``(radii, N)`` float64, the radius that each was asked at.
         per_radius: Ψ̂ of each radius alone.
         interval: 95 % bootstrap interval of Ψ̂ over inputs.
-        saturated: Ψ̂ of two neighbouring radii differs by more than 1.5 times.
+        saturated: Ψ̂ of two neighbouring radii differs by more than 1.5 times; None for one radius,
+            which cannot tell.
         underflows: ψ that were exactly 0; clamped to the smallest float64 in the mean.
         cancelled: ψ whose output change is under 100 rounding errors of the output: float64 tells.
-        nonfinite: ψ that are NaN or infinite; Ψ̂ is then neither.
+        nonfinite: ψ that are NaN or infinite; Ψ̂ is then not finite either.
         few: batch norm took its statistics of a batch of fewer than 4 inputs.
-        flipped: ``(radii, N)`` bool, the largest output is another one after the attack. Of inputs
-            that the model gets right, the rest is the post-attack accuracy.
+        flipped: ``(radii, N)`` bool, after the attack another output is the largest, or one is not
+            finite. Of inputs that the model gets right, the rest is the post-attack accuracy.
         limit: the geometric mean of ψ as r → 0, where it was asked for.
         passes: images that went through the model, forwards or backwards.
     """
@@ -67,7 +70,7 @@ class Susceptibility:
     radii: Tensor
     per_radius: tuple[float, ...]
     interval: tuple[float, float]
-    saturated: bool
+    saturated: bool | None
     underflows: int
     cancelled: int
     nonfinite: int
@@ -140,15 +143,43 @@ def susceptibility(
         raise ValueError("expected at least one input, got 0")
     if float64:
         model, images = copy.deepcopy(model).double(), images.double()
-    x = images.detach().clone()
+    check_model(model)
+    with torch.inference_mode(False), torch.enable_grad():
+        return _susceptibility(
+            model,
+            images.detach().clone(),
+            radii,
+            law,
+            ascent,
+            batch_norm=batch_norm,
+            limit=limit,
+            fast=fast,
+            batch_size=batch_size,
+            generator=generator,
+        )
+
+
+def _susceptibility(
+    model: nn.Module,
+    x: Tensor,
+    radii: Sequence[float],
+    law: str,
+    ascent: Ascent,
+    *,
+    batch_norm: str,
+    limit: bool,
+    fast: bool,
+    batch_size: int | None,
+    generator: torch.Generator | None,
+) -> Susceptibility:
     r, directions = _draws(x, radii, law, ascent, generator)
     shape = (len(radii), ascent.restarts, len(x))
     psi, cancelled, flipped = (
         torch.zeros(shape, dtype=kind) for kind in (torch.float64, torch.bool, torch.bool)
     )
     spent = Spent()
-    few = False
-    with torch.inference_mode(False), torch.enable_grad(), normalising(model, x, batch_norm):
+    few = batch_norm != "eval" and bool(batch_norms(model)) and len(x) < FEW
+    with normalising(model, x, batch_norm):
         for rows, inputs, moved, clean in _explore(
             model, x, r, directions, ascent, spent, coupled(model, batch_norm), fast, batch_size
         ):
@@ -160,16 +191,19 @@ def susceptibility(
             rounding = ROUNDING * torch.finfo(clean.dtype).eps * rms(clean.double()).flatten()
             psi.view(-1)[rows] = (change / length).cpu()
             cancelled.view(-1)[rows] = (change < rounding).cpu()
-            top = [v.flatten(1).argmax(dim=1) for v in (outputs, clean)]
-            flipped.view(-1)[rows] = (top[0] != top[1]).cpu()
+            after, before = (v.reshape(len(v), -1) for v in (outputs, clean))
+            other = after.argmax(dim=1) != before.argmax(dim=1)
+            flipped.view(-1)[rows] = (other | ~after.isfinite().all(dim=1)).cpu()
             few |= coupled(model, batch_norm) and len(moved) < FEW
-        few |= batch_norm != "eval" and bool(batch_norms(model)) and len(x) < FEW
+    if few and len(x) >= FEW:
+        warnings.warn(f"batches of fewer than {FEW} inputs share their statistics", stacklevel=3)
     best = psi.nan_to_num(nan=math.inf).argmax(dim=1, keepdim=True)  # NaN counts, as NaN
     psi, cancelled, flipped = (v.gather(1, best).squeeze(1) for v in (psi, cancelled, flipped))
     found = None
     if limit:
         frozen = "frozen" if batch_norm == "batch" else batch_norm
-        found = geometric_mean(susceptibility_limit(model, x, batch_norm=frozen)).item()
+        limits = susceptibility_limit(model, x, batch_norm=frozen, generator=generator)
+        found = geometric_mean(limits).item()
     per_radius = geometric_mean(psi)
     return Susceptibility(
         value=geometric_mean(psi.flatten()).item(),
@@ -177,7 +211,7 @@ def susceptibility(
         radii=r,
         per_radius=tuple(per_radius.tolist()),
         interval=bootstrap(psi),
-        saturated=saturates(per_radius[r.mean(dim=1).argsort()]),
+        saturated=saturates(per_radius[r.mean(dim=1).argsort()]) if len(radii) > 1 else None,
         underflows=int((psi == 0).sum()),
         cancelled=int(cancelled.sum()),
         nonfinite=int((~psi.isfinite()).sum()),
@@ -219,14 +253,17 @@ def sphere_attack(
         start=start,
         batch_norm=batch_norm,
     )
-    x = images.detach().clone()
-    r, directions = _draws(x, (radius,), "fixed", ascent, generator)
-    moved = torch.empty_like(x)
-    with torch.inference_mode(False), torch.enable_grad(), normalising(model, x, batch_norm):
-        for rows, _, found, _ in _explore(
-            model, x, r, directions, ascent, Spent(), coupled(model, batch_norm), True, batch_size
-        ):
-            moved[rows] = found
+    check_model(model)
+    with torch.inference_mode(False), torch.enable_grad():
+        x = images.detach().clone()
+        r, directions = _draws(x, (radius,), "fixed", ascent, generator)
+        moved = torch.empty_like(x)
+        with normalising(model, x, batch_norm):
+            for rows, _, found, _ in _explore(
+                model, x, r, directions, ascent, Spent(), coupled(model, batch_norm), True,
+                batch_size,
+            ):  # fmt: skip
+                moved[rows] = found
     return moved
 
 
@@ -335,7 +372,7 @@ def _explore(
     if quick is not model:
         quick_clean = _outputs(quick, x, size)
     spent.forwards += len(x) * (1 if quick is model else 2)
-    for some in (batch for group in rows for batch in group.split(size)):
+    for some in (batch for group in rows for batch in _parts(group, size)):
         k, j, i = torch.unravel_index(some, shape)
         radius = radii[k, i].to(x).view(-1, *[1] * (x.ndim - 1))
         delta = ascent.climb(quick, x[i], quick_clean[i], directions[j, i], radius)
@@ -346,7 +383,13 @@ def _explore(
 
 def _outputs(model: nn.Module, x: Tensor, batch_size: int) -> Tensor:
     with torch.no_grad():
-        return torch.cat([model(some.clone()) for some in x.split(batch_size)])
+        return torch.cat([model(some.clone()) for some in _parts(x, batch_size)])
+
+
+def _parts(v: Tensor, most: int) -> tuple[Tensor, ...]:
+    """Return equal parts of at most so many: no last one is left with statistics of a few."""
+    parts: tuple[Tensor, ...] = v.tensor_split(math.ceil(len(v) / most))
+    return parts
 
 
 def _suits(x: Tensor) -> int:

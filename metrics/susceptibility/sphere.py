@@ -9,7 +9,7 @@ SMALLEST = 1e-30  # a length of 0 is not divided by
 
 def rms(v: Tensor) -> Tensor:
     """Return |v| = sqrt(mean(v²)) of each sample, shaped to broadcast against ``v``."""
-    return v.flatten(1).square().mean(dim=1).sqrt().view(-1, *[1] * (v.ndim - 1))
+    return v.reshape(len(v), -1).square().mean(dim=1).sqrt().view(-1, *[1] * (v.ndim - 1))
 
 
 def on_sphere(v: Tensor, radius: Tensor | float) -> Tensor:
