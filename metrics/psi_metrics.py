@@ -25,9 +25,9 @@ from metrics.susceptibility.ratio import bootstrap, check_settings, geometric_me
 class PsiRatio(Metric):
     """The susceptibility ratio Ψ̂, its 95 % interval, and 1.0 where it is saturated.
 
-    NaN for saturation where one radius cannot tell; ``_cancelled`` is the share of ψ whose output change drowns in rounding; ``_radius_mean`` and
-    ``_radius_min`` the estimated robustness radius of the inputs, in RMS; ``_passes`` what it cost:
-    images forwards and backwards.
+    Saturation is NaN where one radius cannot tell. ``_cancelled`` is the share of ψ whose output
+    change drowns in rounding; ``_radius_mean`` and ``_radius_min`` the estimated robustness radius
+    of the inputs, in RMS; ``_passes`` what it cost: images forwards and backwards.
 
     A model whose outputs do not move at all (a ψ is 0) has no Ψ̂: the score is NaN, and the
     trial fails, instead of winning.
