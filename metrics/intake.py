@@ -31,14 +31,10 @@ class IntakeConv2d(nn.Module):
         self.bias = None
         if conv.bias is not None:
             self.bias = nn.Parameter(conv.bias.detach().clone(), requires_grad=False)
-        # Zeros around the kernel make its side a multiple of the stride, at the blocks' borders.
-        side = conv.kernel_size[0]
-        front = -self.padding % self.stride
-        back = -(side + front) % self.stride
-        self.before = self.padding + front
-        blocks = functional.pixel_unshuffle(
-            functional.pad(self.weight.data, (front, back) * 2), self.stride
-        )
+        # Zeros behind the kernel make its side a multiple of the stride.
+        back = -conv.kernel_size[0] % self.stride
+        padded = functional.pad(self.weight.data, (0, back, 0, back))
+        blocks = functional.pixel_unshuffle(padded, self.stride)
         # That of the gradient: output channels to input channels, the kernel turned around.
         turned = blocks.transpose(0, 1).flip(2, 3)
         self.turned = nn.Parameter(
@@ -78,10 +74,10 @@ class _Intake(torch.autograd.Function):
         conv, (_, _, height, width) = ctx.conv, ctx.shape
         blocks = functional.conv2d(gradient, conv.turned, padding=conv.turned.shape[-1] - 1)
         pixels = functional.pixel_shuffle(blocks, conv.stride)
-        rows, columns = (n - conv.before for n in pixels.shape[2:])  # what the kernel never sees
+        pixels = pixels[:, :, conv.padding :, conv.padding :]
+        rows, columns = pixels.shape[2:]  # what the kernel never reaches has no gradient
         pixels = functional.pad(pixels, (0, max(0, width - columns), 0, max(0, height - rows)))
-        end = conv.before + height, conv.before + width
-        return pixels[:, :, conv.before : end[0], conv.before : end[1]], None
+        return pixels[:, :, :height, :width], None
 
 
 def _both(padding: tuple[int, ...] | str) -> int:

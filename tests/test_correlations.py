@@ -14,7 +14,7 @@ from conftest import TINY, one_line, search_here
 from scipy import stats
 
 from launch.config import parse_config
-from launch.correlations import correlation_table
+from launch.correlations import _number, correlation_table
 from nas.correlations import correlations, kendall, pearson, spearman
 from nas.errors import InputError
 from nas.table import load_table
@@ -290,8 +290,9 @@ def test_the_printed_columns_are_aligned(psinas, finished):
             numbers = row[start : start + 22].replace("[", " ").replace("]", " ").replace(",", " ")
             expected = [record[name], record[f"{name}_low"], record[f"{name}_high"]]
             assert [float(n) for n in numbers.split()] == pytest.approx(expected, abs=0.00501)
-    negative = next(r for r in rows if float(r[starts["spearman"] :].split()[0]) < 0)
-    assert negative[starts["spearman"]] == "-"
+            assert row[start] == ("-" if record[name] <= -0.005 else " ")
+    numbers = [_number(v) for v in (-0.5, 0.5, -0.001, math.nan)]
+    assert numbers == ["-0.50", " 0.50", " 0.00", "    -"]
 
 
 def test_formats_files_and_top(psinas, finished, tmp_path):

@@ -209,6 +209,11 @@ def test_conclusions_are_drawn_from_the_cells():
     assert _saturation(cells)[0].startswith("At D = 64 ψ·r hardly grows")
     assert _saturation(cells[:1]) == ["Outputs saturate at no depth: ψ·r grows with r throughout."]
     assert _inside(pd.DataFrame({"depth": [3], "psi": [1.0], "paper": [math.nan]}), "psi") == []
+    printed = pd.DataFrame({"depth": [2, 4, 64], "psi": [1.0, 9.0, 1.0], "paper": [5.0, 8.0, 4.0]})
+    assert _inside(printed, "psi")[:2] == [
+        "D <= 32: 1 of 2 cells within x/÷ 2 of the paper, the farthest x/÷ 5.00",
+        "D = 64: 0 of 1 cells within x/÷ 3 of the paper, the farthest x/÷ 4.00",
+    ]
 
 
 def test_models_are_told_apart():

@@ -346,6 +346,17 @@ def test_restarts_keep_the_best_and_never_weaken_the_first():
     assert (again.psi >= first.psi * (1 - 1e-6)).all()
 
 
+def test_rows_of_radii_and_restarts_are_not_mixed_up():
+    model = grid_net(3, 8, side=16, grey=True)
+    x = torch.rand(4, 1, 16, 16, generator=generator())
+    radii = (1e-4, 1.0)
+    settings = {"steps": 0, "restarts": 3}
+    both = susceptibility(model, x, radii=radii, generator=generator(1), **settings)
+    for row, radius in zip(both.psi, radii, strict=True):
+        alone = susceptibility(model, x, radii=(radius,), generator=generator(1), **settings)
+        assert torch.allclose(row, alone.psi[0], rtol=1e-4)
+
+
 @pytest.mark.parametrize("step", ["rel", "norm", "sign", "adam"])
 def test_every_step_rule_climbs(step):
     """On a linear model, to most of sigma_max, and no further; random starts reach a third."""
