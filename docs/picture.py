@@ -19,7 +19,7 @@ matplotlib.rcParams.update({"svg.hashsalt": "psinas", "svg.fonttype": "none"})
 from matplotlib import pyplot  # noqa: E402
 
 from launch import figures  # noqa: E402
-from launch.reproduce import untrained_cells  # noqa: E402
+from launch.psi_untrained import untrained_cells  # noqa: E402
 from nas.table import load_table  # noqa: E402
 
 COLOURS = ["#c6dbef", "#6baed6", "#2171b5", "#08306b"]

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from launch import paper
 
 if TYPE_CHECKING:
-    from launch.reproduce import Trained
+    from launch.psi_trained import Trained
     from metrics.susceptibility import Drift
     from nas.correlations import Correlation
 

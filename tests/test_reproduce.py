@@ -12,14 +12,9 @@ from conftest import one_line, search_here
 
 from launch import paper
 from launch.config import load_config, preset_names
-from launch.reproduce import (
-    REPRODUCTIONS,
-    _inside,
-    _saturation,
-    grid_lines,
-    model_name,
-    reproduction,
-)
+from launch.outcome import grid_lines, model_name
+from launch.psi_untrained import _inside, _saturation
+from launch.reproduce import REPRODUCTIONS, reproduction
 from nas.errors import InputError
 from nas.table import load_table
 
