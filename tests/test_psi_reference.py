@@ -186,7 +186,9 @@ def test_case_11_trained_nets(data_root):
     found = {}
     for adversary in ("none", "pgd"):
         model = space.build(space.architecture({"depth": 4, "channels": 32}), data.task)
-        recipe = Recipe(epochs=3, adversary=adversary, epsilon=0.1, adversarial_share=1.0)
+        recipe = Recipe(
+            epochs=3, adversary=adversary, epsilon=0.1, adversarial_share=1.0, selection_images=0
+        )
         drain(train(model, data, recipe, recipe.attack(), generator(0)))
         x = data.validation.images(slice(64))
         found[adversary] = susceptibility(model, x, radii=(1e-3,), generator=generator(1)).value
