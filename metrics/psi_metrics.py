@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -56,37 +56,21 @@ class PsiRatio(Metric):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_settings(
-            self.radii,
-            law=self.law,
-            steps=self.steps,
-            step=self.step,
-            learning_rate=self.learning_rate,
-            restarts=self.restarts,
-            start=self.start,
-            batch_norm=self.batch_norm,
-        )
+        check_settings(**self._settings())
         if self.batch_norm != "eval" and self.limit is not None and self.limit < FEW:
             raise ValueError(
                 f"expected limit >= {FEW} for batch_norm {self.batch_norm}, got {self.limit}"
             )
 
+    def _settings(self) -> dict[str, Any]:
+        """Return the settings that are :func:`susceptibility`'s: all but those of every metric."""
+        own = {field.name for field in fields(Metric)}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in own}
+
     def measure(
         self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None
     ) -> tuple[float, ...]:
-        s = susceptibility(
-            model,
-            images,
-            radii=self.radii,
-            law=self.law,
-            steps=self.steps,
-            step=self.step,
-            learning_rate=self.learning_rate,
-            restarts=self.restarts,
-            start=self.start,
-            batch_norm=self.batch_norm,
-            generator=generator,
-        )
+        s = susceptibility(model, images, **self._settings(), generator=generator)
         value, low, high = (math.nan if s.underflows else v for v in (s.value, *s.interval))
         radius = robustness_radius(model, images, value, batch_norm=self.batch_norm)
         return (
