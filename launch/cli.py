@@ -7,19 +7,18 @@ import sys
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from launch.console import console, errors, say
+from launch.draw_command import draw
 from launch.listings import datasets, doctor, metrics, presets, samplers, spaces
+from launch.retrain_command import retrain, retrain_after_search, searches_beside
+from launch.searching import say_doubts, search_and_report
+from launch.table_command import children, table_search
 from nas.errors import InputError, PsinasError
 from nas.trust import plain_names, suspicions
-
-# torch, ray and optuna take seconds to import: each command imports what it needs.
-if TYPE_CHECKING:
-    from launch.config import Config
-    from launch.run import FinishedTrial
 
 app = typer.Typer(
     help="Search for neural architectures that stay right under attack.",
@@ -111,51 +110,14 @@ def search(
     if source is None and resume and out is not None and (out / CONFIG).exists():
         source = str(out / CONFIG)
     config = load_config(source or "digits", laid)
+    others = searches_beside(config, laid)
     run = out or Path("runs") / config.name
     keep_trials = not any(a.startswith("trials=") for a in laid)
     if not search_and_report(config, run, resume=resume, keep_trials=keep_trials, address=address):
         sys.exit(130)
-
-
-def search_and_report(
-    config: Config, run: Path, *, resume: bool, keep_trials: bool, address: str | None
-) -> bool:
-    """Run what is left of a search, print its table, export its winner; False: interrupted."""
-    from launch.display import Display
-    from launch.run import finish_run, make_directory, open_search, settle_config
-    from launch.tables import print_trials
-    from nas.ledger import JOURNAL, RunLock, repair_journal
-    from nas.search import MAX_REPEATS
-
-    make_directory(run)
-    with RunLock(run):
-        if repaired := repair_journal(run / JOURNAL):
-            say(f"{run}: {repaired}")
-        config = settle_config(run, config, resume=resume, keep_trials=keep_trials)
-        going = open_search(run, config)
-        whole = True
-        if going.left():
-            from launch.driver import run_search
-
-            display = Display(console)
-            try:
-                whole = run_search(going, config, run, display, address=address)
-            finally:
-                display.end()
-        table, winner = finish_run(run, going)
-        print_trials(console, table, config)
-        done = f"{going.finished} trials in {run}"
-        if not whole:
-            say(f"stopped: {done}; go on with: psinas search --resume --out {run}")
-            return False
-        if going.used_up:
-            done += f" (nothing new in {MAX_REPEATS} proposals: the space is used up)"
-        if winner is None:
-            raise InputError(f"{done}: no trial completed; their reasons are in the table above")
-        say(f"{done}; winner: trial {winner.number}, exported to {run / 'best'}")
-        objective, direction = next(iter(config.objectives.items()))
-        _say_doubts(going.results(), winner, objective, direction)
-    return True
+    if config.retrain is not None:
+        whole = retrain_after_search(config, run, others, address=address)
+        sys.exit(0 if whole else 130)
 
 
 @app.command()
@@ -281,7 +243,7 @@ def export(
     say(f"trial {row.number} exported to {out}")
     if best is not None:
         direction = direction_of(best, load_run_config(run))
-        _say_doubts(trial_results(run), row, best, direction)
+        say_doubts(trial_results(run), row, best, direction)
     elif flags := suspicions(row.result["scores"]):
         say(f"trial {row.number} is suspicious: {', '.join(flags)}")
 
@@ -364,23 +326,9 @@ def score(
         say(line)
 
 
+app.command("table-search")(table_search)
+app.command()(retrain)
+app.command()(draw)
+app.command("children")(children)
 for listing in (presets, spaces, metrics, samplers, datasets, doctor):
     app.command()(listing)
-
-
-# ------------------------------------------------------------------------------------------ parts
-
-
-def _say_doubts(
-    results: list[dict[str, Any]], winner: FinishedTrial, objective: str, direction: str
-) -> None:
-    """Say which suspicious trials scored better than the winner, and whether it is one itself."""
-    from nas.search import overruled
-
-    if flags := suspicions(winner.result["scores"]):
-        say(f"trial {winner.number} is suspicious, as is every other: {', '.join(flags)}")
-    for result in overruled(results, winner.result, objective, direction):
-        say(
-            f"trial {result['number']} has {objective} {result['scores'][objective]:.4g} but is "
-            f"suspicious ({', '.join(suspicions(result['scores']))}): left out"
-        )

@@ -12,11 +12,12 @@ from dataclasses import asdict, fields
 from importlib import resources as package_files
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator
+from pydantic import Field, TypeAdapter
 
+from launch.sections import Keep, Resources, Retrain, Scheduler, Strict
 from launch.values import build_value, flat, fractions, plain, refuse_unknown, validated
 from metrics.scoring import METRICS, Metric
 from nas.data import DataConfig
@@ -32,59 +33,13 @@ from nas.trust import plain_names
 from search_spaces import SEARCH_SPACES, SearchSpace, space_class
 
 DIRECTORY_KEYS = ("made_with", "run_id")
-MAY_DIFFER = ("trials", "keep", "resources", "data.root", "data.download")
+MAY_DIFFER = ("trials", "keep", "resources", "retrain", "data.root", "data.download")
 """Keys that a resumed search may change: how far it goes, where it runs and where the files are.
 
 ``resources`` sets device and threads, which can move a last digit: each row says what it ran on.
 """
-RESERVED = ("number", "status", "reason", "epochs", "seconds", "architecture", "repeat_of")
+RESERVED = tuple("number status reason epochs rung seconds architecture repeat_of".split())
 """Columns of the trial table that no decision may be called."""
-
-
-class Strict(BaseModel):
-    """Refuses unknown keys; values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Scheduler(Strict):
-    """Stops bad trials early.
-
-    asha: of the trials that reached a rung, the best ``1/reduction_factor`` go on.
-    """
-
-    name: Literal["asha"] = "asha"
-    metric: Literal["robust_accuracy", "clean_accuracy"] = "robust_accuracy"
-    grace_period: int = Field(default=1, ge=1)
-    reduction_factor: float = Field(default=3, gt=1)
-
-
-class Keep(Strict):
-    """Whose weights stay on disk, beside the Pareto front's: the ``top`` on each objective."""
-
-    top: int = Field(default=3, ge=1)
-
-
-class Resources(Strict):
-    """What one trial takes.
-
-    cpu: cores, also torch's threads. gpu: ``auto`` takes a share of a GPU where there is one.
-    trials_per_gpu: that share. workers: at most so many trials at a time; null: all that fit.
-    time_limit_seconds: a trial is given up after the epoch in which it passes this.
-    """
-
-    cpu: int = Field(default=1, ge=1)
-    gpu: Literal["auto"] | Annotated[float, Field(ge=0, allow_inf_nan=False)] = "auto"
-    trials_per_gpu: int = Field(default=4, ge=1)
-    workers: int | None = Field(default=None, ge=1)
-    time_limit_seconds: float | None = Field(default=None, gt=0)
-
-    @field_validator("gpu")
-    @classmethod
-    def _whole_above_one(cls, gpu: float | str) -> float | str:
-        if isinstance(gpu, float) and gpu > 1 and not gpu.is_integer():
-            raise ValueError(f"expected a share of a GPU or a whole number of them, got {gpu}")
-        return gpu
 
 
 class Config(Strict):
@@ -95,6 +50,7 @@ class Config(Strict):
     data: DataConfig = DataConfig()
     space: dict[str, Any] = {"name": "depth-channels"}
     recipe: Recipe = Recipe()
+    fix: dict[str, Any] = {}  # decision of the space -> its one choice
     vary: dict[str, list[Any]] = {}
     metrics: list[str | dict[str, Any]] = [
         "clean",
@@ -115,6 +71,7 @@ class Config(Strict):
     trials: int | None = Field(default=24, ge=1)
     keep: Keep = Keep()
     resources: Resources = Resources()
+    retrain: Retrain | None = None
     storage: str | None = None  # an Optuna storage URL; null: study.journal in the run directory
 
     @property
@@ -129,7 +86,7 @@ class Config(Strict):
             InputError: a name or a setting that does not exist, an objective that no metric gives.
         """
         check_dataset(self.data.name)
-        space = self._space()
+        space = self.built_space()
         metrics = self.built_metrics()
         known = [n for m in metrics for n in m.score_names] + list(TRAINING_SCORES)
         if twice := {n for n in known if known.count(n) > 1}:
@@ -141,10 +98,17 @@ class Config(Strict):
             if objective not in known:
                 names = ", ".join(plain_names(known))
                 raise InputError(f"objectives: expected one of {names}, got {objective!r}")
-        sampler, settings = self._sampler()
+        sampler, settings = self.built_sampler()
         template = Trial(next(iter(space)), self.recipe, self.data, metrics, seed=self.seed)
         plan = SearchPlan(
-            space, template, self._vary(), self.objectives, sampler, settings, trials=self.trials
+            space,
+            template,
+            self._vary(),
+            self.objectives,
+            sampler,
+            settings,
+            trials=self.trials,
+            fixed=self._fixed(space),
         )
         if taken := set(plan.decisions) & {*RESERVED, *known}:
             raise InputError(f"space: expected other names of decisions than {sorted(taken)}")
@@ -156,7 +120,7 @@ class Config(Strict):
             raise InputError(
                 "trials: expected a number, got null: only the grid sampler has an end"
             )
-        shortest = min([self.recipe.epochs, *plan.vary.get("recipe.epochs", [])])
+        shortest = min(plan.recipe_values("epochs"))
         if shortest == 0 and any(m.stage == "epoch1" for m in metrics):
             raise InputError("metrics: expected none of the first epoch where recipe.epochs is 0")
         if self.scheduler is not None and self.scheduler.grace_period > shortest:
@@ -164,7 +128,7 @@ class Config(Strict):
                 f"scheduler.grace_period: expected at most the {shortest} epochs of a trial, "
                 f"got {self.scheduler.grace_period}"
             )
-        if self.scheduler is not None and self.recipe.selection_images == 0:
+        if self.scheduler is not None and min(plan.recipe_values("selection_images")) == 0:
             raise InputError(
                 "scheduler: expected recipe.selection_images >= 1 to judge epochs by, got 0"
             )
@@ -188,7 +152,7 @@ class Config(Strict):
     def resolved(self) -> dict[str, Any]:
         """Return every key with its value, as YAML types."""
         document = self.model_dump(mode="json")
-        space = self._space()
+        space = self.built_space()
         document["space"] = {"name": self.space["name"], **plain(space.settings())}
         document["metrics"] = [
             {"name": name if isinstance(name, str) else name["name"], **_metric_settings(metric)}
@@ -196,7 +160,8 @@ class Config(Strict):
         ]
         return document
 
-    def _space(self) -> SearchSpace:
+    def built_space(self) -> SearchSpace:
+        """Return the search space."""
         name, settings = _named(self.space, "space")
         try:
             kind = space_class(name)
@@ -210,7 +175,8 @@ class Config(Strict):
         space: SearchSpace = build_value(kind, settings, "space")
         return space
 
-    def _sampler(self) -> tuple[SamplerFactory, dict[str, Any]]:
+    def built_sampler(self) -> tuple[SamplerFactory, dict[str, Any]]:
+        """Return what makes the sampler, and its settings."""
         name, settings = _named(self.sampler, "sampler")
         sampler = find(name, SAMPLERS, "sampler.name")
         if not callable(sampler):
@@ -227,11 +193,26 @@ class Config(Strict):
             for key, value in settings.items()
         }
 
+    def _fixed(self, space: SearchSpace) -> dict[str, Any]:
+        """Return ``fix``, every choice as the space has it."""
+        decisions = space.decisions()
+        fixed = {}
+        for name, choice in self.fix.items():
+            if name not in decisions:
+                raise InputError(f"fix: expected decisions among {', '.join(decisions)}, "
+                                 f"got {name!r}")  # fmt: skip
+            if choice not in decisions[name]:
+                raise InputError(
+                    f"fix.{name}: expected one of {list(decisions[name])}, got {choice!r}"
+                )
+            fixed[name] = decisions[name][decisions[name].index(choice)]
+        return fixed
+
     def _vary(self) -> dict[str, list[Any]]:
         """Return ``vary`` with every value as its key wants it: ``1`` for a share is ``1.0``."""
         kinds: dict[str, type[Any]] = {"recipe": Recipe, "data": DataConfig}
         known = [f"{part}.{f.name}" for part, kind in kinds.items() for f in fields(kind)]
-        known.append("repeat")
+        known += ["recipe", "repeat"]
         document = {"recipe": asdict(self.recipe), "data": asdict(self.data)}
         varied: dict[str, list[Any]] = {}
         for name, values in self.vary.items():
@@ -247,6 +228,9 @@ class Config(Strict):
                         raise InputError(f"vary.repeat: expected integers >= 0, got {value!r}")
                     varied[name].append(value)
                     continue
+                if name == "recipe":
+                    varied[name].append(self._recipe_set(value))
+                    continue
                 built = build_value(kinds[part], {**document[part], key: value}, part)
                 if name == "data.name":
                     check_dataset(value)
@@ -254,6 +238,13 @@ class Config(Strict):
             if len({json.dumps(value) for value in varied[name]}) < len(values):
                 raise InputError(f"vary.{name}: expected different values, got {values}")
         return varied
+
+    def _recipe_set(self, value: Any) -> dict[str, Any]:
+        """Return several keys of the recipe, each as it wants it."""
+        if not isinstance(value, Mapping) or not value:
+            raise InputError(f"vary.recipe: expected mappings of recipe keys, got {value!r}")
+        built = build_value(Recipe, {**asdict(self.recipe), **value}, "recipe")
+        return {name: plain(asdict(built)[name]) for name in value}
 
 
 def load_config(source: str | Path, assignments: Iterable[str] = ()) -> Config:
@@ -268,7 +259,7 @@ def load_config(source: str | Path, assignments: Iterable[str] = ()) -> Config:
     """
     document = read_document(source)
     for assignment in assignments:
-        _assign(document, assignment)
+        assign(document, assignment)
     return parse_config(document)
 
 
@@ -346,7 +337,12 @@ def _named(value: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
     return name, settings
 
 
-def _assign(document: dict[str, Any], assignment: str) -> None:
+def assign(document: dict[str, Any], assignment: str) -> None:
+    """Lay ``key=value`` over a document; dots lead into it, the value is YAML.
+
+    Raises:
+        InputError: no such form.
+    """
     key, equals, text = assignment.partition("=")
     if not equals or not key:
         raise InputError(f"--set: expected key=value, got {assignment!r}")

@@ -45,7 +45,10 @@ class Display:
         """Print one line for a trial that ended."""
         self._failed += _failed(outcome)
         self._note([*self._best.values(), {"number": number, **outcome}], search)
-        choices = " ".join(f"{k}={v}" for k, v in outcome["architecture"]["choices"].items())
+        architecture = outcome["architecture"]
+        answers = {**search.params(number), "architecture": architecture["hash"]}
+        named = search.plan.told_apart or list(architecture["choices"])
+        choices = " ".join(f"{name}={answers[name]}" for name in named)
         done = f"[{search.finished}/{_total(search)}]"
         if outcome["status"] == "complete":
             scores = outcome["scores"]

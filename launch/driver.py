@@ -15,12 +15,13 @@ from typing import Any
 import launch.ray_session  # isort: skip  # sets what ray reads when it is imported
 import ray
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from launch.config import Config
 from launch.display import Display
 from launch.ray_session import fit, ray_session
+from launch.scheduler import RungScheduler, open_rungs
 from launch.searcher import OUTCOME, NoteFailures, StudySearcher
+from launch.sections import EPOCH_SCORES
 from nas.data import DataConfig, Images, prepare
 from nas.datasets import load_images
 from nas.errors import InputError
@@ -52,7 +53,8 @@ def run_search(
     with ray_session(address):
         slots = fit(config.resources, launch.ray_session.nodes())
         display.begin(search, slots.count)
-        searcher = StudySearcher(search, config, run, display)
+        rungs = open_rungs(config, search)
+        searcher = StudySearcher(search, config, run, display, rungs)
         actor = tune.with_parameters(
             TrialActor,
             template=search.plan.template,
@@ -65,7 +67,7 @@ def run_search(
             tune.with_resources(actor, {"cpu": slots.cpu, "gpu": slots.gpu}),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=_scheduler(config),
+                scheduler=None if rungs is None else RungScheduler(rungs),
                 num_samples=-1,
                 max_concurrent_trials=slots.count,
                 reuse_actors=True,
@@ -122,7 +124,6 @@ class TrialActor(tune.Trainable):
     _steps: Generator[Epoch, None, Evaluation] | None = None
     _trial: Trial
     _number: int
-    _last: dict[str, Any]
 
     def setup(
         self,
@@ -158,17 +159,13 @@ class TrialActor(tune.Trainable):
         try:
             while True:
                 epoch = next(self._steps)
-                self._last = {
-                    "epoch": epoch.epoch,
-                    "robust_accuracy": epoch.robust_accuracy,
-                    "clean_accuracy": epoch.clean_accuracy,
-                }
-                if epoch.epoch < self._trial.recipe.epochs:
-                    return self._last
+                if epoch.epoch < (epochs := self._trial.recipe.epochs):
+                    scores: dict[str, Any] = {name: getattr(epoch, name) for name in EPOCH_SCORES}
+                    return {"epoch": epoch.epoch, "epochs": epochs, **scores}
         except StopIteration as end:
             evaluation: Evaluation = end.value
             save_trial(self._run, self._number, self._trial, evaluation)
-            return {**self._last, OUTCOME: json.dumps(evaluation.to_dict()), "done": True}
+            return {OUTCOME: json.dumps(evaluation.to_dict()), "done": True}
 
     def cleanup(self) -> None:
         """End a trial that was stopped early, and give back what it held."""
@@ -180,18 +177,3 @@ class TrialActor(tune.Trainable):
         self._number = int(config["number"])
         self._trial = self._runner.trial(config["architecture"], config["overrides"])
         self._steps = self._runner.run(self._trial)
-        # A trial that fails before its first epoch still has what a scheduler looks at.
-        self._last = {"epoch": 0, "robust_accuracy": 0.0, "clean_accuracy": 0.0}
-
-
-def _scheduler(config: Config) -> TrialScheduler | None:
-    if config.scheduler is None:
-        return None
-    return ASHAScheduler(
-        time_attr="epoch",
-        metric=config.scheduler.metric,
-        mode="max",
-        max_t=max([config.recipe.epochs, *config.vary.get("recipe.epochs", [])]),
-        grace_period=config.scheduler.grace_period,
-        reduction_factor=config.scheduler.reduction_factor,
-    )

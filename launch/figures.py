@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from launch import paper
 if TYPE_CHECKING:
     from launch.psi_trained import Trained
     from metrics.susceptibility import Drift
+    from nas.children import ChildStatistics
     from nas.correlations import Correlation
 
 GREY = "#888888"
@@ -138,7 +140,61 @@ def correlation(trained: Trained, index: int, found: list[tuple[str, Correlation
     return _done(figure)
 
 
+def children(found: ChildStatistics, names: Mapping[str, str]) -> Figure:
+    """Figure 9 of Cubuk et al.: a point a child, running averages; right the accurate children."""
+    adversarial = f"{names['adversarial_accuracy']}, %"
+    among = f"clean accuracy {'≥' if found.median else '>'} {100 * found.above:.4g} %"
+    trends = [(f"{names['clean_accuracy']}, %", 100, found.by_clean)]
+    if found.by_parameters is not None:
+        trends.insert(0, (names["parameters"], 1, found.by_parameters))
+    figure, [*panels, right] = _panels(len(trends) + 1, width=4.8 * (len(trends) + 1))
+    area = float(np.clip(4000 / found.n, 2, 25))
+    for axes, (name, unit, trend) in zip(panels, trends, strict=True):
+        accurate = np.isin(trend.rows, found.accurate)
+        for mask, colour in ((~accurate, "#9ecae1"), (accurate, "#2171b5")):
+            x, y = unit * trend.x[mask], 100 * trend.y[mask]
+            axes.scatter(x, y, s=area, color=colour, linewidth=0)
+        axes.scatter([], [], s=25, color="#2171b5", label=among)
+        label = f"running average over {trend.window} children"
+        axes.plot(unit * trend.x, 100 * trend.average, color="#d94801", label=label)
+        r = trend.correlation
+        axes.set(xlabel=name, ylabel=adversarial)
+        axes.set_title(f"rank correlation {r.value:.2f}, n = {r.n}", fontsize=10)
+    sized = found.by_parameters
+    if sized is not None and 0 < 20 * sized.x[0] < sized.x[-1]:
+        panels[0].set_xscale("log")
+    bins = int(np.clip(np.sqrt(len(found.accuracies)), 5, 40))
+    right.hist(100 * found.accuracies, bins=bins, color="#2171b5")
+    right.set(xlabel=adversarial, ylabel=f"children of {among}")
+    right.set_title(
+        f"n = {len(found.accuracies)}, range {100 * found.range:.1f} points, "
+        f"sd {100 * found.deviation:.1f} points",
+        fontsize=10,
+    )
+    return _done(figure, *panels)
+
+
 # ------------------------------------------------------------------------------------------- parts
+
+
+def table_search(found: pd.DataFrame, measure: str, best: float) -> Figure:
+    """Draw the best so far (left: mean and deviation; right: regret) against queries."""
+    figure, (left, right) = _panels(2, width=11)
+    names = list(dict.fromkeys(found["sampler"]))
+    for index, name in enumerate(names):
+        rows, colour = found[found["sampler"] == name], f"C{index % 10}"
+        error = rows["deviation"].fillna(0.0)
+        left.plot(rows["queries"], rows["mean"], color=colour, label=name)
+        low, high = rows["mean"] - error, rows["mean"] + error
+        left.fill_between(rows["queries"], low, high, color=colour, alpha=0.15, linewidth=0)
+        positive = rows[rows["regret"] > 0]
+        right.plot(positive["queries"], positive["regret"], color=colour, label=name)
+    left.axhline(best, color=GREY, linewidth=0.8, linestyle="--")
+    left.set(xlabel="queries", ylabel="best so far, mean ± deviation", xscale="log")
+    left.set_title(measure, fontsize=10)
+    _log(right, "queries", "regret: optimum minus mean")
+    right.set_title(f"{int(found['seeds'].max())} searches of each sampler", fontsize=10)
+    return _done(figure, left, right)
 
 
 def _panels(count: int, width: float = 6.5) -> tuple[Figure, list[Axes]]:

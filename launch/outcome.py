@@ -1,4 +1,4 @@
-"""What a reproduction leaves, and how its tables are printed."""
+"""What a reproduction or an analysis leaves, and how its tables are printed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from nas.errors import InputError
 from nas.rundir import write_whole
 
 Tell = Callable[[str], None]
@@ -33,6 +34,25 @@ def write_outcome(run: Path, name: str, outcome: Outcome) -> tuple[Path, Path]:
     write_whole(table, lambda p: outcome.table.to_csv(p, index=False))
     write_whole(picture, lambda p: outcome.figure.savefig(p, format="png", dpi=150))
     return table, picture
+
+
+def check_csv(out: Path) -> None:
+    """Refuse a file that cannot be written, or is no CSV, before the work and not after it.
+
+    Raises:
+        InputError: such a file.
+    """
+    if out.suffix != ".csv":
+        raise InputError(f"--out: expected a file that ends in .csv, got {out}")
+    if out.is_dir():
+        raise InputError(f"--out: expected a file to write, got the directory {out}")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        probe = out.with_name(f".{out.name}.probe")
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"--out: expected a file to write, got {out}: {error}") from error
 
 
 def grid_lines(

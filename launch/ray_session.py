@@ -26,7 +26,7 @@ os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 
 import ray  # noqa: E402
 
-from launch.config import Resources  # noqa: E402
+from launch.sections import Resources  # noqa: E402
 from nas.errors import InputError  # noqa: E402
 
 CLUSTER_FILE = "/tmp/ray/ray_current_cluster"  # where `ray start` leaves the head's address

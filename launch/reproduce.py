@@ -11,10 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from launch.config import Config, Keep
+from launch.config import Config
 from launch.outcome import Outcome, Tell
 from launch.psi_trained import figure_2, figure_3, figure_6, figure_7, table_1, table_3
 from launch.psi_untrained import SCORES, table_2
+from launch.sections import Keep
 from nas.errors import InputError
 
 QUICK_DATA = ("digits", "fashion-mnist", "food101-10")

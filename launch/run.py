@@ -26,6 +26,7 @@ from nas.rundir import WEIGHTS, save_trial, trial_directory, write_whole
 from nas.search import Search, best
 from nas.table import save_table, study_table
 from nas.trust import plain_names
+from search_spaces import space_of
 
 CONFIG = "config.yaml"
 RUN_ID = "run_id"
@@ -215,9 +216,13 @@ def direction_of(score: str, config: Config) -> str:
 
 
 def export_row(run: Path, row: FinishedTrial, out: Path) -> None:
-    """Export a finished trial."""
+    """Export a finished trial, with a drawing of its cell if it has one."""
     metrics = load_run_config(run).resolved()["metrics"]
     export_trial(run, row.number, row.trial, row.result, out, metrics=metrics)
+    if space_of(row.trial.architecture).cell(row.trial.architecture) is not None:
+        from launch.drawing import draw_cell
+
+        draw_cell(row.trial.architecture, out / "cell.svg")
 
 
 def replay(run: Path, number: int) -> tuple[FinishedTrial, Evaluation, list[str]]:

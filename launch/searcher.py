@@ -15,6 +15,7 @@ from launch.config import Config
 from launch.display import Display
 from nas.errors import WorkerFailure
 from nas.rundir import drop_weights
+from nas.rungs import RUNGS, Rungs
 from nas.search import Proposal, Search, failure, worth_keeping
 
 OUTCOME = "psinas_outcome"  # the key of Tune's result that holds a finished trial
@@ -24,9 +25,17 @@ MAX_DEATHS = 5  # trials in a row that lost their worker twice: then it is not t
 class StudySearcher(Searcher):
     """Hands Tune what the search proposes, and the search what came of it."""
 
-    def __init__(self, search: Search, config: Config, run: Path, display: Display) -> None:
+    def __init__(
+        self,
+        search: Search,
+        config: Config,
+        run: Path,
+        display: Display,
+        rungs: Rungs | None = None,
+    ) -> None:
         super().__init__()
         self._search: Search | None = search
+        self._rungs = rungs
         self._config, self._run, self._display = config, run, display
         self._numbers: dict[str, int] = {}
         self._first_deaths: dict[str, str] = {}
@@ -37,7 +46,8 @@ class StudySearcher(Searcher):
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles the searcher for its own restore, which we never use: the ledger is the truth
-        return {**self.__dict__, "_search": None, "_display": None, "failure": None}
+        left_out = ("_search", "_display", "_rungs", "failure")
+        return {**self.__dict__, **dict.fromkeys(left_out)}
 
     def set_search_properties(self, *arguments: Any, **more: Any) -> bool:
         """Say that this searcher owns its objectives."""
@@ -67,8 +77,10 @@ class StudySearcher(Searcher):
         if number is None:
             return
         try:
-            outcome = self._outcome(trial_id, number, result, error)
+            outcome = self._outcome(trial_id, result, error)
             if outcome is not None:
+                if self._rungs is not None:
+                    outcome = {**outcome, RUNGS: self._rungs.reached(number)}
                 written = self._search.finish(number, outcome)
                 self._display.finished(number, written, self._search)
                 self._keep([*self._kept, {"number": number, **written}])
@@ -90,7 +102,7 @@ class StudySearcher(Searcher):
             self.failure = WorkerFailure(f"a worker cannot go on: {_one_line(cause)}")
 
     def _outcome(
-        self, trial_id: str, number: int, result: dict[str, Any] | None, error: bool
+        self, trial_id: str, result: dict[str, Any] | None, error: bool
     ) -> Mapping[str, Any] | None:
         if error:
             self._deaths_in_a_row += 1
@@ -108,16 +120,19 @@ class StudySearcher(Searcher):
         if OUTCOME in result:
             outcome: dict[str, Any] = json.loads(result[OUTCOME])
             return outcome
-        return self._stopped(number, result)
+        return self._stopped(result)
 
-    def _stopped(self, number: int, result: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _stopped(self, result: Mapping[str, Any]) -> Mapping[str, Any]:
         scheduler = self._config.scheduler
         assert scheduler is not None  # nothing else ends a trial before its outcome
-        assert self._search is not None
-        epoch, value = int(result["epoch"]), float(result[scheduler.metric])
-        self._search.report(number, epoch, value)
-        reason = f"{scheduler.name} after epoch {epoch} at {scheduler.metric} {value:.4f}"
-        return {**failure("stopped", reason), "epochs": epoch, "seconds": result["time_total_s"]}
+        values = ", ".join(f"{name} {result[name]:.4f}" for name in scheduler.metrics)
+        reason = f"{scheduler.name} after epoch {result['epoch']} at {values}"
+        return {
+            **failure("stopped", reason),
+            "stopped_by": list(scheduler.metrics),
+            "epochs": int(result["epoch"]),
+            "seconds": result["time_total_s"],
+        }
 
     def _keep(self, results: Sequence[Mapping[str, Any]]) -> None:
         """Delete the weights of those results that are not worth keeping."""

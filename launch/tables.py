@@ -68,12 +68,13 @@ def shown_columns(table: pd.DataFrame, config: Config) -> Sequence[str]:
     scores = [c for c in plain_names(table.columns[3:]) if not c.endswith(DETAIL)]
     if SUSPICIOUS in scores and not table[SUSPICIOUS].any():
         scores.remove(SUSPICIOUS)
-    decisions = [c for c in config.plan().decisions if c in table]
-    first = ["number", *decisions, *(c for c in config.objectives if c in table)]
+    plan = config.plan()
+    first = [c for c in ("number", *plan.told_apart, *config.objectives) if c in table]
     if (table["status"] != "complete").any():
         first[1:1] = ["status"]
     reason = [] if (table["reason"] == "").all() else ["reason"]
-    rest = [c for c in scores if c not in first and c not in ("epochs", "architecture")]
+    hidden = {"epochs", "architecture", *first, *plan.decisions}
+    rest = [c for c in scores if c not in hidden]
     return [*first, *reason, *rest]
 
 

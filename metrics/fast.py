@@ -186,21 +186,17 @@ def fast_copy(model: nn.Module, images: Tensor) -> nn.Module | None:
     if any(_has_hooks(module) for module in model.modules()):
         return None
     try:
-        traced = fx.symbolic_trace(copy.deepcopy(model))
-        _fold_batch_norms(traced)
-        _relu_in_place(traced)
-        _views_to_reshapes(traced)
-        _faster_intake(traced)
-        traced.recompile()
-        for weight in traced.parameters():
-            weight.requires_grad_(False)
-            if weight.ndim == 4:
-                weight.data = channels_last(weight.data)
-        if _agree(model, traced, images, AGREEMENT):
-            return traced
-        # In float32 a ReLU may round to the other side of its kink; in float64 hardly any does.
-        exact, other = (copy.deepcopy(m).double() for m in (model, traced))
-        return traced if _agree(exact, other, images[:1].double(), EXACT_AGREEMENT) else None
+        quick = _folded(copy.deepcopy(model))
+        logits, gradients = _agree(model, quick, images, AGREEMENT)
+        if not logits:
+            return None
+        if gradients:
+            return quick
+        # In float32 a ReLU may round to the other side of its kink; in float64 hardly any does,
+        # where the folding is done in float64 too.
+        exact = copy.deepcopy(model).double()
+        other = _folded(copy.deepcopy(exact))
+        return quick if all(_agree(exact, other, images[:1].double(), EXACT_AGREEMENT)) else None
     except Exception:  # noqa: BLE001  anybody's model: whatever cannot be traced is run as it is
         return None
 
@@ -229,13 +225,31 @@ def channels_last(v: Tensor) -> Tensor:
     return restrided.copy_(v)
 
 
-def _agree(model: nn.Module, other: nn.Module, images: Tensor, tolerance: float) -> bool:
-    """Whether logits and gradients of two models are the same; those with a NaN are not."""
+def _folded(model: nn.Module) -> fx.GraphModule:
+    """Return the traced model, made faster; it takes the model's own modules."""
+    traced = fx.symbolic_trace(model)
+    _fold_batch_norms(traced)
+    _relu_in_place(traced)
+    _views_to_reshapes(traced)
+    _faster_intake(traced)
+    traced.recompile()
+    for weight in traced.parameters():
+        weight.requires_grad_(False)
+        if weight.ndim == 4:
+            weight.data = channels_last(weight.data)
+    return traced
+
+
+def _agree(
+    model: nn.Module, other: nn.Module, images: Tensor, tolerance: float
+) -> tuple[bool, bool]:
+    """Whether logits, and gradients, of two models are the same; those with a NaN are not."""
     answers = [_logits_and_gradient(m, images) for m in (model, other)]
-    return all(
+    logits, gradients = (
         bool((expected - got).abs().max() <= tolerance * expected.abs().max())
         for expected, got in zip(*answers, strict=True)
     )
+    return logits, gradients
 
 
 def _logits_and_gradient(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:

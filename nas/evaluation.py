@@ -61,10 +61,14 @@ class Trial:
     def varied(self, name: str, value: Any) -> Trial:
         """Return this trial with ``recipe.KEY``, ``data.KEY`` or ``repeat`` set to ``value``.
 
+        ``recipe`` alone takes a mapping of several of its keys.
+
         Raises:
             ValueError: another name, or a value out of range.
         """
         part, _, key = name.partition(".")
+        if name == "recipe":
+            return replace(self, recipe=replace(self.recipe, **value))
         if part == "recipe" and key in {f.name for f in fields(Recipe)}:
             return replace(self, recipe=replace(self.recipe, **{key: value}))
         if part == "data" and key in {f.name for f in fields(DataConfig)}:
@@ -75,7 +79,7 @@ class Trial:
             return replace(self, data=replace(self.data, **{key: value}))
         if name == "repeat":
             return replace(self, repeat=value)
-        raise ValueError(f"expected recipe.KEY, data.KEY or repeat, got {name!r}")
+        raise ValueError(f"expected recipe, recipe.KEY, data.KEY or repeat, got {name!r}")
 
     def seed_for(self, purpose: str) -> int:
         """Return the seed of one purpose; a trial's number and worker play no part."""

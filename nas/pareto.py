@@ -30,3 +30,25 @@ def pareto_front(values: ArrayLike, directions: Sequence[str]) -> NDArray[np.boo
         better = (v[valid] >= v[i]).all(axis=1) & (v[valid] > v[i]).any(axis=1)
         front[i] = not better.any()
     return front
+
+
+def hypervolume(points: ArrayLike) -> float:
+    """Return the volume that the points dominate above the origin, larger coordinates better.
+
+    By slicing along the last coordinate (While et al. 2006): exact, for a few objectives.
+
+    Args:
+        points: ``(n, k)``; a coordinate below 0 counts as 0.
+    """
+    p = np.asarray(points, dtype=float).clip(min=0.0)
+    if len(p) == 0:
+        return 0.0
+    if p.shape[1] == 1:
+        return float(p.max())
+    p = p[np.argsort(-p[:, -1], kind="stable")]
+    below = np.append(p[1:, -1], 0.0)
+    return sum(
+        hypervolume(p[: i + 1, :-1]) * float(p[i, -1] - low)
+        for i, low in enumerate(below)
+        if p[i, -1] > low
+    )

@@ -11,17 +11,22 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import optuna
+from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.evaluation import Trial, not_finite
 from nas.ledger import RESULT, Direction
 from nas.pareto import pareto_front
+from nas.rungs import reached_rungs
 from nas.samplers import SAMPLERS, SamplerFactory
+from nas.samplers.base import LedgerSampler
+from nas.samplers.decisions import Decisions
 from nas.seeds import derive_seed
 from nas.trust import suspicions, trusted_first
 from search_spaces import SearchSpace
@@ -29,6 +34,7 @@ from search_spaces import SearchSpace
 MAX_REPEATS = 100  # known architectures proposed in a row before the space counts as used up
 MAX_ATTEMPTS = 3  # drivers that may die while one trial runs
 ATTEMPTS = "attempts"
+MANY = 8  # decisions of a space that still fit on a line
 
 
 @dataclass(frozen=True)
@@ -47,10 +53,12 @@ class SearchPlan:
     Attributes:
         space: gives the architectures.
         template: the trial of which every other is a copy, its architecture aside.
-        vary: ``recipe.KEY``, ``data.KEY`` or ``repeat`` -> values searched beside the architecture.
+        vary: ``recipe``, ``recipe.KEY``, ``data.KEY`` or ``repeat`` -> values searched beside the
+            architecture; those of ``recipe`` are mappings of several of its keys.
         objectives: score -> ``max`` or ``min``.
         sampler: makes the sampler, called with (decisions, seed, ``**sampler_settings``).
         trials: how many different trials; None goes on until the space is used up.
+        fixed: decision of the space -> the one choice that is not searched.
     """
 
     space: SearchSpace
@@ -60,22 +68,36 @@ class SearchPlan:
     sampler: SamplerFactory
     sampler_settings: Mapping[str, Any] = field(default_factory=dict)
     trials: int | None = None
+    fixed: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def directions(self) -> list[Direction]:
         """The objectives' directions in Optuna's words."""
         return ["maximize" if d == "max" else "minimize" for d in self.objectives.values()]
 
-    @property
-    def decisions(self) -> dict[str, tuple[Any, ...]]:
+    @cached_property
+    def decisions(self) -> Decisions:
         """Every decision, those of ``vary`` last, with choices that Optuna can store."""
         varied = {name: tuple(map(_storable, values)) for name, values in self.vary.items()}
-        return {**self.space.decisions(), **varied}
+        asked = self.space.decisions()
+        answered = {name: (choice,) for name, choice in self.fixed.items()}
+        return Decisions(
+            {**asked, **answered, **varied},
+            key=lambda params: self.trial(params).key,
+            features=lambda params: self.space.features({name: params[name] for name in asked}),
+        )
 
     @property
     def size(self) -> int:
         """The number of combinations of answers, an upper bound on different trials."""
         return math.prod(len(choices) for choices in self.decisions.values())
+
+    @property
+    def told_apart(self) -> list[str]:
+        """The decisions that tell trials apart; ``architecture`` for more than a few of a space."""
+        several = [name for name, choices in self.decisions.items() if len(choices) > 1]
+        varied = [name for name in several if name in self.vary]
+        return several if len(several) - len(varied) <= MANY else ["architecture", *varied]
 
     def trial(self, params: Mapping[str, Any]) -> Trial:
         """Return the trial of one answer to every decision."""
@@ -84,6 +106,14 @@ class SearchPlan:
         for name, value in self.overrides(params).items():
             trial = trial.varied(name, value)
         return trial
+
+    def recipe_values(self, key: str) -> list[Any]:
+        """Return the values that ``recipe.key`` has in some trial."""
+        sets = [values[key] for values in self.vary.get("recipe", ()) if key in values]
+        found = [*self.vary.get(f"recipe.{key}", ()), *sets]
+        own = getattr(self.template.recipe, key)
+        every = len(sets) == len(self.vary.get("recipe", ())) and found
+        return found if every else [own, *found]
 
     def overrides(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values of ``vary`` behind the stored choices."""
@@ -105,6 +135,7 @@ class Search:
     def __init__(self, study: Study, plan: SearchPlan, *, read_only: bool = False) -> None:
         self.plan = plan
         self.study = study
+        self.study.sampler = self._sampler("sampler")
         self.used_up = False
         self.running: dict[int, Trial] = {}
         self._finished: dict[str, FrozenTrial] = {}
@@ -130,6 +161,10 @@ class Search:
         """Return what the ledger holds of every different finished trial, by number."""
         trials = sorted(self._finished.values(), key=lambda trial: trial.number)
         return [{"number": t.number, **t.user_attrs[RESULT]} for t in trials]
+
+    def params(self, number: int) -> dict[str, Any]:
+        """Return the answers of a trial."""
+        return dict(self.study.get_trials(deepcopy=False)[number].params)
 
     def left(self) -> bool:
         """Whether there is anything to propose, as far as is known without asking the sampler."""
@@ -164,7 +199,8 @@ class Search:
         Args:
             number: of a proposal.
             result: ``Evaluation.to_dict()``; ``complete`` with an objective that is missing or
-                not finite becomes ``diverged``.
+                not finite becomes ``diverged``. With a scheduler also what it had at its
+                ``rungs`` (see ``nas.rungs``), and ``stopped_by``, the values that decided.
         """
         trial = self.running.pop(number)
         outcome = dict(result)
@@ -181,14 +217,6 @@ class Search:
         for repeat in self._waiting.pop(trial.key, ()):
             self._repeat(repeat, trial.key)
         return outcome
-
-    def report(self, number: int, epoch: int, value: float) -> None:
-        """Note an intermediate value of a trial that a scheduler stopped.
-
-        Optuna has room for one where there is one objective.
-        """
-        if len(self.plan.objectives) == 1:
-            self._open(number).report(value, epoch)
 
     def release(self) -> None:
         """Leave what runs to the next driver; an orderly stop is not held against a trial."""
@@ -248,10 +276,24 @@ class Search:
             values = [outcome["scores"][name] for name in self.plan.objectives]
             told = self.study.tell(number, values)
         elif status == "stopped" and len(self.plan.objectives) == 1:
+            self._report(number, outcome)
             told = self.study.tell(number, state=TrialState.PRUNED)
         else:
             told = self.study.tell(number, state=TrialState.FAIL)
         self._remember(told)
+
+    def _report(self, number: int, outcome: Mapping[str, Any]) -> None:
+        """Tell Optuna what a stopped trial had at its rungs, where it can read that.
+
+        It has room for one number a rung, which it takes for the objective's: so only beside an
+        objective that is maximised, as the accuracies of the rungs are.
+        """
+        if list(self.plan.objectives.values()) != ["max"]:
+            return
+        told = self.study.get_trials(deepcopy=False)[number].intermediate_values
+        for epoch, values in reached_rungs(outcome).items():
+            if epoch not in told:  # by a driver that was killed here
+                self._open(number).report(values[outcome["stopped_by"][0]], epoch)
 
     def _remember(self, trial: FrozenTrial) -> None:
         result = trial.user_attrs.get(RESULT)
@@ -268,11 +310,14 @@ class Search:
         return self.study._storage.get_n_trials(self.study._study_id)
 
     def _seed_sampler(self, number: int) -> None:
-        # Made anew from (seed, number): a resumed search proposes what an unbroken one would.
-        seed = derive_seed(self.plan.template.seed, "sampler", number) % 2**32
-        self.study.sampler = self.plan.sampler(
-            self.plan.decisions, seed, **self.plan.sampler_settings
-        )
+        # A resumed search proposes what an unbroken one would: ours draw from (seed, number) and
+        # the ledger, others are made anew from both.
+        if not isinstance(self.study.sampler, LedgerSampler):
+            self.study.sampler = self._sampler("sampler", number)
+
+    def _sampler(self, *purpose: str | int) -> BaseSampler:
+        seed = derive_seed(self.plan.template.seed, *purpose) % 2**32
+        return self.plan.sampler(self.plan.decisions, seed, **self.plan.sampler_settings)
 
     def _enough(self) -> bool:
         if self.plan.trials is None:

@@ -10,7 +10,9 @@ import pandas as pd
 import yaml
 from optuna.study import Study
 
+from nas.errors import InputError
 from nas.ledger import RESULT, STUDY, open_study
+from nas.rungs import RUNGS
 
 LEADING = ("number", "status", "reason")
 
@@ -34,27 +36,46 @@ def load_table(run: str | Path, *, repeats: bool = False) -> pd.DataFrame:
 
 
 def study_table(study: Study, *, repeats: bool = False) -> pd.DataFrame:
-    """Return the trial table of a study: number, status, reason, decisions, scores, cost."""
+    """Return the trial table of a study: number, status, reason, decisions, scores, cost.
+
+    With a scheduler also ``rung``, the epoch after which it stopped a trial.
+    """
     rows = []
     decisions: dict[str, None] = {}
     scores: dict[str, None] = {}
+    scheduled = False
     for trial in study.get_trials(deepcopy=False):
         result = trial.user_attrs.get(RESULT, {"status": "running", "reason": ""})
         if result.get("repeat_of") is not None and not repeats:
             continue
         decisions.update(dict.fromkeys(trial.params))
         scores.update(dict.fromkeys(result.get("scores", {})))
+        scheduled |= RUNGS in result or result["status"] == "stopped"
         rows.append(_row(trial.number, trial.params, result))
-    columns = [*LEADING, *decisions, *scores, "epochs", "seconds", "architecture"]
+    rung = ["rung"] if scheduled else []
+    columns = [*LEADING, *decisions, *scores, "epochs", *rung, "seconds", "architecture"]
     columns += ["repeat_of"] if repeats else []
     table = pd.DataFrame(rows, columns=columns)
     for name in decisions:  # choices of several types stand as JSON, or no file could hold them
         kinds = {type(value) for value in table[name].dropna()}
         if len(kinds) > 1 and not kinds <= {int, float}:
             table[name] = [None if pd.isna(v) else json.dumps(v) for v in table[name]]
-    for name in scores:  # a failed trial has no scores
+    for name in [*scores, *rung]:  # a failed trial has no scores
         table[name] = table[name].astype(float)
     return table.astype({"epochs": "Int64", "seconds": float})
+
+
+def read_csv(path: Path, what: str = "a CSV file") -> pd.DataFrame:
+    """Return a table that somebody made.
+
+    Raises:
+        InputError: there is none, or it has no header; ``what`` says what was expected.
+    """
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise InputError(f"expected {what} with a header, got {path}: {why}") from error
 
 
 def save_table(table: pd.DataFrame, run: Path) -> None:
@@ -73,6 +94,7 @@ def _row(number: int, params: dict[str, Any], result: dict[str, Any]) -> dict[st
         **params,
         **result.get("scores", {}),
         "epochs": result.get("epochs"),
+        "rung": result.get("epochs") if result["status"] == "stopped" else None,
         "seconds": result.get("seconds"),
         "architecture": result.get("architecture", {}).get("hash"),
         "repeat_of": result.get("repeat_of"),

@@ -10,6 +10,9 @@ from search_spaces.base import (
     Task,
 )
 from search_spaces.depth_channels import DepthChannels
+from search_spaces.feedforward import FeedForward
+from search_spaces.nasbench201 import NASBench201
+from search_spaces.nasnet import NASNet
 from search_spaces.reference import ResNets
 from search_spaces.registry import SEARCH_SPACES, load, space_class, space_of
 
@@ -18,8 +21,11 @@ __all__ = [
     "Answers",
     "Architecture",
     "DepthChannels",
+    "FeedForward",
     "InvalidArchitecture",
     "Model",
+    "NASBench201",
+    "NASNet",
     "RandomChooser",
     "ResNets",
     "SearchSpace",

@@ -8,6 +8,7 @@ names its decisions in order and turns an architecture into a model.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,8 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from search_spaces.graphs import Cell
 
 Choice = str | int | float | bool
 """One fixed answer of a decision."""
@@ -211,6 +214,39 @@ class SearchSpace(ABC):
         """
         return {}
 
+    def features(self, choices: Mapping[str, Choice]) -> Mapping[str, float]:
+        """Return what a predictor may learn from beside the choices: nothing by default.
+
+        Equal for choices that build the same graph.
+        """
+        return {}
+
+    def table_key(self, choices: Mapping[str, Choice]) -> str:
+        """Return what tells the rows of a published table apart: the hash by default."""
+        return self.architecture(choices).hash
+
+    def to_string(self, architecture: Architecture) -> str:
+        """Return the architecture's published string form: its choices as JSON by default."""
+        return json.dumps(dict(architecture.choices))
+
+    def from_string(self, text: str) -> Architecture:
+        """Return the architecture that :meth:`to_string` wrote.
+
+        Raises:
+            ValueError: not such a string.
+        """
+        try:
+            choices = json.loads(text)
+        except ValueError:
+            choices = None
+        if not isinstance(choices, dict):
+            raise ValueError(f"expected choices as a JSON object, got {text!r}")
+        return self.architecture(choices)
+
+    def cell(self, architecture: Architecture) -> Cell | None:
+        """Return the cell that the network repeats, to be drawn; None where there is none."""
+        return None
+
     def suggest(self, chooser: Chooser) -> Architecture:
         """Ask ``chooser`` every decision in order and return the architecture."""
         return self.architecture(
@@ -253,9 +289,8 @@ class SearchSpace(ABC):
     def __iter__(self) -> Iterator[Architecture]:
         """Yield every combination of choices, the last decision fastest."""
         decisions = self.decisions()
-        for index in np.ndindex(*(len(c) for c in decisions.values())):
-            picks = zip(decisions.items(), index, strict=True)
-            yield self.architecture({name: choices[i] for (name, choices), i in picks})
+        for answers in itertools.product(*decisions.values()):
+            yield self.architecture(dict(zip(decisions, answers, strict=True)))
 
     def build(self, architecture: Architecture, task: Task, *, seed: int = 0) -> Model:
         """Return a freshly initialised model: images ``(N, C, H, W)`` in [0, 1] to logits.

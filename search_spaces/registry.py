@@ -10,11 +10,17 @@ from torch import nn
 
 from search_spaces.base import Architecture, SearchSpace, Task
 from search_spaces.depth_channels import DepthChannels
+from search_spaces.feedforward import FeedForward
+from search_spaces.nasbench201 import NASBench201
+from search_spaces.nasnet import NASNet
 from search_spaces.reference import ResNets
 
 SEARCH_SPACES: dict[str, type[SearchSpace]] = {
     DepthChannels.name: DepthChannels,
     ResNets.name: ResNets,
+    NASBench201.name: NASBench201,
+    NASNet.name: NASNet,
+    FeedForward.name: FeedForward,
 }
 
 

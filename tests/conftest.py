@@ -87,6 +87,23 @@ def psinas(monkeypatch, capsys):
     return run
 
 
+@pytest.fixture
+def in_process(monkeypatch):
+    """Let commands run their trials in this process, without Ray, one after another."""
+
+    def run_search(search, config, run, display, *, address=None):
+        display.begin(search, 1)
+        images = load_images(config.data)
+        while (proposal := search.propose()) is not None:
+            result = drain(evaluation(proposal.trial, prepare(images, proposal.trial.data)))
+            save_trial(run, proposal.number, proposal.trial, result)
+            written = search.finish(proposal.number, result.to_dict())
+            display.finished(proposal.number, written, search)
+        return True
+
+    monkeypatch.setattr("launch.driver.run_search", run_search)
+
+
 def search_here(run, document):
     """Search in this process, without Ray, and return the run directory."""
     make_directory(run)

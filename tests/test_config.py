@@ -108,6 +108,16 @@ MISTAKES = [
     ("vary={recipe.epochs: []}", "vary.recipe.epochs: expected one or more values, got none"),
     ("vary={repeat: [-1]}", "vary.repeat: expected integers >= 0, got -1"),
     ("scheduler.name=hyperband", "scheduler.name: expected 'asha', got 'hyperband'"),
+    ("scheduler={metric: psi}", "scheduler.metric: expected one of robust_accuracy, clean_"),
+    ("scheduler={metric: []}", "scheduler.metric: expected one of robust_accuracy, clean_accuracy"),
+    ("scheduler={metric: [clean_accuracy, psi]}", "scheduler.metric: expected one of robust_acc"),
+    (
+        "scheduler={metric: [clean_accuracy, clean_accuracy]}",
+        "scheduler.metric: expected one of robust_accuracy, clean_accuracy, or a list of different",
+    ),
+    ("scheduler={metric: {robust_accuracy: max}}", "scheduler.metric: expected one of robust_acc"),
+    ("scheduler={reduction_factor: 1}", "scheduler.reduction_factor: expected greater than 1"),
+    ("scheduler={grace_period: 0}", "scheduler.grace_period: expected greater than or equal to 1"),
     ("resources.cpu=0", "resources.cpu: expected greater than or equal to 1, got 0"),
     ("resources.gpu=many", "resources.gpu"),
     ("name=../up", "name: "),
@@ -187,3 +197,33 @@ def test_varied_values_are_what_their_keys_want():
         "recipe.step_size": [None, 2 / 255],
     }
     assert all(type(v) is int for v in config.plan().vary["recipe.epochs"])
+
+
+def test_a_scheduler_takes_one_value_or_several():
+    def resolved(metric):
+        return load_config("digits", [f"scheduler={{metric: {metric}}}"]).resolved()["scheduler"]
+
+    one = {"name": "asha", "metric": "robust_accuracy", "grace_period": 1, "reduction_factor": 3}
+    assert load_config("digits", ["scheduler={name: asha}"]).resolved()["scheduler"] == one
+    assert resolved("[robust_accuracy]") == resolved("robust_accuracy") == one
+    both = ["clean_accuracy", "robust_accuracy"]
+    assert resolved("[clean_accuracy, robust_accuracy]") == {**one, "metric": both}
+    config = load_config("digits", ["scheduler={metric: [clean_accuracy, robust_accuracy]}"])
+    assert config.scheduler.metrics == tuple(both)
+    assert parse_config(config.resolved()).resolved() == config.resolved()
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    [
+        "recipe.selection_images=0",
+        "vary={recipe.selection_images: [0, 9]}",
+        "vary={recipe: [{selection_images: 0}, {epochs: 9}]}",
+    ],
+)
+def test_a_scheduler_needs_judged_epochs(assignment):
+    with pytest.raises(InputError) as caught:
+        load_config("digits", ["scheduler={name: asha}", assignment])
+    line = "scheduler: expected recipe.selection_images >= 1 to judge epochs by, got 0"
+    assert str(caught.value) == line
+    assert load_config("digits", [assignment])

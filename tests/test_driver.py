@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -178,8 +179,9 @@ def test_failures_and_dead_workers_do_not_end_the_search(search, tmp_path):
     assert "this architecture raises" in trace.read_text()
 
 
-def test_asha_stops_trials_and_says_at_which_rung(tiny, search, tmp_path):
-    """Every second trial has a learning rate too small to learn anything."""
+@pytest.fixture
+def halving(tiny):
+    """Return a document in which every second trial has a learning rate too small to learn."""
     tiny["data"] |= {"limit": {"train": 600, "validation": 60}}
     tiny["recipe"] |= {"epochs": 5, "batch_size": 32, "adversary": "none", "epsilon": 0.01}
     tiny |= {
@@ -187,30 +189,91 @@ def test_asha_stops_trials_and_says_at_which_rung(tiny, search, tmp_path):
         "resources": {"workers": 1},
         "vary": {"recipe.learning_rate": [0.1, 1e-9]},
     }
-    search(tiny, "run")
+    return tiny
+
+
+def rungs_of(run):
+    """Return what the ledger has of each trial at rung 2 and at rung 4, and its state."""
+    trials = open_study(run).get_trials()
+    rungs = [t.user_attrs[RESULT]["rungs"] for t in trials]
+    return [r.get("2") for r in rungs], [r.get("4") for r in rungs], [t.state.name for t in trials]
+
+
+def hopeful(rung, *names):
+    """Return which trials are dominated by fewer than may go on, of those there before them."""
+    there, verdicts = [], []
+    for values in rung:
+        assert set(values) == {"robust_accuracy", "clean_accuracy"}
+        mine = [values[name] for name in names]
+        there.append(mine)
+        better = sum(all(np.greater_equal(v, mine)) and v != mine for v in there)
+        verdicts.append(better < max(1, len(there) // 2))
+    return verdicts
+
+
+def test_asha_stops_trials_and_says_at_which_rung(halving, search, tmp_path):
+    search(halving, "run")
     table = load_table(tmp_path / "run")
-    stopped = table[table["status"] == "stopped"]
-    assert set(table["status"]) == {"complete", "stopped"}
+    stopped, complete = (table[table["status"] == s] for s in ("stopped", "complete"))
+    assert len(stopped) + len(complete) == 8
+    assert (complete["epochs"] == 5).all()
+    assert complete["rung"].isna().all()
     assert stopped["pgd_accuracy"].isna().all()
-    assert stopped["reason"].str.match(r"asha after epoch [24] at robust_accuracy 0\.\d+").all()
-    assert (stopped["epochs"] < 5).all()
-    assert (table.loc[table["status"] == "complete", "epochs"] == 5).all()
+    assert stopped["rung"].isin([2, 4]).all()
+    assert stopped["epochs"].tolist() == stopped["rung"].tolist()
     assert (stopped["recipe.learning_rate"] == 1e-9).any()
-    states = {t.state.name for t in open_study(tmp_path / "run").get_trials()}
-    assert states == {"COMPLETE", "PRUNED"}
+    trials = open_study(tmp_path / "run").get_trials()
+    for trial in trials:
+        result = trial.user_attrs[RESULT]
+        robust = {int(e): v["robust_accuracy"] for e, v in result["rungs"].items()}
+        if result["status"] == "complete":
+            assert trial.state.name == "COMPLETE"
+            assert (set(robust), trial.intermediate_values) == ({2, 4}, {})
+        else:
+            assert trial.state.name == "PRUNED"
+            assert trial.intermediate_values == robust
+            at = max(robust)
+            value = f"robust_accuracy {robust[at]:.4f}"
+            assert result["reason"] == f"asha after epoch {at} at {value}"
+            assert (result["scores"], result["stopped_by"]) == ({}, ["robust_accuracy"])
 
 
-def test_asha_with_two_objectives(tiny, search, tmp_path):
-    tiny["recipe"] |= {"epochs": 4}
-    tiny |= {
-        "scheduler": {"name": "asha", "reduction_factor": 2},
-        "objectives": {"pgd_accuracy": "max", "parameters": "min"},
-        "vary": {"recipe.learning_rate": [0.5, 1e-9]},
-    }
-    search(tiny, "run")
-    statuses = load_table(tmp_path / "run")["status"]
-    assert len(statuses) == 8
-    assert set(statuses) <= {"complete", "stopped"}
+def test_a_resumed_search_keeps_its_rungs(halving, search, tmp_path):
+    """The second driver begins with a bad trial, which on rungs of its own would be the first."""
+    search(halving | {"trials": 3}, "run")
+    assert len(load_table(tmp_path / "run")) == 3
+    search(halving | {"trials": 8}, "run", "--resume")
+    statuses = load_table(tmp_path / "run")["status"].tolist()
+    assert statuses[3] == "stopped"
+    second, fourth, _ = rungs_of(tmp_path / "run")
+    reached = [r is not None for r in fourth]
+    assert reached == hopeful(second, "robust_accuracy")
+    complete = [s == "complete" for s, r in zip(statuses, reached, strict=True) if r]
+    assert complete == hopeful(filter(None, fourth), "robust_accuracy")
+
+
+@pytest.mark.parametrize(
+    ("objectives", "state"),
+    [
+        ({"pgd_accuracy": "max"}, "PRUNED"),
+        ({"pgd_accuracy": "max", "parameters": "min"}, "FAIL"),
+    ],
+    ids=len,
+)
+def test_asha_with_two_values(objectives, state, halving, search, tmp_path):
+    halving["scheduler"]["metric"] = names = ["robust_accuracy", "clean_accuracy"]
+    search(halving | {"objectives": objectives}, "run")
+    table = load_table(tmp_path / "run")
+    statuses = table["status"].tolist()
+    second, fourth, states = rungs_of(tmp_path / "run")
+    assert set(statuses) == {"complete", "stopped"}
+    assert states == [{"complete": "COMPLETE", "stopped": state}[s] for s in statuses]
+    reasons = table["reason"][table["status"] == "stopped"]
+    pattern = r"asha after epoch [24] at robust_accuracy [\d.]+, clean_accuracy [\d.]+"
+    assert reasons.str.fullmatch(pattern).all()
+    # Whoever too many dominate is stopped; others may be as well.
+    for number, may in enumerate(hopeful(second, *names)):
+        assert may or (fourth[number] is None and statuses[number] == "stopped")
 
 
 def test_a_worker_that_cannot_save_stops_the_search_and_loses_nothing(search, tmp_path):

@@ -206,14 +206,62 @@ def test_failures_are_rows_with_a_reason(tmp_path):
     assert search.finished == 12
 
 
-def test_a_stopped_trial_is_pruned_with_its_rung(tmp_path):
-    search = open_search(tmp_path, plan("random", trials=3))
+def stopped(*robust):
+    """Return the outcome of a trial that was stopped at the last of its rungs 2, 4, ..."""
+    accuracies = enumerate(robust, start=1)
+    rungs = {str(2**k): {"robust_accuracy": r, "clean_accuracy": 0.9} for k, r in accuracies}
+    outcome = {**failure("stopped", "asha"), "stopped_by": ["robust_accuracy"], "rungs": rungs}
+    return {**outcome, "epochs": 2 ** len(robust), "seconds": 1.0}
+
+
+def test_a_stopped_trial_is_pruned_with_its_rungs(tmp_path):
+    search = open_search(tmp_path, plan("grid", space=Merging()))
+    search.finish(search.propose().number, stopped(0.5, 0.25))
+    assert search.propose().number == 2  # 1 builds the same graph: it is not trained
+    for trial in open_study(tmp_path).trials[:2]:
+        assert trial.state.name == "PRUNED"
+        assert trial.intermediate_values == {2: 0.5, 4: 0.25}
+        assert trial.user_attrs[RESULT]["rungs"]["4"]["clean_accuracy"] == 0.9
+        assert trial.user_attrs[RESULT]["scores"] == {}
+    assert open_study(tmp_path).trials[1].user_attrs[RESULT]["repeat_of"] == 0
+
+
+def test_accuracies_of_rungs_are_not_told_beside_a_minimised_objective(tmp_path):
+    search = open_search(tmp_path, plan("random", trials=3, objectives={"psi": "min"}))
     number = search.propose().number
-    search.report(number, 2, 0.25)
-    search.finish(number, failure("stopped", "asha after epoch 2"))
+    search.finish(number, stopped(0.5))
     trial = open_study(tmp_path).trials[number]
-    assert trial.state.name == "PRUNED"
-    assert trial.intermediate_values == {2: 0.25}
+    assert (trial.state.name, trial.intermediate_values) == ("PRUNED", {})
+
+
+def test_a_stopped_trial_that_was_half_told_is_told_in_full(tmp_path, monkeypatch):
+    the_plan = plan("grid", trials=2)
+    search = open_search(tmp_path, the_plan)
+    number = search.propose().number
+
+    def killed(*arguments, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search.study, "tell", killed)
+    with pytest.raises(KeyboardInterrupt):
+        search.finish(number, stopped(0.5, 0.25))
+    half = open_study(tmp_path).trials[0]
+    assert (half.state.name, half.intermediate_values) == ("RUNNING", {2: 0.5, 4: 0.25})
+    assert open_search(tmp_path, the_plan).propose().number == 1
+    told = open_study(tmp_path).trials[0]
+    assert (told.state.name, told.intermediate_values) == ("PRUNED", {2: 0.5, 4: 0.25})
+
+
+def test_the_table_has_rungs_where_there_is_a_scheduler(tmp_path):
+    search = open_search(tmp_path, plan("grid", trials=3))
+    proposal = search.propose()
+    search.finish(proposal.number, pretend(proposal.trial))
+    assert "rung" not in load_table(tmp_path)
+    search.finish(search.propose().number, stopped(0.5, 0.25))
+    search.finish(search.propose().number, failure("stopped", "as of an earlier version"))
+    table = load_table(tmp_path)
+    assert table["status"].tolist() == ["complete", "stopped", "stopped"]
+    assert table["rung"].fillna(-1).tolist() == [-1, 4, -1]
 
 
 def test_a_kill_between_the_two_writes_of_a_finish_is_mended(tmp_path):
@@ -305,9 +353,9 @@ def test_an_orderly_stop_is_not_held_against_a_trial(tmp_path):
 def test_a_stop_with_two_objectives_is_a_failure_to_the_sampler(tmp_path):
     search = open_search(tmp_path, plan("grid", objectives={"pgd_accuracy": "max", "psi": "min"}))
     number = search.propose().number
-    search.report(number, 2, 0.25)
-    search.finish(number, failure("stopped", "asha after epoch 2"))
-    assert open_study(tmp_path).trials[number].state.name == "FAIL"
+    search.finish(number, stopped(0.25))
+    trial = open_study(tmp_path).trials[number]
+    assert (trial.state.name, trial.intermediate_values) == ("FAIL", {})
     assert load_table(tmp_path)["status"].tolist() == ["stopped"]
 
 

@@ -25,7 +25,11 @@ from search_spaces import (
 )
 
 TASKS = [Task.plain((3, 32, 32), 10), Task((1, 28, 20), 2, mean=(0.3,), std=(0.2,))]
-QUICK = {"resnet": {"depth": (18, 34)}}
+QUICK = {
+    "resnet": {"depth": (18, 34)},
+    "nasnet": {"blocks": 3, "cells": 1, "filters": 4},
+    "feedforward": {"units": (30, 100), "channels": (4, 8)},
+}
 every_space = pytest.mark.parametrize(
     "space", [cls(**QUICK.get(name, {})) for name, cls in SEARCH_SPACES.items()], ids=str
 )

@@ -21,7 +21,9 @@ class GridSampler(BaseSampler):
 
     def __init__(self, decisions: Mapping[str, Sequence[Any]]) -> None:
         self._decisions = {name: tuple(choices) for name, choices in decisions.items()}
-        self._shape = tuple(len(choices) for choices in self._decisions.values())
+        # numpy counts through 64 dimensions at most: those of one choice are left out
+        self._free = [name for name, choices in self._decisions.items() if len(choices) > 1]
+        self._shape = tuple(len(self._decisions[name]) for name in self._free)
         self.size = int(np.prod(self._shape, dtype=object))
 
     def infer_relative_search_space(
@@ -32,9 +34,9 @@ class GridSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        index = np.unravel_index(trial.number % self.size, self._shape)
-        picks = zip(self._decisions.items(), index, strict=True)
-        return {name: choices[i] for (name, choices), i in picks}
+        index = np.unravel_index(trial.number % self.size, self._shape) if self._free else ()
+        picked = dict(zip(self._free, index, strict=True))
+        return {name: c[int(picked.get(name, 0))] for name, c in self._decisions.items()}
 
     def sample_independent(
         self,

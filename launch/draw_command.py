@@ -1,0 +1,64 @@
+"""The command ``psinas draw``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from launch.console import say
+from nas.errors import InputError
+
+if TYPE_CHECKING:
+    from search_spaces import Architecture
+
+
+def draw(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="CELL", help="RUN:TRIAL, EXPORT_DIR or SPACE:STRING, as the space writes it."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Ends in .svg or .png.")],
+) -> None:
+    """Draw the cell of an architecture.
+
+    Example: psinas draw runs/cubuk-experiment2-small:3 --out cell.svg
+    """
+    from launch.drawing import draw_cell
+
+    try:
+        draw_cell(_architecture(target), out)
+    except OSError as error:
+        raise InputError(f"--out: expected a file to write, got {out}: {error}") from error
+    say(f"drawn in {out}")
+
+
+def _architecture(target: str) -> Architecture:
+    """Return the architecture that a command line names.
+
+    Raises:
+        InputError: none of the three forms, or no such thing.
+    """
+    from launch.run import finished_trial
+    from search_spaces import SEARCH_SPACES, Architecture
+
+    exported = Path(target) / "architecture.json"
+    if exported.exists():
+        return Architecture.from_dict(json.loads(exported.read_text())["architecture"])
+    space, _, text = target.partition(":")
+    if space in SEARCH_SPACES and text:
+        try:
+            return SEARCH_SPACES[space]().from_string(text)
+        except ValueError as error:
+            raise InputError(f"{space}: {error}") from error
+    place, _, number = target.rpartition(":")
+    if place and number.isdigit():
+        return finished_trial(Path(place), int(number)).trial.architecture
+    spaces = ", ".join(SEARCH_SPACES)
+    raise InputError(
+        f"expected RUN:TRIAL, EXPORT_DIR or SPACE:STRING (spaces: {spaces}), got {target!r}"
+    )

@@ -1,0 +1,96 @@
+"""Parts of a configuration that are about running a search and what comes after it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+EpochScore = Literal["robust_accuracy", "clean_accuracy"]
+EPOCH_SCORES: tuple[EpochScore, ...] = get_args(EpochScore)
+"""What every epoch is judged by, on ``recipe.selection_images`` images."""
+
+
+class Strict(BaseModel):
+    """Refuses unknown keys; values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Scheduler(Strict):
+    """Stops bad trials early.
+
+    asha: of the trials that reached a rung, after ``grace_period * reduction_factor ** k`` epochs,
+    the best ``1/reduction_factor`` go on: best by ``metric``, or by non-dominated sorting where
+    that is a list. See ``nas.rungs``.
+    """
+
+    name: Literal["asha"] = "asha"
+    metric: EpochScore | list[EpochScore] = "robust_accuracy"
+    grace_period: int = Field(default=1, ge=1)
+    reduction_factor: float = Field(default=3, gt=1)
+
+    @property
+    def metrics(self) -> tuple[EpochScore, ...]:
+        """What decides, the first of which is told to Optuna."""
+        return tuple(self.metric) if isinstance(self.metric, list) else (self.metric,)
+
+    @field_validator("metric", mode="before")
+    @classmethod
+    def _names(cls, metric: Any) -> Any:
+        names = metric if isinstance(metric, list) else [metric]
+        known = all(name in EPOCH_SCORES for name in names)
+        if not (names and known and len(set(names)) == len(names)):
+            raise ValueError(
+                f"expected one of {', '.join(EPOCH_SCORES)}, or a list of different ones, "
+                f"got {metric!r}"
+            )
+        return names[0] if len(names) == 1 else names
+
+
+class Keep(Strict):
+    """Whose weights stay on disk, beside the Pareto front's: the ``top`` on each objective."""
+
+    top: int = Field(default=3, ge=1)
+
+
+class Resources(Strict):
+    """What one trial takes.
+
+    cpu: cores, also torch's threads. gpu: ``auto`` takes a share of a GPU where there is one.
+    trials_per_gpu: that share. workers: at most so many trials at a time; null: all that fit.
+    time_limit_seconds: a trial is given up after the epoch in which it passes this.
+    """
+
+    cpu: int = Field(default=1, ge=1)
+    gpu: Literal["auto"] | Annotated[float, Field(ge=0, allow_inf_nan=False)] = "auto"
+    trials_per_gpu: int = Field(default=4, ge=1)
+    workers: int | None = Field(default=None, ge=1)
+    time_limit_seconds: float | None = Field(default=None, gt=0)
+
+    @field_validator("gpu")
+    @classmethod
+    def _whole_above_one(cls, gpu: float | str) -> float | str:
+        if isinstance(gpu, float) and gpu > 1 and not gpu.is_integer():
+            raise ValueError(f"expected a share of a GPU or a whole number of them, got {gpu}")
+        return gpu
+
+
+class Retrain(Strict):
+    """What comes after the search: the winner, enlarged, trained on all that is not held out.
+
+    scale: settings of the space laid over the search's, such as ``{cells: 4, filters: 32}``.
+    recipe, data: keys laid over the winner's; the search's limits on images are lifted first.
+    recipes: sets of recipe keys of which the best on held-out images is reported; null: twelve.
+    held_out: share of the training images that choose among them.
+    test_images: at most so many test images; null: all.
+    beside: presets whose winners stand in the same table; those not there are searched too.
+    """
+
+    scale: dict[str, Any] = {}
+    recipe: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+    recipes: list[dict[str, Any]] | None = Field(default=None, min_length=1)
+    held_out: float = Field(default=0.1, gt=0, lt=1)
+    test_images: int | None = Field(default=None, ge=1)
+    beside: list[str] = []

@@ -1,0 +1,225 @@
+"""What our own samplers share: all they know is the ledger, and all they draw from is a seed.
+
+A :class:`LedgerSampler` proposes from the finished trials, its seed and the trial's number. So a
+search that was killed goes on with the proposal that it would have made, and a study that somebody
+else filled is as good as one's own.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.search_space import intersection_search_space
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from nas.samplers.decisions import ENUMERABLE, Decisions
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A finished trial as a sampler sees it.
+
+    Attributes:
+        trial: Optuna's.
+        key: what :meth:`Decisions.key` gives for it.
+        values: ``(k,)``, one an objective, larger is better; None of a trial that has none.
+    """
+
+    trial: FrozenTrial
+    key: str
+    values: FloatArray | None
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The choices."""
+        return self.trial.params
+
+
+class History:
+    """The ledger as far as a sampler has read it.
+
+    Attributes:
+        finished: every finished trial that answers all decisions, in the order in which they ended.
+        scored: those of them that have values.
+        known: the keys of all trials, those that run or failed too.
+    """
+
+    def __init__(self, decisions: Decisions) -> None:
+        self.decisions = decisions
+        self.finished: list[Observation] = []
+        self.scored: list[Observation] = []
+        self.known: set[str] = set()
+        self._read = 0
+        self._open: dict[int, FrozenTrial] = {}
+
+    def read(self, study: Study, until: int) -> None:
+        """Read what is new: trials numbered below ``until``, and those that ran and have ended."""
+        trials = study.get_trials(deepcopy=False)
+        until = max(self._read, min(until, len(trials)))
+        numbers = [*self._open, *range(self._read, until)]
+        self._read = until
+        ended = []
+        for number in numbers:
+            trial = trials[number]
+            if not all(name in trial.params for name in self.decisions):
+                if not trial.state.is_finished():
+                    self._open[number] = trial
+                continue
+            if trial.state.is_finished():
+                self._open.pop(number, None)
+                ended.append(trial)
+            else:
+                self._open[number] = trial
+                self.known.add(self.decisions.key(trial.params))
+        for trial in sorted(ended, key=_ended):
+            key = self.decisions.key(trial.params)
+            self.known.add(key)
+            seen = Observation(trial, key, _values(trial, study.directions))
+            self.finished.append(seen)
+            if seen.values is not None:
+                self.scored.append(seen)
+
+    def running(self) -> list[dict[str, Any]]:
+        """Return the choices of the trials that run, by number."""
+        open_ = [self._open[number].params for number in sorted(self._open)]
+        return [params for params in open_ if all(name in params for name in self.decisions)]
+
+    def values(self) -> FloatArray:
+        """Return ``(n, k)``: the values of :attr:`scored`."""
+        return np.array([seen.values for seen in self.scored], dtype=float)
+
+    def unknown(self, rng: np.random.Generator, attempts: int = 100) -> dict[str, Any]:
+        """Return uniform choices of a key that no trial has, if there is one to be found."""
+        decisions = self.decisions
+        for _ in range(attempts):
+            params = decisions.draw(rng)
+            if decisions.key(params) not in self.known:
+                return params
+        if decisions.size() <= ENUMERABLE:
+            left = [p for p in decisions.everything() if decisions.key(p) not in self.known]
+            return left[rng.integers(len(left))] if left else params
+        return params
+
+
+class LedgerSampler(BaseSampler):
+    """Proposes from the ledger; a subclass writes :meth:`propose`.
+
+    Args:
+        decisions: every decision with its choices, in order; None takes the categorical parameters
+            that all finished trials of the study have in common.
+        seed: with the trial's number, decides every draw.
+    """
+
+    def __init__(self, decisions: Mapping[str, Sequence[Any]] | None = None, seed: int = 0) -> None:
+        self._given = decisions
+        self._seed = seed
+        self._of: tuple[int, int] | None = None
+        self._history: History | None = None
+        self._independent = RandomSampler(seed=seed)
+
+    @abstractmethod
+    def propose(self, history: History, rng: np.random.Generator) -> dict[str, Any]:
+        """Return a choice for every decision.
+
+        Args:
+            history: the ledger; the same object at every call of one study.
+            rng: of this proposal.
+        """
+
+    def forget(self) -> None:  # noqa: B027  most samplers keep nothing beside the history
+        """Drop what was learned from another study; called before the first proposal of one."""
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        decisions = self._decisions(study)
+        return {name: CategoricalDistribution(choices) for name, choices in decisions.items()}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        if not search_space:
+            return {}
+        history = self._read(study, trial.number)
+        return self.propose(history, np.random.default_rng([self._seed, trial.number]))
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """Draw what is not among the decisions uniformly."""
+        return self._independent.sample_independent(study, trial, param_name, param_distribution)
+
+    def reseed_rng(self) -> None:
+        """Draw other proposals than a copy of this sampler in another process."""
+        self._seed = int(np.random.default_rng().integers(2**32))
+        self._independent.reseed_rng()
+
+    def _decisions(self, study: Study) -> Decisions:
+        if isinstance(self._given, Decisions):
+            return self._given
+        if self._given is not None:
+            self._given = Decisions(self._given)
+            return self._given
+        common = intersection_search_space(study.get_trials(deepcopy=False))
+        return Decisions(
+            {n: d.choices for n, d in common.items() if isinstance(d, CategoricalDistribution)}
+        )
+
+    def _read(self, study: Study, until: int) -> History:
+        of = (id(study._storage), study._study_id)
+        decisions = self._decisions(study)
+        if self._history is None or self._of != of or self._history.decisions != decisions:
+            self._of, self._history = of, History(decisions)
+            self.forget()
+        self._history.read(study, until)
+        return self._history
+
+
+def scalarise(values: FloatArray, weights: FloatArray) -> FloatArray:
+    """Return one number a row, larger is better: one objective as it is, several as one.
+
+    Several are brought to [0, 1] over the rows and joined by the augmented Tchebycheff function,
+    whose optima for changing weights are the Pareto front (Knowles 2006, ParEGO).
+
+    Args:
+        values: ``(n, k)``, larger is better.
+        weights: ``(k,)``, non-negative.
+    """
+    if values.shape[1] == 1:
+        return values[:, 0]
+    low, high = values.min(axis=0), values.max(axis=0)
+    unit = (values - low) / np.where(high > low, high - low, 1.0)
+    weighted = weights * (unit - 1.0)
+    joined: FloatArray = weighted.min(axis=1) + 0.05 * weighted.sum(axis=1)
+    return joined
+
+
+def random_weights(objectives: int, rng: np.random.Generator) -> FloatArray:
+    """Return ``(objectives,)`` weights, uniform among those that sum to 1."""
+    return rng.dirichlet(np.ones(objectives))
+
+
+def _ended(trial: FrozenTrial) -> tuple[Any, int]:
+    return trial.datetime_complete, trial.number
+
+
+def _values(trial: FrozenTrial, directions: Sequence[StudyDirection]) -> FloatArray | None:
+    if trial.state is not TrialState.COMPLETE:
+        return None
+    signs = [1.0 if d is StudyDirection.MAXIMIZE else -1.0 for d in directions]
+    values: FloatArray = np.array(signs) * np.array(trial.values, dtype=float)
+    return values

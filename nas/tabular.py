@@ -1,0 +1,281 @@
+"""Searches answered from a table: no training, thousands of queries a second.
+
+The space, the sampler, the ledger and :class:`nas.search.Search` are those of a real search; only
+the answer to a proposal is a row of the table. That is how samplers are compared: with many seeds,
+on numbers that somebody else measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+from numpy.typing import NDArray
+
+from nas.errors import InputError
+from nas.pareto import hypervolume
+from nas.samplers.decisions import Decisions
+from nas.search import Search, SearchPlan
+from nas.seeds import derive_seed
+from nas.table import read_csv
+from search_spaces import Architecture, SearchSpace
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Scores of architectures that somebody has trained.
+
+    Attributes:
+        space: that the architectures are of.
+        objectives: column -> ``max`` or ``min``.
+        scores: ``(rows, objectives)``; NaN where a row has none.
+        exact: choices, as a tuple -> row.
+        classes: ``SearchSpace.table_key`` -> row.
+    """
+
+    space: SearchSpace
+    objectives: Mapping[str, str]
+    scores: FloatArray
+    exact: Mapping[tuple[Any, ...], int]
+    classes: Mapping[str, int]
+
+    def row(self, choices: Mapping[str, Any]) -> int | None:
+        """Return the row of an architecture: its own, else one of an isomorphic architecture."""
+        found = self.exact.get(tuple(choices.values()))
+        return found if found is not None else self.classes.get(self.space.table_key(choices))
+
+    @cached_property
+    def decisions(self) -> Decisions:
+        """What samplers are asked; two architectures of one row are the same."""
+        return Decisions(
+            self.space.decisions(),
+            key=lambda params: self.trial(params).key,
+            features=self.space.features,
+        )
+
+    @cached_property
+    def _trials(self) -> dict[tuple[Any, ...], TableTrial]:
+        return {}
+
+    def trial(self, params: Mapping[str, Any]) -> TableTrial:
+        """Return the trial of one answer to every decision."""
+        choices = {name: params[name] for name in self.decisions}
+        answers = tuple(choices.values())
+        if answers not in self._trials:
+            row = self.row(choices)
+            key = f"row {row}" if row is not None else f"no row {self.space.table_key(choices)}"
+            self._trials[answers] = TableTrial(self.space.architecture(choices), key, row)
+        return self._trials[answers]
+
+    @property
+    def gains(self) -> FloatArray:
+        """``(rows, objectives)``, larger is better."""
+        signs = [1.0 if direction == "max" else -1.0 for direction in self.objectives.values()]
+        gains: FloatArray = self.scores * np.array(signs)
+        return gains
+
+
+def read_table(
+    path: Path, space: SearchSpace, objectives: Mapping[str, str], *, column: str | None = None
+) -> Table:
+    """Read a CSV file of one row an architecture.
+
+    Architectures stand in a column of the space's string form, or in one column a decision. Rows of
+    one and the same architecture (several seeds, say) are averaged.
+
+    Args:
+        path: of the file.
+        space: that the architectures are of.
+        objectives: column -> ``max`` or ``min``.
+        column: of the string form; None finds it.
+
+    Raises:
+        InputError: no such file or column, or a row that is not an architecture of the space.
+    """
+    frame = read_csv(path)
+    if frame.empty:
+        raise InputError(f"{path}: expected one or more rows, got none")
+    numeric = list(frame.select_dtypes("number").columns)
+    for name in objectives:
+        if name not in numeric:
+            raise InputError(
+                f"--objective: expected a column of numbers ({', '.join(numeric)}), got {name!r}"
+            )
+    architectures = _architectures(frame, space, column, path)
+    choices = [tuple(value for _, value in a.choices) for a in architectures]
+    scores = frame[list(objectives)].astype(float)
+    scores["choices"] = choices
+    means = scores.groupby("choices", sort=False).mean()
+    values = means.to_numpy(dtype=float, copy=True)
+    values[~np.isfinite(values)] = math.nan
+    if np.isnan(values).any(axis=1).all():
+        raise InputError(f"{path}: expected a finite {', '.join(objectives)} in some row, got none")
+    exact = {answers: row for row, answers in enumerate(means.index)}
+    names = list(space.decisions())
+    classes: dict[str, int] = {}
+    for answers, row in exact.items():
+        classes.setdefault(space.table_key(dict(zip(names, answers, strict=True))), row)
+    return Table(space, dict(objectives), values, exact, classes)
+
+
+def _architectures(
+    frame: pd.DataFrame, space: SearchSpace, column: str | None, path: Path
+) -> list[Architecture]:
+    """Return the architecture of every row."""
+    decisions = space.decisions()
+    if column is None and set(decisions) <= set(frame.columns):
+        return [_of_choices(space, row, i) for i, row in enumerate(_rows(frame, list(decisions)))]
+    name = column if column is not None else _string_column(frame, space)
+    if name is None or name not in frame.columns:
+        raise InputError(
+            f"{path}: expected a column of architectures of {space.full_name()} such as "
+            f"{space.to_string(next(iter(space)))!r}, or the columns {', '.join(decisions)}; "
+            f"got {', '.join(map(str, frame.columns)) if column is None else repr(column)}"
+        )
+    found = []
+    for row, text in enumerate(frame[name]):
+        try:
+            found.append(space.from_string(str(text)))
+        except ValueError as error:
+            raise InputError(f"{path}, row {row + 1}, column {name}: {error}") from error
+    return found
+
+
+def _rows(frame: pd.DataFrame, names: list[str]) -> list[dict[str, Any]]:
+    return [dict(zip(names, row, strict=True)) for row in frame[names].astype(object).to_numpy()]
+
+
+def _of_choices(space: SearchSpace, row: Mapping[str, Any], number: int) -> Architecture:
+    try:
+        return space.architecture(row)
+    except ValueError as error:
+        raise InputError(f"row {number + 1}: {error}") from error
+
+
+def _string_column(frame: pd.DataFrame, space: SearchSpace) -> str | None:
+    """Return the first column whose first entry is an architecture of the space."""
+    for name in frame.columns:
+        try:
+            space.from_string(str(frame[name].iloc[0]))
+        except ValueError:
+            continue
+        return str(name)
+    return None
+
+
+@dataclass(frozen=True)
+class TableTrial:
+    """An architecture and the row that answers for it."""
+
+    architecture: Architecture
+    key: str
+    row: int | None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TablePlan(SearchPlan):
+    """A search whose trials are rows of ``table``."""
+
+    table: Table = field(kw_only=True)
+
+    @cached_property
+    def decisions(self) -> Decisions:
+        """Those of the table, with all that is known of them: one object for many searches."""
+        return self.table.decisions
+
+    def trial(self, params: Mapping[str, Any]) -> Any:
+        """Return the :class:`TableTrial` of one answer to every decision."""
+        return self.table.trial(params)
+
+
+def plan_search(
+    table: Table, sampler: Any, settings: Mapping[str, Any], *, seed: int = 0
+) -> TablePlan:
+    """Return the plan of one search; ``sampler`` and ``settings`` as of :class:`SearchPlan`."""
+    first = next(iter(table.space))
+    template: Any = TableTrial(first, key="", row=None, seed=seed)
+    return TablePlan(
+        table.space, template, {}, table.objectives, sampler, settings, None, table=table
+    )
+
+
+def search_table(plan: TablePlan, budget: int) -> list[int]:
+    """Search and return the rows in the order in which they were asked for, ``budget`` at most.
+
+    Fewer where the sampler proposes nothing new. An architecture that has no row is told as a
+    failure and is no query; a row without a score is one.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(directions=plan.directions, pruner=optuna.pruners.NopPruner())
+    search = Search(study, plan)
+    asked: list[int] = []
+    while len(asked) < budget and (proposal := search.propose()) is not None:
+        trial: Any = proposal.trial
+        search.finish(proposal.number, _answer(plan.table, trial.row))
+        if trial.row is not None:
+            asked.append(trial.row)
+    return asked
+
+
+def _answer(table: Table, row: int | None) -> dict[str, Any]:
+    if row is None:
+        return {"status": "invalid", "reason": "the table has no such row", "scores": {}}
+    scores = dict(zip(table.objectives, table.scores[row].tolist(), strict=True))
+    return {"status": "complete", "reason": "", "scores": scores}
+
+
+def best_so_far(table: Table, rows: Sequence[int], budget: int) -> FloatArray:
+    """Return ``(budget,)``: the best score after every query, or the hypervolume of several.
+
+    One objective: in its own unit. Several: the share of the box between the table's worst and best
+    values that the rows so far dominate. NaN before the first score; a search that ended early
+    keeps its last value.
+    """
+    curve = np.full(budget, math.nan)
+    if not rows:
+        return curve
+    gains = table.gains[list(rows)]
+    if gains.shape[1] == 1:
+        sign = 1.0 if next(iter(table.objectives.values())) == "max" else -1.0
+        best = sign * np.fmax.accumulate(gains[:, 0])
+    else:
+        best = _hypervolumes(table, gains)
+    curve[: len(best)] = best
+    curve[len(best) :] = best[-1]
+    return curve
+
+
+def optimum(table: Table) -> float:
+    """Return the best that :func:`best_so_far` can reach."""
+    return float(best_so_far(table, range(len(table.scores)), len(table.scores))[-1])
+
+
+def _hypervolumes(table: Table, gains: FloatArray) -> FloatArray:
+    """Return the hypervolume after every row; it changes only where a row enters the front."""
+    known = table.gains[~np.isnan(table.gains).any(axis=1)]
+    low, high = known.min(axis=0), known.max(axis=0)
+    unit = (gains - low) / np.where(high > low, high - low, 1.0)
+    volumes = np.full(len(unit), math.nan)
+    front = np.empty((0, unit.shape[1]))
+    volume = math.nan
+    for index, point in enumerate(unit):
+        if not np.isnan(point).any() and not (front >= point).all(axis=1).any():
+            front = np.concatenate([front[~(point >= front).all(axis=1)], point[None]])
+            volume = hypervolume(front)
+        volumes[index] = volume
+    return volumes
+
+
+def run_seed(seed: int, name: str, repeat: int) -> int:
+    """Return the seed of one of several searches."""
+    return derive_seed(seed, "table-search", name, repeat) % 2**32
