@@ -36,6 +36,7 @@ bench: $(READY)
 	$(BIN)/python bench/overhead.py
 	$(BIN)/python bench/attacks.py
 	$(BIN)/python bench/susceptibility.py
+	$(BIN)/python bench/table_search.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from launch.cli import search_and_report
+from launch.searching import search_and_report
 from launch.config import parse_config
 from nas.table import load_table
 

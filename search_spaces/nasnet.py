@@ -43,6 +43,7 @@ class NASNet(SearchSpace):
         cells: normal cells in each of the three stages.
         filters: of an operation in the first stage; each reduction doubles them.
         stem_multiplier: the stem has so many times the filters (3 in NASNet, for CIFAR).
+        stem_stride: of the stem's convolution; 2 makes all of it four times as cheap.
         drop_path: probability, in the last cell, that an image loses the output of an operation
             other than identity while training; it grows linearly with the cell's number.
 
@@ -55,10 +56,11 @@ class NASNet(SearchSpace):
     cells: int = 2
     filters: int = 32
     stem_multiplier: int = 3
+    stem_stride: int = 1
     drop_path: float = 0.0
 
     def __post_init__(self) -> None:
-        for field in ("blocks", "cells", "filters", "stem_multiplier"):
+        for field in ("blocks", "cells", "filters", "stem_multiplier", "stem_stride"):
             value = getattr(self, field)
             if type(value) is not int or value < 1:
                 raise ValueError(f"{field}: expected an integer >= 1, got {value!r}")
@@ -167,6 +169,7 @@ class NASNet(SearchSpace):
             cells=self.cells,
             filters=self.filters,
             stem=self.filters * self.stem_multiplier,
+            stem_stride=self.stem_stride,
             drop_path=self.drop_path,
             channels=task.shape[0],
             classes=task.classes,

@@ -103,7 +103,7 @@ class CellNetwork(nn.Module):
         blocks: of the cell.
         cells: normal cells in a stage.
         filters: of an operation in the first stage.
-        stem: channels of the stem.
+        stem, stem_stride: channels of the stem, stride of its convolution.
         drop_path: probability of :class:`DropPath` in the last cell.
         channels: of the images.
         classes: logits.
@@ -116,13 +116,15 @@ class CellNetwork(nn.Module):
         cells: int,
         filters: int,
         stem: int,
+        stem_stride: int,
         drop_path: float,
         channels: int,
         classes: int,
     ) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            nn.Conv2d(channels, stem, 3, padding=1, bias=False), nn.BatchNorm2d(stem)
+            nn.Conv2d(channels, stem, 3, stem_stride, padding=1, bias=False),
+            nn.BatchNorm2d(stem),
         )
         self.places = places(blocks, cells)
         self.last = max(self.places)

@@ -62,7 +62,7 @@ def by_hand(space, choices, task):
     widths, total = {}, Counter()
 
     def sides(level):
-        return tuple(-(-side // 2**level) for side in task.shape[1:])
+        return tuple(-(-side // (space.stem_stride * 2**level)) for side in task.shape[1:])
 
     def spend(cost):
         total.update(parameters=cost[0], macs=cost[1])
@@ -89,7 +89,7 @@ def by_hand(space, choices, task):
         return widths[number]
 
     widths[0] = 3 * space.filters
-    spend(cost_of("conv_3x3", task.shape[0], widths[0], 1, *task.shape[1:]))
+    spend(cost_of("conv_3x3", task.shape[0], widths[0], space.stem_stride, *task.shape[1:]))
     ends = visit(3 * space.cells + 2)
     return (
         total["parameters"] + (ends + 1) * task.classes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 
 import numpy as np
 import optuna
@@ -276,3 +277,33 @@ def test_scalarise_reaches_the_whole_front_and_nothing_dominated():
 def test_bad_settings_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@every_one_of_ours
+def test_it_is_pickled_as_other_samplers_are(name):
+    """With what it has learned or without: the ledger gives that back."""
+    study = optuna.create_study(direction="maximize", sampler=SAMPLERS[name](DECISIONS, 4))
+    run(study, 30)
+    study.sampler = pickle.loads(pickle.dumps(type(study.sampler)(DECISIONS, 4)))
+    run(study, 5)
+    again = pickle.loads(pickle.dumps(study.sampler))
+    expected = study.sampler.sample_relative(study, trial_numbered(35), DECISIONS)
+    assert again.sample_relative(study, trial_numbered(35), DECISIONS) == expected
+
+
+@every_one_of_ours
+def test_threads_and_trials_that_never_answer(name):
+    """Study.optimize with several jobs, some of which fail before they ask anything."""
+    sampler = type(SAMPLERS[name](DECISIONS, 0))(DECISIONS, seed=1)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+
+    def objective(trial):
+        if trial.number % 5 == 2:
+            raise ArithmeticError
+        return reward({n: trial.suggest_categorical(n, c) for n, c in DECISIONS.items()})
+
+    study.optimize(objective, n_trials=40, n_jobs=4, catch=ArithmeticError)
+    assert len(study.trials) == 40
+    assert all(t.state.is_finished() for t in study.trials)
+    run(study, 3)
+    assert len(sampler._history.running()) == 0

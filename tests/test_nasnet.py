@@ -43,9 +43,11 @@ def test_sampled_networks_learn_and_cost_what_they_do_by_hand(count):
         assert cost == by_hand(SMALL, dict(architecture.choices), RGB), architecture
 
 
+@pytest.mark.parametrize("stem_stride", [1, 2])
 @pytest.mark.parametrize("shape", [(1, 28, 20), (2, 7, 5), (3, 1, 1)], ids=str)
-def test_cost_by_hand_with_two_cells_a_stage_and_odd_sides(shape):
-    space, task = NASNet(cells=2, filters=6, blocks=5), Task.plain(shape, 3)
+def test_cost_by_hand_with_two_cells_a_stage_and_odd_sides(shape, stem_stride):
+    space = NASNet(cells=2, filters=6, blocks=5, stem_stride=stem_stride)
+    task = Task.plain(shape, 3)
     rng = np.random.default_rng(0)
     for _ in range(6):
         architecture = space.sample(rng)
@@ -143,7 +145,9 @@ def test_hashes_are_equal_for_isomorphic_cells_alone():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"cells": 2}, {"filters": 8}, {"stem_multiplier": 1}, {"drop_path": 0.1}], ids=str
+    "settings",
+    [{"cells": 2}, {"filters": 8}, {"stem_multiplier": 1}, {"stem_stride": 2}, {"drop_path": 0.1}],
+    ids=str,
 )
 def test_the_hash_knows_the_settings(settings):
     choices = dict(SMALL.sample(np.random.default_rng(0)).choices)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 from datetime import timedelta
 
@@ -12,9 +13,11 @@ import torch
 from optuna.trial import TrialState
 from torch import nn
 
-from nas.samplers import reinforce
 from nas.samplers.policy import Policy, of_answers
 from nas.samplers.reinforce import ReinforceSampler, advantages
+
+# The package has a function of the same name.
+reinforce = importlib.import_module("nas.samplers.reinforce")
 
 SIZES = (4, 5, 4, 5, 4, 5)
 DECISIONS = {f"d{i}": tuple(range(size)) for i, size in enumerate(SIZES)}
@@ -206,6 +209,17 @@ def test_two_objectives_are_both_learned():
     small, large = np.mean([trial.values for trial in study.trials[-60:]], axis=0)
     assert small < 0.5
     assert large > 3
+
+
+def test_an_infinite_value_is_a_failure():
+    study = study_of(ReinforceSampler(DECISIONS), ["minimize", "maximize"])
+    for _ in range(100):
+        trial, params = ask(study)
+        bad = params["d0"] == 2
+        study.tell(trial, [float("-inf") if bad else -params["d0"], 1.0])
+    assert weights(study.sampler).isfinite().all()
+    chosen = [trial.params["d0"] for trial in study.trials]
+    assert chosen[-30:].count(2) < chosen[:30].count(2)
 
 
 def test_an_entropy_bonus_keeps_the_policy_open():

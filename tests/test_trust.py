@@ -114,9 +114,13 @@ def test_the_live_display_marks_it(capsys):
 
     scores = {"pgd_accuracy": 0.5, "suspicion_zero_gradient_raised": 1.0}
     outcome = {"status": "complete", "scores": scores, "seconds": 1.0, "reason": "",
-               "architecture": {"choices": {"depth": 2}}}  # fmt: skip
-    plan = SimpleNamespace(objectives={"pgd_accuracy": "max"}, size=4, trials=4)
-    search = SimpleNamespace(plan=plan, finished=1, running={}, results=list)
+               "architecture": {"choices": {"depth": 2}, "hash": "ab"}}  # fmt: skip
+    plan = SimpleNamespace(
+        objectives={"pgd_accuracy": "max"}, size=4, trials=4, told_apart=["depth"]
+    )
+    search = SimpleNamespace(
+        plan=plan, finished=1, running={}, results=list, params=lambda number: {"depth": 2}
+    )
     Display(Console(width=200)).finished(7, outcome, search)
     assert "! suspicious: zero_gradient" in capsys.readouterr().out
 

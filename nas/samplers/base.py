@@ -7,6 +7,7 @@ else filled is as good as one's own.
 
 from __future__ import annotations
 
+import threading
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.search_space import intersection_search_space
+from optuna.storages import BaseStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -71,16 +73,14 @@ class History:
         ended = []
         for number in numbers:
             trial = trials[number]
-            if not all(name in trial.params for name in self.decisions):
-                if not trial.state.is_finished():
-                    self._open[number] = trial
-                continue
+            answered = all(name in trial.params for name in self.decisions)
             if trial.state.is_finished():
                 self._open.pop(number, None)
-                ended.append(trial)
+                ended += [trial] if answered else []
             else:
                 self._open[number] = trial
-                self.known.add(self.decisions.key(trial.params))
+                if answered:
+                    self.known.add(self.decisions.key(trial.params))
         for trial in sorted(ended, key=_ended):
             key = self.decisions.key(trial.params)
             self.known.add(key)
@@ -89,10 +89,10 @@ class History:
             if seen.values is not None:
                 self.scored.append(seen)
 
-    def running(self) -> list[dict[str, Any]]:
-        """Return the choices of the trials that run, by number."""
-        open_ = [self._open[number].params for number in sorted(self._open)]
-        return [params for params in open_ if all(name in params for name in self.decisions)]
+    def running(self) -> list[FrozenTrial]:
+        """Return the trials that run and have answered every decision, by number."""
+        open_ = [self._open[number] for number in sorted(self._open)]
+        return [t for t in open_ if all(name in t.params for name in self.decisions)]
 
     def values(self) -> FloatArray:
         """Return ``(n, k)``: the values of :attr:`scored`."""
@@ -122,10 +122,21 @@ class LedgerSampler(BaseSampler):
 
     def __init__(self, decisions: Mapping[str, Sequence[Any]] | None = None, seed: int = 0) -> None:
         self._given = decisions
+        self._made = decisions if isinstance(decisions, Decisions) else None
         self._seed = seed
-        self._of: tuple[int, int] | None = None
+        self._of: tuple[BaseStorage, int] | None = None
         self._history: History | None = None
         self._independent = RandomSampler(seed=seed)
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what the ledger gives back."""
+        made = self._given if isinstance(self._given, Decisions) else None
+        left = {"_lock": None, "_of": None, "_history": None, "_made": made}
+        return {**self.__dict__, **left}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
 
     @abstractmethod
     def propose(self, history: History, rng: np.random.Generator) -> dict[str, Any]:
@@ -150,8 +161,9 @@ class LedgerSampler(BaseSampler):
     ) -> dict[str, Any]:
         if not search_space:
             return {}
-        history = self._read(study, trial.number)
-        return self.propose(history, np.random.default_rng([self._seed, trial.number]))
+        with self._lock:  # Study.optimize may ask from several threads
+            history = self._read(study, trial.number)
+            return self.propose(history, np.random.default_rng([self._seed, trial.number]))
 
     def sample_independent(
         self,
@@ -169,21 +181,21 @@ class LedgerSampler(BaseSampler):
         self._independent.reseed_rng()
 
     def _decisions(self, study: Study) -> Decisions:
-        if isinstance(self._given, Decisions):
-            return self._given
-        if self._given is not None:
-            self._given = Decisions(self._given)
-            return self._given
+        if self._made is None and self._given is not None:
+            self._made = Decisions(self._given)
+        if self._made is not None:
+            return self._made
         common = intersection_search_space(study.get_trials(deepcopy=False))
         return Decisions(
             {n: d.choices for n, d in common.items() if isinstance(d, CategoricalDistribution)}
         )
 
     def _read(self, study: Study, until: int) -> History:
-        of = (id(study._storage), study._study_id)
         decisions = self._decisions(study)
-        if self._history is None or self._of != of or self._history.decisions != decisions:
-            self._of, self._history = of, History(decisions)
+        same = self._of is not None and self._of[0] is study._storage
+        same = same and self._of is not None and self._of[1] == study._study_id
+        if not same or self._history is None or self._history.decisions != decisions:
+            self._of, self._history = (study._storage, study._study_id), History(decisions)
             self.forget()
         self._history.read(study, until)
         return self._history

@@ -67,7 +67,8 @@ class PredictorSampler(LedgerSampler):
         fitness = scalarise(values, random_weights(values.shape[1], rng))
         chosen = self._looked_at(fitness)
         scores = norm.ppf((rankdata(fitness[chosen]) - 0.5) / len(chosen))
-        model = _Model(history.decisions, [params[i] for i in chosen], scores, history.running())
+        running = [trial.params for trial in history.running()]
+        model = _Model(history.decisions, [params[i] for i in chosen], scores, running)
         if history.decisions.size() <= ENUMERABLE:
             return self._best_of_all(history, model, rng)
         return self._best_found(history, model, rng)

@@ -26,6 +26,7 @@ from nas.samplers.policy import Policy, of_answers
 Moment = tuple[datetime, int]
 
 ALGORITHMS = ("ppo", "reinforce")
+FARTHEST = 2.0  # log of the largest ratio: that of somebody else's trial would overflow
 REDRAWS = 10  # of a proposal that is known: it costs a search nothing and teaches it little
 
 
@@ -137,7 +138,7 @@ class ReinforceSampler(LedgerSampler):
             chosen = of_answers(log_p, answers)
             gain = chosen * advantage
             if self._algorithm == "ppo":
-                ratio = (chosen - before).exp()
+                ratio = (chosen - before).clamp(max=FARTHEST).exp()
                 near = ratio.clamp(1 - self._clip, 1 + self._clip)
                 gain = torch.minimum(ratio * advantage, near * advantage)
             controller.optimizer.zero_grad()
@@ -153,7 +154,7 @@ class _Lesson:
         answers: ``(D,)``, choices by index.
         start: when, and the trial's number.
         end: the same of its end; far off while it runs.
-        values: of the ended, if it has some.
+        values: of the ended, if it has some and they are finite.
         credit: ``(D,)``, log p of every answer by the policy that was in force when the trial
             started; None while that policy still is.
     """
@@ -192,7 +193,7 @@ class _Controller:
         """
         ended = history.finished[self.read :]
         self.read = len(history.finished)
-        for trial in (*history._open.values(), *(seen.trial for seen in ended)):
+        for trial in (*history.running(), *(seen.trial for seen in ended)):
             answers = _answers(trial, history.decisions)
             start = trial.datetime_start or trial.datetime_complete
             if trial.number not in self.running and answers is not None and start is not None:
@@ -201,7 +202,8 @@ class _Controller:
             lesson = self.running.pop(seen.trial.number, None)
             if lesson is not None and seen.trial.datetime_complete is not None:
                 lesson.end = (seen.trial.datetime_complete, seen.trial.number)
-                lesson.values = seen.values
+                finite = seen.values is not None and np.isfinite(seen.values).all()
+                lesson.values = seen.values if finite else None
                 bisect.insort(self.ended, lesson, key=lambda lesson: lesson.end)
         return not any(
             lesson.end < self.until or (lesson.credit is None and lesson.start[0] < self.until[0])

@@ -1,0 +1,90 @@
+"""What a stopped trial is expected to come to, from those that ended."""
+
+from __future__ import annotations
+
+import numpy as np
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import TrialState
+
+from nas.ledger import RESULT
+from nas.samplers.base import History
+from nas.samplers.decisions import Decisions
+from nas.samplers.fidelity import expected
+from nas.samplers.predictor import PredictorSampler
+
+DECISIONS = Decisions({"a": tuple(range(6)), "b": tuple(range(6))})
+
+
+def trial(number, rungs, values=None, state=TrialState.COMPLETE, *, ours=True):
+    """Return a trial with what it had at its rungs, in our ledger or as Optuna's reports."""
+    params = {"a": number % 6, "b": number // 6}
+    result = {"rungs": {str(e): {"accuracy": v} for e, v in rungs.items()}}
+    return optuna.trial.create_trial(
+        params=params,
+        distributions={n: CategoricalDistribution(c) for n, c in DECISIONS.items()},
+        values=values,
+        state=state,
+        user_attrs={RESULT: result} if ours else {},
+        intermediate_values={} if ours else rungs,
+    )
+
+
+def history(trials, directions):
+    study = optuna.create_study(directions=directions)
+    for each in trials:
+        study.add_trial(each)
+    found = History(DECISIONS)
+    found.read(study, len(trials))
+    return found
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_stopped_trial_is_expected_to_go_on_as_the_others_did(ours):
+    """Ended trials came to twice what they had at epoch 3, plus 1; objectives are minimised."""
+    ended = [trial(i, {1: 0.0, 3: 0.1 * i}, [1 + 0.2 * i], ours=ours) for i in range(8)]
+    stopped = trial(20, {1: 0.0, 3: 0.25}, state=TrialState.PRUNED, ours=ours)
+    (found,) = expected(history([*ended, stopped], ["minimize"]))
+    assert found[0].params == {"a": 2, "b": 3}
+    assert found[1] == pytest.approx([-1.5])
+
+
+def test_it_stays_within_what_the_ended_came_to():
+    ended = [trial(i, {3: 0.1 * i}, [0.2 * i]) for i in range(5)]
+    stopped = trial(20, {3: -9.0}, state=TrialState.PRUNED)
+    assert expected(history([*ended, stopped], ["maximize"]))[0][1] == [0.0]
+
+
+def test_several_objectives_are_expected_each_from_the_rung():
+    ended = [trial(i, {2: 0.1 * i}, [0.3 * i, 5 - i]) for i in range(6)]
+    stopped = trial(20, {2: 0.35}, state=TrialState.FAIL)
+    ((_, values),) = expected(history([*ended, stopped], ["maximize", "maximize"]))
+    assert values == pytest.approx([1.05, 1.5])
+
+
+def test_too_few_comparisons_make_it_the_worst_and_failures_are_left_out():
+    ended = [trial(i, {2: 0.1 * i} if i < 3 else {}, [3.0 + i]) for i in range(6)]
+    stopped = trial(20, {2: 0.9}, state=TrialState.PRUNED)
+    failed = trial(21, {}, state=TrialState.FAIL)
+    found = expected(history([*ended, stopped, failed], ["maximize"]))
+    assert [values.tolist() for _, values in found] == [[3.0]]
+
+
+def test_the_predictor_turns_away_from_where_trials_are_stopped():
+    """The ended say nothing about a; six stopped ones say that a = 0 is bad and a = 5 is good."""
+    ended = [trial(6 * b + 2, {1: 0.1 * b}, [0.1 * b]) for b in range(6)]
+    ended += [trial(6 * b + 3, {1: 0.1 * b}, [0.1 * b]) for b in range(6)]
+    stopped = [
+        trial(6 * b + a, {1: value}, state=TrialState.PRUNED)
+        for a, value in ((0, 0.0), (5, 0.49)) for b in (0, 2, 4)
+    ]  # fmt: skip
+    study = optuna.create_study(direction="maximize")
+    for each in [*ended, *stopped]:
+        study.add_trial(each)
+    study.sampler = PredictorSampler(DECISIONS, 0)
+    proposed = [study.ask(dict(stopped[0].distributions)).params["a"] for _ in range(3)]
+    assert 0 not in proposed
+    assert 5 in proposed
+    assert len(expected(history([*ended, *stopped], ["maximize"]))) == 6
+    assert np.isfinite(expected(history([*ended, *stopped], ["maximize"]))[0][1]).all()
