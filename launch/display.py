@@ -47,8 +47,7 @@ class Display:
         self._note([*self._best.values(), {"number": number, **outcome}], search)
         architecture = outcome["architecture"]
         answers = {**search.params(number), "architecture": architecture["hash"]}
-        named = search.plan.told_apart or list(architecture["choices"])
-        choices = " ".join(f"{name}={answers[name]}" for name in named)
+        choices = " ".join(f"{name}={answers[name]}" for name in search.plan.told_apart)
         done = f"[{search.finished}/{_total(search)}]"
         if outcome["status"] == "complete":
             scores = outcome["scores"]

@@ -96,8 +96,9 @@ class SearchPlan:
     def told_apart(self) -> list[str]:
         """The decisions that tell trials apart; ``architecture`` for more than a few of a space."""
         several = [name for name, choices in self.decisions.items() if len(choices) > 1]
-        varied = [name for name in several if name in self.vary]
-        return several if len(several) - len(varied) <= MANY else ["architecture", *varied]
+        shown = several or list(self.decisions)
+        varied = [name for name in shown if name in self.vary]
+        return shown if len(shown) - len(varied) <= MANY else ["architecture", *varied]
 
     def trial(self, params: Mapping[str, Any]) -> Trial:
         """Return the trial of one answer to every decision."""
