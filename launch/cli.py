@@ -14,7 +14,7 @@ import typer
 from launch.console import console, errors, say
 from launch.draw_command import draw
 from launch.listings import datasets, doctor, metrics, presets, samplers, spaces
-from launch.retrain_command import retrain, retrain_after_search, searches_beside
+from launch.retrain_command import retrain, retrain_after_search, searches_beside, with_laid
 from launch.searching import say_doubts, search_and_report
 from launch.table_command import children, table_search
 from nas.errors import InputError, PsinasError
@@ -110,8 +110,9 @@ def search(
     if source is None and resume and out is not None and (out / CONFIG).exists():
         source = str(out / CONFIG)
     config = load_config(source or "digits", laid)
-    others = searches_beside(config, laid)
+    config = with_laid(config, laid)
     run = out or Path("runs") / config.name
+    others = searches_beside(config, run)
     keep_trials = not any(a.startswith("trials=") for a in laid)
     if not search_and_report(config, run, resume=resume, keep_trials=keep_trials, address=address):
         sys.exit(130)

@@ -1,12 +1,13 @@
 """From a search's winner to a row of Table 1 of Cubuk et al. 2017.
 
-The winner's choices stay; the space's settings (filters, cells) grow. It is trained on the search's
-training and validation images, all but a held-out share, under several sets of hyperparameters; the
-best on the held-out images is attacked on test images, white box and black box: with adversarial
-images made on a copy that was initialised and trained independently.
+The winner's choices stay; the space's settings (filters, cells) grow. It is trained on the training
+images, those included that the search validated on, all but a held-out share that is drawn anew,
+under several sets of hyperparameters. The best on the held-out images is attacked on test images,
+white box and black box: with adversarial images made on a copy that was initialised and trained
+independently.
 
 Both trainings are searches of their own, over sets of hyperparameters with the architecture fixed,
-in ``RUN/retrain`` and ``RUN/retrain/copy``: they run on the same workers, resume after a kill, and
+in directories in ``RUN/retrain``: they run on the same workers, resume after a kill, and
 leave a trial table.
 """
 
@@ -23,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from launch.config import Config, parse_config
-from launch.run import FinishedTrial, best_trial, load_run_config
+from launch.run import CONFIG, FinishedTrial, best_trial, load_run_config, trial_results
 from launch.score import trial_model
 from launch.searching import search_and_report
 from launch.sections import Retrain
@@ -33,11 +34,15 @@ from metrics.cost import parameters
 from metrics.fast import fast_copy
 from nas.data import prepare_test
 from nas.datasets import load_test_images
+from nas.errors import InputError
+from nas.evaluation import Trial
 from nas.rundir import write_whole
 from nas.seeds import derive_seed
 from nas.training import Recipe
+from search_spaces.base import canonical_hash
 
 DIRECTORY, COPY, ROW = "retrain", "copy", "table1.json"
+COPIES = 3  # starts that are tried where the copy diverges
 ATTACKS = ("fgsm", "step_ll", "pgd")
 
 
@@ -68,7 +73,13 @@ def retrain_config(config: Config, winner: FinishedTrial, asked: Retrain) -> Con
     """
     trial = winner.trial
     recipe = {**asdict(trial.recipe), **asked.recipe}
-    data = {**asdict(trial.data), "limit": {}, "validation_share": asked.held_out, **asked.data}
+    data = {
+        **asdict(trial.data),
+        "limit": {},
+        "validation_share": asked.held_out,
+        "seed": trial.data.seed + 1,  # others than the search's validation images, which train too
+        **asked.data,
+    }
     pgd = {"name": "pgd", "steps": recipe["steps"], "step_size": recipe["step_size"]}
     document = {
         "name": f"{config.name}-retrain",
@@ -98,13 +109,13 @@ def check(config: Config) -> None:
         retrain_config(config, FinishedTrial(0, config.plan().template, {}), config.retrain)
 
 
-def copy_config(config: Config, winner: FinishedTrial) -> Config:
+def copy_config(config: Config, winner: FinishedTrial, repeat: int) -> Config:
     """Return the training of the winner once more, from another start."""
     document = config.resolved()
     document |= {
         "name": f"{config.name}-copy",
         "recipe": asdict(winner.trial.recipe),
-        "vary": {"repeat": [1]},
+        "vary": {"repeat": [repeat]},
     }
     return parse_config(document)
 
@@ -128,6 +139,7 @@ class Row:
         parameters: of the model.
         clean, white, black: accuracies; of the last two by attack (fgsm, step_ll, pgd).
         images: test images, 0 where the paper tells.
+        of: the dataset, the attacks and which epoch's weights: what rows must share to be compared.
         chosen: the set of hyperparameters.
     """
 
@@ -137,6 +149,7 @@ class Row:
     white: Mapping[str, float | None]
     black: Mapping[str, float | None]
     images: int = 0
+    of: str = ""
     chosen: Mapping[str, Any] | None = None
 
 
@@ -149,35 +162,76 @@ def retrain(
         run: the search.
         asked: what to change, and how much to measure.
         winner: the trial.
-        out: where the trainings go; None is ``RUN/retrain``.
+        out: where the trainings go; None is a directory in ``RUN/retrain`` that is named by the
+            trial and what was asked, so that a longer search with another winner has its own.
         address: of a Ray cluster.
 
     Raises:
         InputError: a setting that is refused, or another retraining in ``out``.
     """
     config = load_run_config(run)
-    where = out if out is not None else run / DIRECTORY
     sets = retrain_config(config, winner, asked)
-    if not search_and_report(sets, where, resume=True, keep_trials=True, address=address):
+    where = out if out is not None else run / DIRECTORY / _name(winner, sets)
+    again = f"psinas retrain {run} --trial {winner.number}, with the options that were given"
+    if not search_and_report(
+        sets, where, resume=True, keep_trials=True, address=address, again=again
+    ):
         return None
     best = best_trial(where, next(iter(sets.objectives)))
-    copy = copy_config(sets, best)
-    if not search_and_report(copy, where / COPY, resume=True, keep_trials=True, address=address):
+    copy = _copy(sets, best, where, address=address, again=again)
+    if copy is None:
         return None
     done = where / ROW
     key = f"{best.trial.key} {asked.test_images}"
+    torch.set_num_threads(sets.resources.cpu)  # two that wait for each other are slower than one
     if (row := _saved(done, key)) is None:
-        row = measure(config.name, where, best, asked.test_images)
+        row = measure(config.name, where, best, copy, asked.test_images)
         text = json.dumps({"key": key, **asdict(row)}, indent=2) + "\n"
         write_whole(done, lambda partial: partial.write_text(text))
     return row
 
 
-def measure(name: str, where: Path, best: FinishedTrial, limit: int | None) -> Row:
-    """Return the row of a retrained model; it looks at test images."""
+def _name(winner: FinishedTrial, sets: Config) -> str:
+    """Return the trial's number, and a hash of what decides the scores of its retraining."""
+    document = {k: v for k, v in sets.resolved().items() if k not in ("resources", "keep")}
+    return f"{winner.number}-{canonical_hash(document)[:8]}"
+
+
+def _copy(
+    sets: Config, best: FinishedTrial, where: Path, *, address: str | None, again: str
+) -> Path | None:
+    """Train the black-box copy, from another start where one diverges; None: interrupted."""
+    for repeat in range(1, COPIES + 1):
+        config, place = copy_config(sets, best, repeat), where / f"{COPY}-{repeat}"
+        try:
+            if not search_and_report(
+                config, place, resume=True, keep_trials=True, address=address, again=again
+            ):
+                return None
+        except InputError:
+            if repeat == COPIES or not (place / CONFIG).exists() or _has_winner(place):
+                raise
+            continue
+        return place
+    raise AssertionError("unreachable")
+
+
+def _has_winner(place: Path) -> bool:
+    return any(r["status"] == "complete" for r in trial_results(place))
+
+
+def measure(name: str, where: Path, best: FinishedTrial, copy: Path, limit: int | None) -> Row:
+    """Return the row of a retrained model; it looks at test images.
+
+    Args:
+        name: of the row.
+        where, best: the run of the retraining, and its best trial.
+        copy: the run of the independently trained copy.
+        limit: at most so many test images.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = trial_model(where, best).to(device)
-    source = trial_model(where / COPY, best_trial(where / COPY, _chooser_of(where))).to(device)
+    source = trial_model(copy, best_trial(copy, _chooser_of(where))).to(device)
     test = prepare_test(load_test_images(best.trial.data), best.trial.data)
     x, y = test.images(slice(limit)).to(device), test.labels[:limit].to(device)
     source = fast_copy(source, x[:2]) or source  # the same function, and its gradients sooner
@@ -190,7 +244,17 @@ def measure(name: str, where: Path, best: FinishedTrial, limit: int | None) -> R
         {n: _robust(model, x, y, attack) for n, attack in attacks.items()},
         {n: _robust(model, x, y, attack) for n, attack in black.items()},
         images=len(y),
+        of=_of(best.trial),
         chosen=_chosen(where, best),
+    )
+
+
+def _of(trial: Trial) -> str:
+    recipe = trial.recipe
+    epoch = "best epoch by PGD on held-out images" if recipe.selection_images else "last epoch"
+    return (
+        f"{trial.data.name}, epsilon {255 * recipe.epsilon:g}/255, PGD of {recipe.steps} steps, "
+        f"{epoch}"
     )
 
 
@@ -227,9 +291,9 @@ def _saved(path: Path, key: str) -> Row | None:
 
 
 def saved_row(run: Path) -> Row | None:
-    """Return the row that an earlier retraining of ``run`` left, or None."""
-    path = run / DIRECTORY / ROW
-    return _saved(path, json.loads(path.read_text())["key"]) if path.exists() else None
+    """Return the row that the latest retraining of ``run`` left, or None."""
+    rows = sorted((run / DIRECTORY).glob(f"*/{ROW}"), key=lambda path: path.stat().st_mtime)
+    return _saved(rows[-1], json.loads(rows[-1].read_text())["key"]) if rows else None
 
 
 PAPER = (
@@ -266,12 +330,13 @@ def table_lines(rows: Sequence[Row]) -> list[str]:
         lines.append(f"{row.model:{width}}{size:>12}{cells}")
     for row in rows:
         chosen = ", ".join(f"{k} {v}" for k, v in (row.chosen or {}).items())
-        lines.append(f"{row.model}: {row.images} test images, chosen on held-out images: {chosen}")
-    lines.append(
-        "Ours: test accuracy in % ± one standard error; a white-box image counts as broken"
+        lines.append(f"{row.model}: {row.images} test images of {row.of}; chosen: {chosen}")
+    note = (
+        "Ours: test accuracy in % ± one standard error; a white-box image counts as broken at any\n"
+        "visited iterate. The rows of the papers are of CIFAR-10 at 8/255"
     )
-    lines.append("at any visited iterate. The paper's rows are of CIFAR-10 at 8/255.")
-    return lines
+    other = any(not row.of.startswith("cifar10, epsilon 8/255") for row in rows)
+    return [*lines, note + (", ours of what stands above: not to be compared." if other else ".")]
 
 
 def _percent(value: float | None, images: int) -> str:

@@ -65,23 +65,44 @@ def retrain(
         say(line)
 
 
-def searches_beside(config: Config, assignments: Sequence[str]) -> list[Config]:
+def with_laid(config: Config, assignments: Sequence[str]) -> Config:
+    """Return the configuration that remembers what was laid over it, for those beside it."""
+    if config.retrain is None:
+        return config
+    own = [a for a in assignments if not a.startswith(("name=", "retrain."))]
+    laid = list(dict.fromkeys([*config.retrain.laid, *own]))
+    retrain = config.retrain.model_copy(update={"laid": laid})
+    return config.model_copy(update={"retrain": retrain})
+
+
+def searches_beside(config: Config, run: Path) -> list[Config]:
     """Return the searches whose winners stand beside this one's; all is checked beforehand.
 
     Raises:
-        InputError: a preset that does not exist, or a setting of ``retrain`` that is refused.
+        InputError: a preset that does not exist, a setting of ``retrain`` that is refused, or a
+            search beside that was begun with another configuration.
     """
-    from launch.config import load_config
+    from launch.config import differing_keys, load_config
     from launch.retrain import check
+    from launch.run import CONFIG, load_run_config
 
     if config.retrain is None:
         return []
-    others = [load_config(source, assignments) for source in config.retrain.beside]
+    others = [load_config(source, config.retrain.laid) for source in config.retrain.beside]
     names = [config.name, *(other.name for other in others)]
     if len(set(names)) < len(names):
         raise InputError(f"retrain.beside: expected searches of different names, got {names}")
     for each in (config, *others):
         check(each)
+    for other in others:
+        begun = run.parent / other.name
+        if (begun / CONFIG).exists() and (
+            different := differing_keys(load_run_config(begun), other)
+        ):
+            raise InputError(
+                f"retrain.beside: {begun} was begun with other values for {', '.join(different)}: "
+                "expected the same as here; --out DIR/NAME puts this search elsewhere"
+            )
     return others
 
 

@@ -17,9 +17,18 @@ if TYPE_CHECKING:
 
 
 def search_and_report(
-    config: Config, run: Path, *, resume: bool, keep_trials: bool, address: str | None
+    config: Config,
+    run: Path,
+    *,
+    resume: bool,
+    keep_trials: bool,
+    address: str | None,
+    again: str | None = None,
 ) -> bool:
-    """Run what is left of a search, print its table, export its winner; False: interrupted."""
+    """Run what is left of a search, print its table, export its winner; False: interrupted.
+
+    ``again`` is the command that goes on, where it is another than ``psinas search --resume``.
+    """
     from launch.display import Display
     from launch.run import finish_run, make_directory, open_search, settle_config
     from launch.tables import print_trials
@@ -45,7 +54,7 @@ def search_and_report(
         print_trials(console, table, config)
         done = f"{going.finished} trials in {run}"
         if not whole:
-            say(f"stopped: {done}; go on with: psinas search --resume --out {run}")
+            say(f"stopped: {done}; go on with: {again or f'psinas search --resume --out {run}'}")
             return False
         if going.used_up:
             done += f" (nothing new in {MAX_REPEATS} proposals: the space is used up)"

@@ -85,6 +85,7 @@ class Retrain(Strict):
     held_out: share of the training images that choose among them.
     test_images: at most so many test images; null: all.
     beside: presets whose winners stand in the same table; those not there are searched too.
+    laid: what was laid over this configuration by ``--set``; it is laid over theirs too.
     """
 
     scale: dict[str, Any] = {}
@@ -94,3 +95,4 @@ class Retrain(Strict):
     held_out: float = Field(default=0.1, gt=0, lt=1)
     test_images: int | None = Field(default=None, ge=1)
     beside: list[str] = []
+    laid: list[str] = []

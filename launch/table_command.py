@@ -64,7 +64,7 @@ def table_search(
     )
     if out is not None:
         check_csv(out)
-    count = workers or len(os.sched_getaffinity(0))
+    count = workers or os.cpu_count() or 1
     found, read = searching.table_search(asked, workers=count, out=out, tell=say)
     for line in searching.lines(found, read):
         say(line)

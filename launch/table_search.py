@@ -90,7 +90,10 @@ def request(
             raise InputError(f"--objective: expected different columns, got {name!r} twice")
         found[name] = direction
     named: dict[str, Mapping[str, Any]] = {}
-    for entry in _listed(samplers, "--samplers"):
+    entries = _listed(samplers, "--samplers")
+    if not entries or not all(isinstance(entry, str | dict) for entry in entries):
+        raise InputError(f"--samplers: expected names or mappings with a name, got {samplers!r}")
+    for entry in entries:
         sampler = {"name": entry} if isinstance(entry, str) else dict(entry)
         label = str(sampler.pop("as", sampler.get("name")))
         if label in named:
@@ -110,9 +113,11 @@ def table_search(
 ) -> tuple[pd.DataFrame, Table]:
     """Search with every sampler and seed; return one row a sampler and query, and the table.
 
-    Columns: sampler, queries, seeds, mean, deviation (of one search), low and high (5 and 95 % of
-    the searches), regret (optimum minus mean, in the objective's unit, >= 0) and optimal (share of
-    searches that have found the optimum). With ``out``, what is done is written after each sampler.
+    Columns: sampler, queries, seeds, searching (share of the searches that made so many queries:
+    one that finds nothing new ends, and keeps its best), mean, deviation (of one search), low and
+    high (5 and 95 % of the searches), regret (optimum minus mean, in the objective's unit, >= 0)
+    and optimal (share of searches that have found the optimum). With ``out``, what is done is
+    written after each sampler.
     """
     table = asked.table()
     best = optimum(table)
@@ -152,13 +157,16 @@ def lines(found: pd.DataFrame, table: Table) -> list[str]:
             f"{f'{mean:.5g} ± {deviation:.2g}' if not math.isnan(mean) else '-':>20}"
             for mean, deviation in zip(shown["mean"], shown["deviation"], strict=True)
         ]
+        ended = round((1 - rows["searching"].iloc[-1]) * rows["seeds"].iloc[-1])
         regret, optimal = rows["regret"].iloc[-1], rows["optimal"].iloc[-1]
         result.append(f"{label:{width}}{''.join(cells)}{regret:10.2g}{optimal:9.0%}")
+        if ended:
+            result[-1] += f"  ({ended} ended before {budget} queries, with nothing new to propose)"
     return result
 
 
 def _run(asked: Request, table: Table, workers: int) -> Iterator[tuple[str, FloatArray]]:
-    """Yield every sampler with its curves ``(seeds, budget)``."""
+    """Yield every sampler with its curves, and queries made, ``(seeds, budget + 1)``."""
     tasks = [(label, repeat) for label in asked.samplers for repeat in range(asked.seeds)]
     if workers == 1:
         with threadpool_limits(1):
@@ -196,10 +204,12 @@ def _work(task: tuple[str, int]) -> FloatArray:
 def _search(asked: Request, table: Table, label: str, repeat: int) -> FloatArray:
     sampler, settings = Config(sampler=dict(asked.samplers[label])).built_sampler()
     plan = plan_search(table, sampler, settings, seed=run_seed(asked.seed, label, repeat))
-    return best_so_far(table, search_table(plan, asked.budget), asked.budget)
+    rows = search_table(plan, asked.budget)
+    return np.append(best_so_far(table, rows, asked.budget), len(rows))
 
 
-def _summary(label: str, curves: FloatArray, best: float) -> pd.DataFrame:
+def _summary(label: str, answers: FloatArray, best: float) -> pd.DataFrame:
+    curves, made = answers[:, :-1], answers[:, -1]
     seeds, budget = curves.shape
     mean = curves.mean(axis=0)
     deviation = curves.std(axis=0, ddof=1) if seeds > 1 else np.full(budget, math.nan)
@@ -211,6 +221,7 @@ def _summary(label: str, curves: FloatArray, best: float) -> pd.DataFrame:
             "sampler": label,
             "queries": np.arange(1, budget + 1),
             "seeds": seeds,
+            "searching": [(made >= queries).mean() for queries in range(1, budget + 1)],
             "mean": mean,
             "deviation": np.where(deviation > tiny, deviation, deviation * 0),
             "low": low,

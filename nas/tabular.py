@@ -29,6 +29,8 @@ from search_spaces import Architecture, SearchSpace
 
 FloatArray = NDArray[np.float64]
 
+MAX_MISSES = 2000  # proposals in a row without a row
+
 
 @dataclass(frozen=True)
 class Table:
@@ -58,23 +60,21 @@ class Table:
         """What samplers are asked; two architectures of one row are the same."""
         return Decisions(
             self.space.decisions(),
-            key=lambda params: self.trial(params).key,
+            key=self.key,
             features=self.space.features,
         )
 
-    @cached_property
-    def _trials(self) -> dict[tuple[Any, ...], TableTrial]:
-        return {}
+    def key(self, params: Mapping[str, Any]) -> str:
+        """Return what two architectures share that one row answers for."""
+        choices = {name: params[name] for name in self.space.decisions()}
+        row = self.row(choices)
+        return f"row {row}" if row is not None else f"no row {self.space.table_key(choices)}"
 
     def trial(self, params: Mapping[str, Any]) -> TableTrial:
         """Return the trial of one answer to every decision."""
-        choices = {name: params[name] for name in self.decisions}
-        answers = tuple(choices.values())
-        if answers not in self._trials:
-            row = self.row(choices)
-            key = f"row {row}" if row is not None else f"no row {self.space.table_key(choices)}"
-            self._trials[answers] = TableTrial(self.space.architecture(choices), key, row)
-        return self._trials[answers]
+        choices = {name: params[name] for name in self.space.decisions()}
+        key = self.decisions.key(params)
+        return TableTrial(self.space.architecture(choices), key, self.row(choices))
 
     @property
     def gains(self) -> FloatArray:
@@ -214,16 +214,26 @@ def search_table(plan: TablePlan, budget: int) -> list[int]:
 
     Fewer where the sampler proposes nothing new. An architecture that has no row is told as a
     failure and is no query; a row without a score is one.
+
+    Raises:
+        InputError: the table has next to none of the space's architectures.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(directions=plan.directions, pruner=optuna.pruners.NopPruner())
     search = Search(study, plan)
     asked: list[int] = []
+    misses = 0
     while len(asked) < budget and (proposal := search.propose()) is not None:
         trial: Any = proposal.trial
         search.finish(proposal.number, _answer(plan.table, trial.row))
+        misses = misses + 1 if trial.row is None else 0
         if trial.row is not None:
             asked.append(trial.row)
+        if misses == MAX_MISSES:
+            raise InputError(
+                f"expected a table with a fair part of the {plan.size} architectures of the space, "
+                f"got {len(plan.table.scores)}: {misses} proposals in a row have no row"
+            )
     return asked
 
 

@@ -17,10 +17,11 @@ from nas.samplers.predictor import PredictorSampler
 DECISIONS = Decisions({"a": tuple(range(6)), "b": tuple(range(6))})
 
 
-def trial(number, rungs, values=None, state=TrialState.COMPLETE, *, ours=True):
+def trial(number, rungs, values=None, state=TrialState.COMPLETE, *, ours=True, status="stopped"):
     """Return a trial with what it had at its rungs, in our ledger or as Optuna's reports."""
     params = {"a": number % 6, "b": number // 6}
-    result = {"rungs": {str(e): {"accuracy": v} for e, v in rungs.items()}}
+    status = "complete" if state is TrialState.COMPLETE else status
+    result = {"status": status, "rungs": {str(e): {"accuracy": v} for e, v in rungs.items()}}
     return optuna.trial.create_trial(
         params=params,
         distributions={n: CategoricalDistribution(c) for n, c in DECISIONS.items()},
@@ -88,3 +89,9 @@ def test_the_predictor_turns_away_from_where_trials_are_stopped():
     assert 5 in proposed
     assert len(expected(history([*ended, *stopped], ["maximize"]))) == 6
     assert np.isfinite(expected(history([*ended, *stopped], ["maximize"]))[0][1]).all()
+
+
+def test_what_diverged_is_expected_nothing_of():
+    ended = [trial(i, {3: 0.1 * i}, [0.2 * i]) for i in range(5)]
+    diverged = trial(20, {3: 0.9}, state=TrialState.FAIL, status="diverged")
+    assert expected(history([*ended, diverged], ["maximize"])) == []

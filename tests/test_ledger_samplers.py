@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import warnings
 
 import numpy as np
 import optuna
@@ -307,3 +308,53 @@ def test_threads_and_trials_that_never_answer(name):
     assert all(t.state.is_finished() for t in study.trials)
     run(study, 3)
     assert len(sampler._history.running()) == 0
+
+
+@every_one_of_ours
+def test_a_pruner_that_shows_a_part_of_the_study_is_no_obstacle(name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        pruner = optuna.pruners.HyperbandPruner(max_resource=9)
+    made = SAMPLERS[name](DECISIONS, 0)
+    study = optuna.create_study(direction="maximize", sampler=made, pruner=pruner)
+
+    def objective(trial):
+        params = {n: trial.suggest_categorical(n, c) for n, c in DECISIONS.items()}
+        for step in range(1, 10):
+            trial.report(reward(params) * step, step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return reward(params)
+
+    study.optimize(objective, n_trials=30)
+    assert {t.state for t in study.trials} == {TrialState.COMPLETE, TrialState.PRUNED}
+
+
+@every_one_of_ours
+def test_a_foreign_trial_with_another_choice_is_left_out(name):
+    study = optuna.create_study(direction="maximize", sampler=SAMPLERS[name](DECISIONS, 0))
+    wider = {**DECISIONS, "a": (*DECISIONS["a"], 7)}
+    study.add_trial(
+        optuna.trial.create_trial(
+            params={"a": 7, "b": "y", "c": True, "d": 2.5},
+            distributions={
+                n: optuna.distributions.CategoricalDistribution(c) for n, c in wider.items()
+            },
+            value=100.0,
+        )
+    )
+    sampler = study.sampler
+    for number in range(1, 40):
+        params = sampler.sample_relative(study, trial_numbered(number), DECISIONS)
+        assert all(params[n] in c for n, c in DECISIONS.items())
+        study.add_trial(finished(params))
+
+
+def test_equal_scores_leave_the_predictor_to_chance():
+    study = optuna.create_study(direction="maximize", sampler=PredictorSampler(DECISIONS, 0))
+    found = []
+    for _ in range(20):
+        trial, params = ask(study)
+        study.tell(trial, 0.1)
+        found.append(params)
+    assert all(len({p[n] for p in found[10:]}) > 1 for n in DECISIONS)

@@ -232,7 +232,7 @@ def test_an_entropy_bonus_keeps_the_policy_open():
         log_p = sequence_log_p(sampler._controller.policy, every).detach()
         return float(-(log_p.exp() * log_p).sum())
 
-    assert entropy(0.0) < entropy(0.2) - 0.3 < entropy(5.0) - 0.6
+    assert entropy(0.0) < 0.5 * entropy(0.2) < entropy(5.0) - 0.6
     assert entropy(5.0) == pytest.approx(np.log(12), abs=0.1)
 
 
@@ -401,3 +401,33 @@ def test_news_that_arrive_late_are_put_where_they_belong():
     live.sampler = ReinforceSampler(DECISIONS, 3)
     assert propose(live, 32) == proposed
     assert torch.equal(weights(live.sampler), updated)
+
+
+@pytest.mark.parametrize("open_at_a_time", [10, 16])
+def test_more_trials_may_run_than_make_a_batch(open_at_a_time):
+    """All are asked before any is told: later batches began before the update of earlier ones."""
+    decisions = {f"d{i}": tuple(range(4)) for i in range(4)}
+    study = optuna.create_study(direction="maximize", sampler=ReinforceSampler(decisions, 0))
+    for _ in range(4):
+        trials = [study.ask() for _ in range(open_at_a_time)]
+        answers = [{n: t.suggest_categorical(n, c) for n, c in decisions.items()} for t in trials]
+        for trial, params in zip(trials, answers, strict=True):
+            study.tell(trial, float(sum(params.values())))
+    assert len(study.trials) == 4 * open_at_a_time
+
+
+def test_a_policy_that_has_settled_does_not_end_the_search():
+    """Never more than some 20 repeats in a row, where one set of choices is all that pays."""
+    decisions = {f"d{i}": tuple(range(3)) for i in range(4)}
+    sampler = ReinforceSampler(decisions, 0, learning_rate=0.03)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    found, repeats, longest = set(), 0, 0
+    for _ in range(300):
+        trial = study.ask()
+        params = {n: trial.suggest_categorical(n, c) for n, c in decisions.items()}
+        answers = tuple(params.values())
+        repeats = repeats + 1 if answers in found else 0
+        longest = max(longest, repeats)
+        found.add(answers)
+        study.tell(trial, float(answers == (1, 1, 1, 1)) + 0.1 * params["d0"])
+    assert 20 <= longest <= 25

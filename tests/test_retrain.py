@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -65,14 +66,14 @@ def test_by_default_there_are_twelve_recipes_and_no_limit_on_images(run):
 
 
 def test_the_row_holds_what_the_models_do_on_test_images(run, psinas, in_process):
-    code, printed, _ = psinas("retrain", run, "--trial", 3)
+    code, printed, _ = psinas("retrain", run, "--trial", 3, "--out", run / "again")
     assert code == 0
-    document = json.loads((run / "retrain" / "table1.json").read_text())
-    model, copy = load(run / "retrain" / "best"), load(run / "retrain" / "copy" / "best")
+    document = json.loads((run / "again" / "table1.json").read_text())
+    model, copy = load(run / "again" / "best"), load(run / "again" / "copy-1" / "best")
     weights = [m.state_dict()["1.tuple1.0.weight"] for m in (model, copy)]
     assert not torch.equal(*weights)
-    best = best_trial(run / "retrain", "pgd_accuracy").trial
-    assert best_trial(run / "retrain" / "copy", "pgd_accuracy").trial.recipe == best.recipe
+    best = best_trial(run / "again", "pgd_accuracy").trial
+    assert best_trial(run / "again" / "copy-1", "pgd_accuracy").trial.recipe == best.recipe
     test = prepare_test(load_test_images(best.data), best.data)
     x, y = test.images(slice(90)), test.labels[:90]
     with torch.no_grad():
@@ -91,11 +92,11 @@ def test_the_row_holds_what_the_models_do_on_test_images(run, psinas, in_process
 
 
 def test_the_chosen_recipe_is_the_best_on_held_out_images(run, psinas, in_process):
-    psinas("retrain", run, "--trial", 3)
-    results = trial_results(run / "retrain")
+    psinas("retrain", run, "--trial", 3, "--out", run / "again")
+    results = trial_results(run / "again")
     assert len(results) == 2
     top = max(results, key=lambda r: r["scores"]["pgd_accuracy"])
-    chosen = json.loads((run / "retrain" / "table1.json").read_text())["chosen"]
+    chosen = json.loads((run / "again" / "table1.json").read_text())["chosen"]
     assert chosen["learning_rate"] == SETS[top["number"]]["learning_rate"]
 
 
@@ -107,15 +108,19 @@ def test_a_second_call_goes_on_and_repeats_nothing(run, psinas, in_process, monk
 
     with monkeypatch.context() as dying:
         dying.setattr(retraining, "measure", killed)
-        assert psinas("retrain", run, "--trial", 3)[0] == 130
+        assert psinas("retrain", run, "--trial", 3, "--out", run / "again")[0] == 130
     monkeypatch.setattr("nas.evaluation.train", None)  # no training any more
-    code, first, _ = psinas("retrain", run, "--trial", 3)
+    code, first, _ = psinas("retrain", run, "--trial", 3, "--out", run / "again")
     assert code == 0
     monkeypatch.setattr(retraining, "measure", killed)
-    code, second, _ = psinas("retrain", run, "--trial", 3)
+    code, second, _ = psinas("retrain", run, "--trial", 3, "--out", run / "again")
     assert code == 0
     assert first.splitlines()[-8:] == second.splitlines()[-8:]
-    one_line(psinas("retrain", run, "--trial", 0), "another configuration", "fix.")
+    one_line(
+        psinas("retrain", run, "--trial", 0, "--out", run / "again"),
+        "another configuration",
+        "fix.",
+    )
 
 
 def test_a_search_that_asks_for_it_goes_on_to_the_table(tmp_path, tiny, psinas, in_process):
@@ -130,6 +135,42 @@ def test_a_search_that_asks_for_it_goes_on_to_the_table(tmp_path, tiny, psinas, 
     assert [line.split()[0] for line in table[2:6]] == ["Madry", "Cubuk", "first", "second"]
     assert load_run_config(tmp_path / "runs" / "second").recipe.steps == 1
     assert psinas(*arguments, "--set", "recipe.steps=1", "--resume")[0] == 0
+    shutil.rmtree(tmp_path / "runs" / "second")
+    assert psinas("search", "--resume", "--out", tmp_path / "runs" / "first")[0] == 0
+    assert load_run_config(tmp_path / "runs" / "second").recipe.steps == 1
+    other = ("search", tmp_path / "first.yaml", "--out", tmp_path / "runs" / "third")
+    one_line(psinas(*other, "--set", "seed=5"), "second", "seed")
+
+
+def test_a_longer_search_with_another_winner_is_retrained_beside(
+    tmp_path, tiny, psinas, in_process
+):
+    document = {**tiny, "objectives": {"parameters": "max"}, "trials": 1, "retrain": ASKED}
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(document))
+    arguments = ("search", tmp_path / "s.yaml", "--out", tmp_path / "r")
+    assert psinas(*arguments)[0] == 0
+    assert psinas(*arguments, "--resume", "--trials", 4)[0] == 0
+    trials = {path.name.partition("-")[0] for path in (tmp_path / "r" / "retrain").iterdir()}
+    assert "0" in trials
+    assert len(trials) == 2
+
+
+def test_a_copy_that_diverges_gets_another_start(run, psinas, in_process, monkeypatch):
+    from nas import evaluation
+    from nas.errors import Diverged
+
+    real = evaluation.train
+
+    def train(model, data, recipe, attack, generator):
+        if failing.pop(0):
+            raise Diverged("on purpose")
+        return real(model, data, recipe, attack, generator)
+
+    failing = [False, False, True, False]
+    monkeypatch.setattr(evaluation, "train", train)
+    assert psinas("retrain", run, "--trial", 3, "--out", run / "again")[0] == 0
+    assert (run / "again" / "copy-2" / "best").exists()
+    assert not failing
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from conftest import one_line
 
-from launch.table_search import request
+from launch.table_search import lines, request
 from launch.table_search import table_search as run_searches
 from nas.errors import InputError
 from nas.pareto import hypervolume
@@ -201,6 +201,8 @@ def test_bad_input_is_one_line(psinas, tmp_path):
     one_line(run(objective="words"), "column of numbers")
     one_line(run(space="nasbench201"), "edge_0_1", "channels")
     one_line(run(space="depth-channels"), "row 1", "expected one of")
+    one_line(run(samplers=""), "names or mappings")
+    one_line(run(samplers="[1]"), "names or mappings")
     one_line(run(samplers="magic"), "evolution", "'magic'")
     one_line(run(samplers="[{name: evolution, population: 3}]"), "population_size")
     one_line(run(samplers="[{name: evolution, population_size: 3}]"), "tournament_size")
@@ -213,3 +215,29 @@ def test_bad_input_is_one_line(psinas, tmp_path):
     with pytest.raises(InputError, match="twice"):
         request(path, space=space, objectives=["a", "a:min"], samplers="random", budget=1,
                 seeds=1, seed=0, column=None)  # fmt: skip
+
+
+def test_a_table_with_next_to_nothing_of_the_space_is_refused(tmp_path):
+    space = DepthChannels(depth=tuple(range(1, 201)), channels=tuple(range(1, 201)))
+    frame = pd.DataFrame({"depth": [7], "channels": [9], "a": [0.2]})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    table = read_table(tmp_path / "t.csv", space, {"a": "max"})
+    with pytest.raises(InputError, match="40000 architectures of the space, got 1"):
+        search_table(plan_search(table, SAMPLERS["random"], {}), 5)
+
+
+def test_a_search_that_ends_early_is_said_to(tmp_path):
+    grid_table(tmp_path)
+    asked = request(
+        tmp_path / "grid.csv",
+        space="{name: depth-channels, depth: [1, 2, 3, 4], channels: [4, 8, 16]}",
+        objectives=["accuracy"],
+        samplers="random",
+        budget=20,
+        seeds=2,
+        seed=0,
+        column=None,
+    )
+    found, table = run_searches(asked, workers=1, out=None, tell=lambda line: None)
+    assert found["searching"].tolist() == [1.0] * 12 + [0.0] * 8
+    assert "2 ended before 20 queries" in lines(found, table)[-1]

@@ -1,7 +1,8 @@
 """Regularised evolution: the best of a few of the youngest has a child, and the old die.
 
 Real et al. 2019, "Regularized Evolution for Image Classifier Architecture Search": age, not
-fitness, decides who leaves the population, so that an architecture stays only through its children.
+fitness, decides who leaves the population, so that an architecture stays only through its
+children. A child differs in one decision, or in as many as it takes to be new.
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ from typing import Any
 import numpy as np
 
 from nas.samplers.base import History, LedgerSampler, random_weights, scalarise
-
-ATTEMPTS = 10  # children of one parent that are known before a mutation changes one decision more
 
 
 class EvolutionSampler(LedgerSampler):
@@ -54,19 +53,4 @@ class EvolutionSampler(LedgerSampler):
         fitness = scalarise(values, random_weights(values.shape[1], rng))
         chosen = rng.choice(len(population), self._tournament, replace=False)
         parent = population[max(chosen, key=lambda i: fitness[i])]
-        return _child(parent.params, history, rng)
-
-
-def _child(parent: Mapping[str, Any], history: History, rng: np.random.Generator) -> dict[str, Any]:
-    """Return the parent with one decision changed, or as many as it takes to be unknown."""
-    decisions = history.decisions
-    free = [name for name, choices in decisions.items() if len(choices) > 1]
-    for edits in range(1, len(free) + 1):
-        for _ in range(ATTEMPTS):
-            child = {name: parent[name] for name in decisions}
-            for name in rng.choice(len(free), edits, replace=False):
-                others = [c for c in decisions[free[name]] if c != parent[free[name]]]
-                child[free[name]] = others[rng.integers(len(others))]
-            if decisions.key(child) not in history.known:
-                return child
-    return history.unknown(rng)
+        return history.near(parent.params, rng)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from nas.ledger import RESULT
 from nas.rungs import reached_rungs
@@ -53,6 +53,13 @@ def expected(history: History) -> list[tuple[Observation, FloatArray]]:
 def _rungs(trial: FrozenTrial) -> Mapping[int, Mapping[str, float]]:
     """Return epoch -> name -> finite value, from our ledger or from Optuna's reports."""
     result = trial.user_attrs.get(RESULT)
+    ended = (
+        result["status"] in ("complete", "stopped")
+        if result is not None
+        else (trial.state in (TrialState.COMPLETE, TrialState.PRUNED))
+    )
+    if not ended:
+        return {}  # what diverged says nothing about where it was going
     if result is not None:
         rungs = reached_rungs(result)
     else:

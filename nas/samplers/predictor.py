@@ -65,6 +65,8 @@ class PredictorSampler(LedgerSampler):
         params = [params for params, _ in tried.values()]
         values = np.array([value for _, value in tried.values()])
         fitness = scalarise(values, random_weights(values.shape[1], rng))
+        if np.ptp(fitness) == 0:
+            return history.unknown(rng)
         chosen = self._looked_at(fitness)
         scores = norm.ppf((rankdata(fitness[chosen]) - 0.5) / len(chosen))
         running = [trial.params for trial in history.running()]

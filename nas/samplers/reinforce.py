@@ -26,6 +26,7 @@ from nas.samplers.policy import Policy, of_answers
 Moment = tuple[datetime, int]
 
 ALGORITHMS = ("ppo", "reinforce")
+SETTLED = 20  # repeats in a row
 FARTHEST = 2.0  # log of the largest ratio: that of somebody else's trial would overflow
 REDRAWS = 10  # of a proposal that is known: it costs a search nothing and teaches it little
 
@@ -40,7 +41,8 @@ class ReinforceSampler(LedgerSampler):
     somebody else proposed. The advantage is the reward less its moving average, divided by the
     moving standard deviation.
 
-    A proposal that is known already is drawn again, ten times at most.
+    A proposal that is known already is drawn again, ten times at most. After twenty known ones in a
+    row one choice is changed: a policy that has settled would end the search.
 
     Args:
         decisions: see :class:`LedgerSampler`.
@@ -108,7 +110,10 @@ class ReinforceSampler(LedgerSampler):
             answers = zip(history.decisions.items(), policy.sample(rng), strict=True)
             params = {name: choices[answer] for (name, choices), answer in answers}
             if history.decisions.key(params) not in history.known:
-                break
+                return params
+        latest = history.finished[-SETTLED:]
+        if len(latest) == SETTLED and all(seen.repeat for seen in latest):
+            return history.near(params, rng)
         return params
 
     def _taught(self, history: History) -> _Controller:
@@ -225,11 +230,12 @@ class _Controller:
             and (lesson.start[0] < self.until[0] or lesson.end <= self.until)
         ]
         started.sort(key=lambda lesson: lesson.start)
-        answers = torch.tensor([lesson.answers for lesson in started])
-        with torch.no_grad():
-            log_p = self.policy.log_probabilities(answers)
-        for lesson, credit in zip(started, of_answers(log_p, answers), strict=True):
-            lesson.credit = credit
+        if started:  # none where all of the batch began before the last update
+            answers = torch.tensor([lesson.answers for lesson in started])
+            with torch.no_grad():
+                log_p = self.policy.log_probabilities(answers)
+            for lesson, credit in zip(started, of_answers(log_p, answers), strict=True):
+                lesson.credit = credit
         credits = [lesson.credit for lesson in batch if lesson.credit is not None]  # of all
         return torch.tensor([lesson.answers for lesson in batch]), torch.stack(credits)
 
