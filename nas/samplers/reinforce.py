@@ -113,7 +113,8 @@ class ReinforceSampler(LedgerSampler):
                 return params
         latest = history.finished[-SETTLED:]
         if len(latest) == SETTLED and all(seen.repeat for seen in latest):
-            return history.near(params, rng)
+            changed = history.near(params, rng)
+            return changed if history.decisions.key(changed) not in history.known else params
         return params
 
     def _taught(self, history: History) -> _Controller:
