@@ -123,11 +123,8 @@ def copy_config(config: Config, winner: FinishedTrial, repeat: int) -> Config:
 def _chooser(config: Config) -> str:
     """Return the score that chooses among hyperparameters: the search's own, if it is here."""
     first = next(iter(config.objectives))
-    return (
-        first
-        if first in ("clean_accuracy", "fgsm_accuracy", "step_ll_accuracy")
-        else ("pgd_accuracy")
-    )
+    here = ("clean_accuracy", "fgsm_accuracy", "step_ll_accuracy")
+    return first if first in here else "pgd_accuracy"
 
 
 @dataclass(frozen=True)

@@ -150,18 +150,23 @@ def test_several_objectives_are_followed_by_their_hypervolume(tmp_path):
     assert curve[2] == pytest.approx(hypervolume(unit))
 
 
-def test_workers_play_no_part_in_the_numbers(tmp_path):
-    grid_table(tmp_path)
-    asked = request(
-        tmp_path / "grid.csv",
+def random_searches(path, *, budget, seeds):
+    """Return the request for random searches of the 4 x 3 grid."""
+    return request(
+        path,
         space="{name: depth-channels, depth: [1, 2, 3, 4], channels: [4, 8, 16]}",
         objectives=["accuracy"],
         samplers="random",
-        budget=6,
-        seeds=3,
+        budget=budget,
+        seeds=seeds,
         seed=0,
         column=None,
     )
+
+
+def test_workers_play_no_part_in_the_numbers(tmp_path):
+    grid_table(tmp_path)
+    asked = random_searches(tmp_path / "grid.csv", budget=6, seeds=3)
     alone, _ = run_searches(asked, workers=1, out=None, tell=lambda line: None)
     several, _ = run_searches(asked, workers=2, out=None, tell=lambda line: None)
     pd.testing.assert_frame_equal(alone, several)
@@ -228,16 +233,7 @@ def test_a_table_with_next_to_nothing_of_the_space_is_refused(tmp_path):
 
 def test_a_search_that_ends_early_is_said_to(tmp_path):
     grid_table(tmp_path)
-    asked = request(
-        tmp_path / "grid.csv",
-        space="{name: depth-channels, depth: [1, 2, 3, 4], channels: [4, 8, 16]}",
-        objectives=["accuracy"],
-        samplers="random",
-        budget=20,
-        seeds=2,
-        seed=0,
-        column=None,
-    )
+    asked = random_searches(tmp_path / "grid.csv", budget=20, seeds=2)
     found, table = run_searches(asked, workers=1, out=None, tell=lambda line: None)
     assert found["searching"].tolist() == [1.0] * 12 + [0.0] * 8
     assert "2 ended before 20 queries" in lines(found, table)[-1]
