@@ -11,8 +11,9 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from nas.search import Proposal, Search, best
+from nas.search import Proposal, Search
 from nas.trust import suspicions
+from nas.winners import best
 
 
 class Display:

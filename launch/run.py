@@ -23,9 +23,10 @@ from nas.evaluation import SECONDS, Evaluation, Trial, evaluate
 from nas.export import export_trial
 from nas.ledger import LOCK, RESULT, open_study
 from nas.rundir import WEIGHTS, save_trial, trial_directory, write_whole
-from nas.search import Search, best
+from nas.search import Search
 from nas.table import save_table, study_table
 from nas.trust import plain_names
+from nas.winners import best
 from search_spaces import space_of
 
 CONFIG = "config.yaml"

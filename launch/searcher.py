@@ -16,7 +16,8 @@ from launch.display import Display
 from nas.errors import WorkerFailure
 from nas.rundir import drop_weights
 from nas.rungs import RUNGS, Rungs
-from nas.search import Proposal, Search, failure, worth_keeping
+from nas.search import Proposal, Search, failure
+from nas.winners import worth_keeping
 
 OUTCOME = "psinas_outcome"  # the key of Tune's result that holds a finished trial
 MAX_DEATHS = 5  # trials in a row that lost their worker twice: then it is not the architectures

@@ -70,7 +70,7 @@ def say_doubts(
     results: Sequence[Mapping[str, Any]], winner: FinishedTrial, objective: str, direction: str
 ) -> None:
     """Say which suspicious trials scored better than the winner, and whether it is one itself."""
-    from nas.search import overruled
+    from nas.winners import overruled
 
     if flags := suspicions(winner.result["scores"]):
         say(f"trial {winner.number} is suspicious, as is every other: {', '.join(flags)}")

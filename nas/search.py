@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import optuna
 from optuna.samplers import BaseSampler
 from optuna.study import Study
@@ -22,13 +21,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.evaluation import Trial, not_finite
 from nas.ledger import RESULT, Direction
-from nas.pareto import pareto_front
 from nas.rungs import reached_rungs
 from nas.samplers import SAMPLERS, SamplerFactory
 from nas.samplers.base import LedgerSampler
 from nas.samplers.decisions import Decisions
 from nas.seeds import derive_seed
-from nas.trust import suspicions, trusted_first
 from search_spaces import SearchSpace
 
 MAX_REPEATS = 100  # known architectures proposed in a row before the space counts as used up
@@ -275,13 +272,13 @@ class Search:
         status = outcome["status"]
         if status == "complete":
             values = [outcome["scores"][name] for name in self.plan.objectives]
-            told = self.study.tell(number, values)
+            self.study.tell(number, values)
         elif status == "stopped" and len(self.plan.objectives) == 1:
             self._report(number, outcome)
-            told = self.study.tell(number, state=TrialState.PRUNED)
+            self.study.tell(number, state=TrialState.PRUNED)
         else:
-            told = self.study.tell(number, state=TrialState.FAIL)
-        self._remember(told)
+            self.study.tell(number, state=TrialState.FAIL)
+        self._remember(self.study._storage.get_trial(self._id(number)))  # not tell's own deep copy
 
     def _report(self, number: int, outcome: Mapping[str, Any]) -> None:
         """Tell Optuna what a stopped trial had at its rungs, where it can read that.
@@ -302,10 +299,11 @@ class Search:
             self._finished[result["key"]] = trial
 
     def _open(self, number: int) -> optuna.Trial:
-        storage, study_id = self.study._storage, self.study._study_id
-        return optuna.Trial(
-            self.study, storage.get_trial_id_from_study_id_trial_number(study_id, number)
-        )
+        return optuna.Trial(self.study, self._id(number))
+
+    def _id(self, number: int) -> int:
+        storage = self.study._storage
+        return storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
 
     def _next_number(self) -> int:
         return self.study._storage.get_n_trials(self.study._study_id)
@@ -337,71 +335,6 @@ class Search:
 def failure(status: str, reason: str) -> dict[str, Any]:
     """Return the outcome of a trial that never reported one."""
     return {"status": status, "reason": reason, "scores": {}}
-
-
-def best(
-    results: Iterable[Mapping[str, Any]], objective: str, direction: str
-) -> Mapping[str, Any] | None:
-    """Return the complete result with the best ``objective``, the earlier of equals, or None.
-
-    One with a suspicion flag only wins where every one has some: see :func:`overruled`.
-    """
-    complete = [
-        r
-        for r in results
-        if r["status"] == "complete" and math.isfinite(r["scores"].get(objective, math.nan))
-    ]
-    sign = 1 if direction == "max" else -1
-    trusted = trusted_first(complete)
-    return max(trusted, key=lambda r: sign * r["scores"][objective], default=None)
-
-
-def overruled(
-    results: Iterable[Mapping[str, Any]],
-    winner: Mapping[str, Any],
-    objective: str,
-    direction: str,
-) -> list[Mapping[str, Any]]:
-    """Return the suspicious results that score better than ``winner`` and did not win."""
-    sign = 1 if direction == "max" else -1
-    return [
-        r
-        for r in results
-        if r["status"] == "complete"
-        and suspicions(r["scores"])
-        and sign * r["scores"].get(objective, math.nan) > sign * winner["scores"][objective]
-    ]
-
-
-def worth_keeping(
-    results: Sequence[Mapping[str, Any]], objectives: Mapping[str, str], top: int
-) -> list[Mapping[str, Any]]:
-    """Return the results whose weights stay: the Pareto front and the ``top`` on each objective.
-
-    The same again among those without a suspicion flag, from which the winner is taken. What is
-    not worth keeping now never will be, so a search can pass what it kept and the newest.
-    """
-    complete = sorted(
-        (r for r in results if r["status"] == "complete"), key=lambda r: r["number"]
-    )  # of equals the earlier one is kept, as in :func:`best`
-    believed = [r for r in complete if not suspicions(r["scores"])]
-    kept = {
-        r["number"] for some in (complete, believed) for r in _front_and_top(some, objectives, top)
-    }
-    return [r for r in complete if r["number"] in kept]
-
-
-def _front_and_top(
-    complete: Sequence[Mapping[str, Any]], objectives: Mapping[str, str], top: int
-) -> list[Mapping[str, Any]]:
-    if not complete:
-        return []
-    values = np.array([[r["scores"][name] for name in objectives] for r in complete])
-    kept = set(np.flatnonzero(pareto_front(values, list(objectives.values()))))
-    for column, direction in enumerate(objectives.values()):
-        worst_last = -values[:, column] if direction == "max" else values[:, column]
-        kept.update(np.argsort(worst_last, kind="stable")[:top])
-    return [complete[int(i)] for i in sorted(kept)]
 
 
 def _storable(value: Any) -> Any:

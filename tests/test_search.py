@@ -17,9 +17,10 @@ from nas.evaluation import Trial
 from nas.ledger import RESULT, RunLock, open_study, repair_journal
 from nas.pareto import pareto_front
 from nas.samplers import SAMPLERS
-from nas.search import MAX_ATTEMPTS, MAX_REPEATS, Search, SearchPlan, best, failure, worth_keeping
+from nas.search import MAX_ATTEMPTS, MAX_REPEATS, Search, SearchPlan, failure
 from nas.table import load_table, save_table
 from nas.training import Recipe
+from nas.winners import best, worth_keeping
 from search_spaces import DepthChannels, SearchSpace
 
 GRID = DepthChannels(depth=(1, 2, 3, 4), channels=(8, 16, 32))
@@ -100,6 +101,24 @@ def test_a_resumed_search_gives_the_table_of_an_unbroken_one(sampler, tmp_path):
         if cut is not None:
             search.propose()  # left RUNNING, as by a kill
     assert rows(tmp_path / "broken") == rows(tmp_path / "whole")
+
+
+def test_the_predictor_heeds_what_other_workers_run(tmp_path):
+    """Three trials that run draw the next proposal elsewhere than three that have failed."""
+    next_one = []
+    for name in ("running", "failed"):
+        space = DepthChannels(depth=tuple(range(1, 13)), channels=tuple(range(8, 33)))
+        the_plan = plan("predictor", space=space)
+        search = open_search(tmp_path / name, the_plan)
+        drive(search, stop_after=11)
+        others = [search.propose() for _ in range(3)]
+        for other in others if name == "failed" else ():
+            search.finish(other.number, failure("error", "for the test"))
+        proposal = search.propose()
+        next_one.append(proposal.trial.architecture)
+        assert proposal.number == 14
+        assert proposal.trial.architecture not in [other.trial.architecture for other in others]
+    assert next_one[0] != next_one[1]
 
 
 def test_a_finished_search_is_extended(tmp_path):

@@ -11,9 +11,9 @@ from launch.config import parse_config
 from launch.display import Display
 from launch.tables import front_of
 from nas.export import model_card
-from nas.search import best, overruled, worth_keeping
 from nas.table import load_table
 from nas.trust import suspicions
+from nas.winners import best, overruled, worth_keeping
 
 MASKING = {
     **TINY,

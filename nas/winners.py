@@ -1,0 +1,80 @@
+"""Which results win, and whose weights are worth keeping.
+
+A result is what the ledger holds of a finished trial (``nas.search.Search.results``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nas.pareto import pareto_front
+from nas.trust import suspicions, trusted_first
+
+
+def best(
+    results: Iterable[Mapping[str, Any]], objective: str, direction: str
+) -> Mapping[str, Any] | None:
+    """Return the complete result with the best ``objective``, the earlier of equals, or None.
+
+    One with a suspicion flag only wins where every one has some: see :func:`overruled`.
+    """
+    complete = [
+        r
+        for r in results
+        if r["status"] == "complete" and math.isfinite(r["scores"].get(objective, math.nan))
+    ]
+    sign = 1 if direction == "max" else -1
+    trusted = trusted_first(complete)
+    return max(trusted, key=lambda r: sign * r["scores"][objective], default=None)
+
+
+def overruled(
+    results: Iterable[Mapping[str, Any]],
+    winner: Mapping[str, Any],
+    objective: str,
+    direction: str,
+) -> list[Mapping[str, Any]]:
+    """Return the suspicious results that score better than ``winner`` and did not win."""
+    sign = 1 if direction == "max" else -1
+    return [
+        r
+        for r in results
+        if r["status"] == "complete"
+        and suspicions(r["scores"])
+        and sign * r["scores"].get(objective, math.nan) > sign * winner["scores"][objective]
+    ]
+
+
+def worth_keeping(
+    results: Sequence[Mapping[str, Any]], objectives: Mapping[str, str], top: int
+) -> list[Mapping[str, Any]]:
+    """Return the results whose weights stay: the Pareto front and the ``top`` on each objective.
+
+    The same again among those without a suspicion flag, from which the winner is taken. What is
+    not worth keeping now never will be, so a search can pass what it kept and the newest.
+    """
+    complete = sorted(
+        (r for r in results if r["status"] == "complete"), key=lambda r: r["number"]
+    )  # of equals the earlier one is kept, as in :func:`best`
+    believed = [r for r in complete if not suspicions(r["scores"])]
+    kept = {
+        r["number"] for some in (complete, believed) for r in _front_and_top(some, objectives, top)
+    }
+    return [r for r in complete if r["number"] in kept]
+
+
+def _front_and_top(
+    complete: Sequence[Mapping[str, Any]], objectives: Mapping[str, str], top: int
+) -> list[Mapping[str, Any]]:
+    if not complete:
+        return []
+    values = np.array([[r["scores"][name] for name in objectives] for r in complete])
+    kept = set(np.flatnonzero(pareto_front(values, list(objectives.values()))))
+    for column, direction in enumerate(objectives.values()):
+        worst_last = -values[:, column] if direction == "max" else values[:, column]
+        kept.update(np.argsort(worst_last, kind="stable")[:top])
+    return [complete[int(i)] for i in sorted(kept)]
