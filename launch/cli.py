@@ -109,8 +109,8 @@ def search(
     laid = [*(assignments or []), *([f"trials={trials}"] if trials is not None else [])]
     if source is None and resume and out is not None and (out / CONFIG).exists():
         source = str(out / CONFIG)
-    config = load_config(source or "digits", laid)
-    config = with_laid(config, laid)
+    source = source or "digits"
+    config = with_laid(load_config(source, laid), source, laid)
     run = out or Path("runs") / config.name
     others = searches_beside(config, run)
     keep_trials = not any(a.startswith("trials=") for a in laid)

@@ -235,8 +235,13 @@ class Config(Strict):
                 if name == "data.name":
                     check_dataset(value)
                 varied[name].append(plain(asdict(built)[key]))
-            if len({json.dumps(value) for value in varied[name]}) < len(values):
+            if len({json.dumps(value, sort_keys=True) for value in varied[name]}) < len(values):
                 raise InputError(f"vary.{name}: expected different values, got {values}")
+        for key in {key for values in varied.get("recipe", ()) for key in values}:
+            if f"recipe.{key}" in varied:
+                raise InputError(
+                    f"vary: expected recipe.{key} once, got it in vary.recipe and by itself"
+                )
         return varied
 
     def _recipe_set(self, value: Any) -> dict[str, Any]:
@@ -311,15 +316,29 @@ def preset_about(name: str) -> str:
     return str(_presets().joinpath(f"{name}.yaml").read_text().splitlines()[0].lstrip("# "))
 
 
+def within(key: str, parts: Iterable[str]) -> bool:
+    """Whether a dotted key is one of ``parts`` or lies in one."""
+    return any(key == part or key.startswith(f"{part}.") for part in parts)
+
+
+def deciding(config: Config) -> dict[str, Any]:
+    """Return every key that decides scores with its value, by dotted keys."""
+    return {k: v for k, v in flat(config.resolved()).items() if not within(k, MAY_DIFFER)}
+
+
 def differing_keys(old: Config, new: Config) -> list[str]:
     """Return the keys, of those that decide scores, in which two configurations differ."""
-    a, b = flat(old.resolved()), flat(new.resolved())
-    differing = sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k))
+    differing = different_values(deciding(old), deciding(new))
     # The first objective names the winner, and a grid counts through decisions in their order.
     for key in ("objectives", "vary"):
         if not differing and list(getattr(old, key)) != list(getattr(new, key)):
             differing.append(f"{key} (their order)")
-    return [k for k in differing if not any(k == m or k.startswith(f"{m}.") for m in MAY_DIFFER)]
+    return differing
+
+
+def different_values(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """Return the keys whose values differ, sorted."""
+    return sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k))
 
 
 # ------------------------------------------------------------------------------------------ parts
@@ -337,7 +356,7 @@ def _named(value: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
     return name, settings
 
 
-def assign(document: dict[str, Any], assignment: str) -> None:
+def assign(document: dict[str, Any], assignment: str, option: str = "--set") -> None:
     """Lay ``key=value`` over a document; dots lead into it, the value is YAML.
 
     Raises:
@@ -345,11 +364,11 @@ def assign(document: dict[str, Any], assignment: str) -> None:
     """
     key, equals, text = assignment.partition("=")
     if not equals or not key:
-        raise InputError(f"--set: expected key=value, got {assignment!r}")
+        raise InputError(f"{option}: expected key=value, got {assignment!r}")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise InputError(f"--set {key}: expected a YAML value, got {text!r}") from error
+        raise InputError(f"{option} {key}: expected a YAML value, got {text!r}") from error
     *path, last = key.split(".") if not key.startswith("vary.") else ["vary", key[5:]]
     node = document
     for part in path:

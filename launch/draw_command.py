@@ -30,8 +30,9 @@ def draw(
     """
     from launch.drawing import draw_cell
 
+    architecture = _architecture(target)
     try:
-        draw_cell(_architecture(target), out)
+        draw_cell(architecture, out)
     except OSError as error:
         raise InputError(f"--out: expected a file to write, got {out}: {error}") from error
     say(f"drawn in {out}")
@@ -44,17 +45,17 @@ def _architecture(target: str) -> Architecture:
         InputError: none of the three forms, or no such thing.
     """
     from launch.run import finished_trial
-    from search_spaces import SEARCH_SPACES, Architecture
+    from search_spaces import SEARCH_SPACES
 
-    exported = Path(target) / "architecture.json"
-    if exported.exists():
-        return Architecture.from_dict(json.loads(exported.read_text())["architecture"])
     space, _, text = target.partition(":")
     if space in SEARCH_SPACES and text:
         try:
             return SEARCH_SPACES[space]().from_string(text)
         except ValueError as error:
             raise InputError(f"{space}: {error}") from error
+    exported = Path(target) / "architecture.json"
+    if exported.exists():
+        return _exported(exported)
     place, _, number = target.rpartition(":")
     if place and number.isdigit():
         return finished_trial(Path(place), int(number)).trial.architecture
@@ -62,3 +63,12 @@ def _architecture(target: str) -> Architecture:
     raise InputError(
         f"expected RUN:TRIAL, EXPORT_DIR or SPACE:STRING (spaces: {spaces}), got {target!r}"
     )
+
+
+def _exported(path: Path) -> Architecture:
+    from search_spaces import Architecture
+
+    try:
+        return Architecture.from_dict(json.loads(path.read_text())["architecture"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: expected the description of an export, got {error!r}") from error

@@ -13,7 +13,7 @@ from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path as Curve
 from matplotlib.textpath import TextPath
 
-from launch.columns import Place, arrange
+from launch.graph_layout import Place, arrange
 from nas.errors import InputError
 from nas.rundir import write_whole
 from search_spaces import Architecture, space_of

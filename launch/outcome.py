@@ -36,14 +36,16 @@ def write_outcome(run: Path, name: str, outcome: Outcome) -> tuple[Path, Path]:
     return table, picture
 
 
-def check_csv(out: Path) -> None:
-    """Refuse a file that cannot be written, or is no CSV, before the work and not after it.
+def check_csv(out: Path, *, other_than: Path) -> None:
+    """Refuse a file that cannot be written, is no CSV or is the input, before the work.
 
     Raises:
         InputError: such a file.
     """
     if out.suffix != ".csv":
         raise InputError(f"--out: expected a file that ends in .csv, got {out}")
+    if out.resolve() == other_than.resolve():
+        raise InputError(f"--out: expected another file than the table, got {out}")
     if out.is_dir():
         raise InputError(f"--out: expected a file to write, got the directory {out}")
     try:

@@ -15,8 +15,8 @@ from nas.errors import InputError
 
 if TYPE_CHECKING:
     from launch.config import Config
-    from launch.retrain import Row
     from launch.sections import Retrain
+    from launch.table1 import Row
 
 
 def retrain(
@@ -37,7 +37,8 @@ def retrain(
         typer.Option("--set", metavar="KEY=VALUE", help="recipe.KEY, data.KEY, held_out, ..."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where to; RUN/retrain by default.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Where to; a directory in RUN/retrain by default."),
     ] = None,
     address: Annotated[
         str | None, typer.Option(help="A running Ray cluster: auto or HOST:PORT.")
@@ -49,6 +50,7 @@ def retrain(
     """
     from launch import retrain as retraining
     from launch.run import best_trial, finished_trial, load_run_config
+    from launch.table1 import table_lines
 
     if trial is not None and best is not None:
         raise InputError("expected --trial N or --best SCORE, got both")
@@ -56,22 +58,45 @@ def retrain(
     asked = _asked(config, scale, recipes, assignments or [])
     first = next(iter(config.objectives))
     winner = finished_trial(run, trial) if trial is not None else best_trial(run, best or first)
+    beside = _rows_beside(run, asked)
     row = retraining.retrain(run, asked, winner=winner, out=out, address=address)
     if row is None:
-        say("stopped; the same command goes on")
         sys.exit(130)
-    rows = [row, *_others(run, asked)]
-    for line in retraining.table_lines(rows):
+    for line in table_lines([row, *beside]):
         say(line)
 
 
-def with_laid(config: Config, assignments: Sequence[str]) -> Config:
-    """Return the configuration that remembers what was laid over it, for those beside it."""
+def with_laid(config: Config, source: str, assignments: Sequence[str]) -> Config:
+    """Return the configuration that remembers what was laid over it, for those beside it.
+
+    What tells the searches apart (an adversary, say) is laid over this one alone.
+
+    Args:
+        config: of ``source`` with ``assignments`` laid over it.
+        source: the preset or file.
+        assignments: of ``--set``.
+    """
+    from launch.config import different_values, load_config, within
+    from launch.values import flat
+
     if config.retrain is None:
         return config
-    own = [a for a in assignments if not a.startswith(("name=", "retrain."))]
-    laid = list(dict.fromkeys([*config.retrain.laid, *own]))
-    retrain = config.retrain.model_copy(update={"laid": laid})
+    laid = {assignment.partition("=")[0]: assignment for assignment in config.retrain.laid}
+    own = flat(load_config(source).resolved())
+    apart = {
+        key
+        for beside in config.retrain.beside
+        for key in different_values(own, flat(load_config(beside, laid.values()).resolved()))
+    }
+    for assignment in assignments:
+        key = assignment.partition("=")[0]
+        if any(within(other, [key]) for other in apart):
+            if key != "name":
+                say(f"{key} is laid over {config.name} alone: it tells it from those beside it")
+            continue
+        laid.pop(key, None)  # the latest is laid last
+        laid[key] = assignment
+    retrain = config.retrain.model_copy(update={"laid": list(laid.values())})
     return config.model_copy(update={"retrain": retrain})
 
 
@@ -82,13 +107,13 @@ def searches_beside(config: Config, run: Path) -> list[Config]:
         InputError: a preset that does not exist, a setting of ``retrain`` that is refused, or a
             search beside that was begun with another configuration.
     """
-    from launch.config import differing_keys, load_config
+    from launch.config import differing_keys
     from launch.retrain import check
     from launch.run import CONFIG, load_run_config
 
     if config.retrain is None:
         return []
-    others = [load_config(source, config.retrain.laid) for source in config.retrain.beside]
+    others = [_beside(source, config.retrain.laid) for source in config.retrain.beside]
     names = [config.name, *(other.name for other in others)]
     if len(set(names)) < len(names):
         raise InputError(f"retrain.beside: expected searches of different names, got {names}")
@@ -106,27 +131,40 @@ def searches_beside(config: Config, run: Path) -> list[Config]:
     return others
 
 
+def _beside(source: str, laid: Sequence[str]) -> Config:
+    from launch.config import load_config
+
+    config = load_config(source, laid)
+    if config.retrain is None:
+        return config
+    retrain = config.retrain.model_copy(update={"laid": [*laid]})
+    return config.model_copy(update={"retrain": retrain})
+
+
 def retrain_after_search(
     config: Config, run: Path, others: Sequence[Config], *, address: str | None
 ) -> bool:
     """Retrain the winner of a finished search, and those of ``others``; False: interrupted."""
-    from launch.retrain import retrain, table_lines
+    from launch.retrain import retrain
     from launch.run import best_trial
     from launch.searching import search_and_report
     from launch.sections import Retrain
+    from launch.table1 import table_lines
 
+    again = f"psinas search --resume --out {run}"
     rows: list[Row] = []
     for each, where in [(config, run), *((other, run.parent / other.name) for other in others)]:
         if each is not config:
             say(f"\nbeside {config.name}: {each.name}, in {where}")
-            if not search_and_report(each, where, resume=True, keep_trials=True, address=address):
+            if not search_and_report(
+                each, where, resume=True, keep_trials=True, address=address, again=again
+            ):
                 return False
         winner = best_trial(where, next(iter(each.objectives)))
-        say(f"\n{each.name}: trial {winner.number}, retrained")
+        say(f"\n{each.name}: retraining trial {winner.number}")
         asked = each.retrain or Retrain()
-        row = retrain(where, asked, winner=winner, out=None, address=address)
+        row = retrain(where, asked, winner=winner, address=address, again=again)
         if row is None:
-            say(f"stopped; go on with: psinas search --resume --out {run}")
             return False
         rows.append(row)
     say("")
@@ -151,20 +189,28 @@ def _asked(
     if scale is not None:
         document["scale"] = {}
         for part in scale.split(","):
-            assign(document["scale"], part.strip())
+            assign(document["scale"], part.strip(), "--scale")
     if recipes is not None:
         try:
             document["recipes"] = yaml.safe_load(recipes.read_text())
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             why = " ".join(str(error).split())
             raise InputError(f"--recipes: expected a YAML list, got {recipes}: {why}") from error
+        if not isinstance(document["recipes"], list):
+            raise InputError(
+                f"--recipes: expected a YAML list of sets of recipe keys, got {recipes} with "
+                f"{document['recipes']!r}"
+            )
     found: Retrain = validated(TypeAdapter(Retrain), fractions(document), "retrain", Retrain)
     return found
 
 
-def _others(run: Path, asked: Retrain) -> list[Row]:
-    """Return the rows of those beside that have been retrained."""
+def _rows_beside(run: Path, asked: Retrain) -> list[Row]:
+    """Return the rows of the searches beside whose winners have been retrained."""
+    from launch.config import load_config
     from launch.retrain import saved_row
+    from launch.run import CONFIG
 
-    found = [saved_row(run.parent / name) for name in asked.beside]
+    places = [run.parent / load_config(source).name for source in asked.beside]
+    found = [saved_row(place) for place in places if (place / CONFIG).exists()]
     return [row for row in found if row is not None]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launch.console import console, say
-from nas.errors import InputError
+from nas.errors import NoWinner
 from nas.trust import suspicions
 
 # torch, ray and optuna take seconds to import: what needs them is imported where it is used.
@@ -28,6 +28,9 @@ def search_and_report(
     """Run what is left of a search, print its table, export its winner; False: interrupted.
 
     ``again`` is the command that goes on, where it is another than ``psinas search --resume``.
+
+    Raises:
+        NoWinner: no trial completed.
     """
     from launch.display import Display
     from launch.run import finish_run, make_directory, open_search, settle_config
@@ -59,7 +62,7 @@ def search_and_report(
         if going.used_up:
             done += f" (nothing new in {MAX_REPEATS} proposals: the space is used up)"
         if winner is None:
-            raise InputError(f"{done}: no trial completed; their reasons are in the table above")
+            raise NoWinner(f"{done}: no trial completed; their reasons are in the table above")
         say(f"{done}; winner: trial {winner.number}, exported to {run / 'best'}")
         objective, direction = next(iter(config.objectives.items()))
         say_doubts(going.results(), winner, objective, direction)

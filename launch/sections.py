@@ -84,8 +84,9 @@ class Retrain(Strict):
     recipes: sets of recipe keys of which the best on held-out images is reported; null: twelve.
     held_out: share of the training images that choose among them.
     test_images: at most so many test images; null: all.
+    resources: keys laid over the search's, whose time limit is lifted first.
     beside: presets whose winners stand in the same table; those not there are searched too.
-    laid: what was laid over this configuration by ``--set``; it is laid over theirs too.
+    laid: what ``--set`` laid over this configuration and lays over theirs.
     """
 
     scale: dict[str, Any] = {}
@@ -94,5 +95,6 @@ class Retrain(Strict):
     recipes: list[dict[str, Any]] | None = Field(default=None, min_length=1)
     held_out: float = Field(default=0.1, gt=0, lt=1)
     test_images: int | None = Field(default=None, ge=1)
+    resources: dict[str, Any] = {}
     beside: list[str] = []
     laid: list[str] = []

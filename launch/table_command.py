@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from launch.console import say
-from nas.errors import InputError
 
 
 def table_search(
@@ -63,10 +62,9 @@ def table_search(
         column=column,
     )
     if out is not None:
-        check_csv(out)
+        check_csv(out, other_than=table)
     count = workers or os.cpu_count() or 1
-    found, read = searching.table_search(asked, workers=count, out=out, tell=say)
-    for line in searching.lines(found, read):
+    for line in searching.table_search(asked, workers=count, out=out, tell=say)[1]:
         say(line)
     if out is not None:
         say(f"curves in {out}, picture in {out.with_suffix('.png')}")
@@ -106,9 +104,7 @@ def children(
 
     read = read_children(table, adversarial, clean, parameters, trust=trust)
     if out is not None:
-        check_csv(out)
-        if out.resolve() == table.resolve():
-            raise InputError(f"--out: expected another file than the table, got {out}")
+        check_csv(out, other_than=table)
     found = outcome(read, above=above, window=window)
     for line in found.lines:
         say(line)

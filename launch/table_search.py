@@ -21,6 +21,7 @@ from launch.config import Config
 from launch.outcome import Tell
 from nas.errors import InputError
 from nas.rundir import write_whole
+from nas.table import read_csv
 from nas.tabular import (
     Table,
     best_so_far,
@@ -81,17 +82,18 @@ def request(
     Raises:
         InputError: an unknown sampler or setting, or an objective named twice.
     """
+    columns = set(read_csv(path).columns)
     found: dict[str, str] = {}
     for text in objectives:
         name, _, direction = text.rpartition(":")
-        if direction not in ("max", "min") or not name:
+        if direction not in ("max", "min") or not name or text in columns:
             name, direction = text, "max"
         if name in found:
             raise InputError(f"--objective: expected different columns, got {name!r} twice")
         found[name] = direction
     named: dict[str, Mapping[str, Any]] = {}
     entries = _listed(samplers, "--samplers")
-    if not entries or not all(isinstance(entry, str | dict) for entry in entries):
+    if not entries or not all(isinstance(entry, str) or _is_mapping(entry) for entry in entries):
         raise InputError(f"--samplers: expected names or mappings with a name, got {samplers!r}")
     for entry in entries:
         sampler = {"name": entry} if isinstance(entry, str) else dict(entry)
@@ -110,8 +112,8 @@ def request(
 
 def table_search(
     asked: Request, *, workers: int, out: Path | None, tell: Tell
-) -> tuple[pd.DataFrame, Table]:
-    """Search with every sampler and seed; return one row a sampler and query, and the table.
+) -> tuple[pd.DataFrame, list[str]]:
+    """Search with every sampler and seed; return one row a sampler and query, and what to print.
 
     Columns: sampler, queries, seeds, searching (share of the searches that made so many queries:
     one that finds nothing new ends, and keeps its best), mean, deviation (of one search), low and
@@ -127,7 +129,7 @@ def table_search(
         last = rows[-1].iloc[-1]
         tell(
             f"{label}: {asked.seeds} searches of {asked.budget} queries, best "
-            f"{last['mean']:.5g} ± {last['deviation']:.2g}"
+            f"{_figure(last['mean'], last['deviation'])}"
         )
         if out is not None:
             found = pd.concat(rows, ignore_index=True)
@@ -136,14 +138,14 @@ def table_search(
     if out is not None:
         picture = figures.table_search(found, _measure(table), best)
         write_whole(out.with_suffix(".png"), lambda p: picture.savefig(p, format="png", dpi=150))
-    return found, table
+    return found, _lines(found, table, best)
 
 
-def lines(found: pd.DataFrame, table: Table) -> list[str]:
+def _lines(found: pd.DataFrame, table: Table, best: float) -> list[str]:
     """Return the result as text: the best so far at round numbers of queries, and the regret."""
     budget = int(found["queries"].max())
     marks = [m for m in _marks(budget) if m >= min(10, budget)]
-    best, measure = optimum(table), _measure(table)
+    measure = _measure(table)
     width = max(len("sampler"), *(len(s) for s in found["sampler"]))
     head = "".join(f"{f'@{m}':>20}" for m in marks)
     result = [
@@ -153,10 +155,8 @@ def lines(found: pd.DataFrame, table: Table) -> list[str]:
     ]
     for label, rows in found.groupby("sampler", sort=False):
         shown = rows[rows["queries"].isin(marks)]
-        cells = [
-            f"{f'{mean:.5g} ± {deviation:.2g}' if not math.isnan(mean) else '-':>20}"
-            for mean, deviation in zip(shown["mean"], shown["deviation"], strict=True)
-        ]
+        figures_shown = map(_figure, shown["mean"], shown["deviation"])
+        cells = [f"{figure:>20}" for figure in figures_shown]
         ended = round((1 - rows["searching"].iloc[-1]) * rows["seeds"].iloc[-1])
         regret, optimal = rows["regret"].iloc[-1], rows["optimal"].iloc[-1]
         result.append(f"{label:{width}}{''.join(cells)}{regret:10.2g}{optimal:9.0%}")
@@ -232,6 +232,13 @@ def _summary(label: str, answers: FloatArray, best: float) -> pd.DataFrame:
     )
 
 
+def _figure(mean: float, deviation: float) -> str:
+    """Return a mean with its deviation, where there are any."""
+    if math.isnan(mean):
+        return "-"
+    return f"{mean:.5g}" + ("" if math.isnan(deviation) else f" ± {deviation:.2g}")
+
+
 def _measure(table: Table) -> str:
     """Return what the numbers are of."""
     objectives = [f"{name} ({direction})" for name, direction in table.objectives.items()]
@@ -253,7 +260,14 @@ def _listed(text: str, where: str) -> list[Any]:
 def _mapping(text: str, where: str) -> dict[str, Any]:
     if not text.lstrip().startswith("{"):
         return {"name": text}
-    return dict(_yaml(text, where))
+    found = _yaml(text, where)
+    if not _is_mapping(found):
+        raise InputError(f"{where}: expected a name or a mapping with one, got {text!r}")
+    return dict(found)
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(key, str) for key in value)
 
 
 def _yaml(text: str, where: str) -> Any:

@@ -33,7 +33,7 @@ def load_images(config: DataConfig) -> Images:
 
 
 def load_test_images(config: DataConfig) -> Images:
-    """Return the test images. Nothing that searches or trains calls this."""
+    """Return the test images. Nothing that trains or chooses calls this, only what reports."""
     return _read(config, train=False)
 
 

@@ -15,6 +15,10 @@ class NoStudy(InputError):
     """A ledger that is not there."""
 
 
+class NoWinner(InputError):
+    """A search that has ended without a trial that completed."""
+
+
 class Diverged(PsinasError, ArithmeticError):
     """Training or scoring gave a number that is not finite."""
 

@@ -47,6 +47,8 @@ def hypervolume(points: ArrayLike) -> float:
         return float(p.max())
     p = p[np.argsort(-p[:, -1], kind="stable")]
     below = np.append(p[1:, -1], 0.0)
+    if p.shape[1] == 2:
+        return float(np.maximum.accumulate(p[:, 0]) @ (p[:, 1] - below))
     return sum(
         hypervolume(p[: i + 1, :-1]) * float(p[i, -1] - low)
         for i, low in enumerate(below)

@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nas.errors import InputError
-from nas.pareto import hypervolume
+from nas.pareto import hypervolume, pareto_front
 from nas.samplers.decisions import Decisions
 from nas.search import Search, SearchPlan
 from nas.seeds import derive_seed
@@ -77,11 +77,14 @@ class Table:
         return TableTrial(self.space.architecture(choices), key, self.row(choices))
 
     @property
+    def signs(self) -> FloatArray:
+        """``(objectives,)``: 1 where larger is better, else -1."""
+        return np.array([1.0 if d == "max" else -1.0 for d in self.objectives.values()])
+
+    @property
     def gains(self) -> FloatArray:
         """``(rows, objectives)``, larger is better."""
-        signs = [1.0 if direction == "max" else -1.0 for direction in self.objectives.values()]
-        gains: FloatArray = self.scores * np.array(signs)
-        return gains
+        return self.scores * self.signs
 
 
 def read_table(
@@ -112,14 +115,21 @@ def read_table(
             )
     architectures = _architectures(frame, space, column, path)
     choices = [tuple(value for _, value in a.choices) for a in architectures]
-    scores = frame[list(objectives)].astype(float)
-    scores["choices"] = choices
-    means = scores.groupby("choices", sort=False).mean()
+    exact: dict[tuple[Any, ...], int] = {}
+    rows = [exact.setdefault(answers, len(exact)) for answers in choices]
+    means = frame[list(objectives)].astype(float).groupby(np.array(rows)).mean()
     values = means.to_numpy(dtype=float, copy=True)
     values[~np.isfinite(values)] = math.nan
     if np.isnan(values).any(axis=1).all():
         raise InputError(f"{path}: expected a finite {', '.join(objectives)} in some row, got none")
-    exact = {answers: row for row, answers in enumerate(means.index)}
+    if len(objectives) > 1:
+        for name, column_values in zip(objectives, values.T, strict=True):
+            known = np.unique(column_values[~np.isnan(column_values)])
+            if len(known) < 2:
+                raise InputError(
+                    f"--objective {name}: expected different values for a hypervolume, got "
+                    f"{', '.join(f'{value:g}' for value in known) or 'none'} alone"
+                )
     names = list(space.decisions())
     classes: dict[str, int] = {}
     for answers, row in exact.items():
@@ -212,8 +222,8 @@ def plan_search(
 def search_table(plan: TablePlan, budget: int) -> list[int]:
     """Search and return the rows in the order in which they were asked for, ``budget`` at most.
 
-    Fewer where the sampler proposes nothing new. An architecture that has no row is told as a
-    failure and is no query; a row without a score is one.
+    Fewer where there are no more, or the sampler proposes none that is new. An architecture without
+    a row is told as a failure and is no query; a row without a score is one.
 
     Raises:
         InputError: the table has next to none of the space's architectures.
@@ -223,17 +233,20 @@ def search_table(plan: TablePlan, budget: int) -> list[int]:
     search = Search(study, plan)
     asked: list[int] = []
     misses = 0
-    while len(asked) < budget and (proposal := search.propose()) is not None:
+    most = min(budget, len(plan.table.scores))
+    while len(asked) < most and (proposal := search.propose()) is not None:
         trial: Any = proposal.trial
         search.finish(proposal.number, _answer(plan.table, trial.row))
         misses = misses + 1 if trial.row is None else 0
         if trial.row is not None:
             asked.append(trial.row)
         if misses == MAX_MISSES:
-            raise InputError(
-                f"expected a table with a fair part of the {plan.size} architectures of the space, "
-                f"got {len(plan.table.scores)}: {misses} proposals in a row have no row"
-            )
+            break
+    if not asked and misses:
+        raise InputError(
+            f"expected a table with a fair part of the {plan.size} architectures of the space, "
+            f"got {len(plan.table.scores)}: none of {misses} proposals has a row"
+        )
     return asked
 
 
@@ -256,8 +269,7 @@ def best_so_far(table: Table, rows: Sequence[int], budget: int) -> FloatArray:
         return curve
     gains = table.gains[list(rows)]
     if gains.shape[1] == 1:
-        sign = 1.0 if next(iter(table.objectives.values())) == "max" else -1.0
-        best = sign * np.fmax.accumulate(gains[:, 0])
+        best = table.signs[0] * np.fmax.accumulate(gains[:, 0])
     else:
         best = _hypervolumes(table, gains)
     curve[: len(best)] = best
@@ -267,14 +279,24 @@ def best_so_far(table: Table, rows: Sequence[int], budget: int) -> FloatArray:
 
 def optimum(table: Table) -> float:
     """Return the best that :func:`best_so_far` can reach."""
-    return float(best_so_far(table, range(len(table.scores)), len(table.scores))[-1])
+    gains = table.gains[~np.isnan(table.gains).any(axis=1)]
+    if gains.shape[1] == 1:
+        return float(table.signs[0] * gains.max())
+    front = pareto_front(gains, ["max"] * gains.shape[1])
+    return hypervolume(_unit(table, gains[front]))
+
+
+def _unit(table: Table, gains: FloatArray) -> FloatArray:
+    """Return gains as shares of the way from the table's worst values to its best."""
+    known = table.gains[~np.isnan(table.gains).any(axis=1)]
+    low, high = known.min(axis=0), known.max(axis=0)
+    unit: FloatArray = (gains - low) / np.where(high > low, high - low, 1.0)
+    return unit
 
 
 def _hypervolumes(table: Table, gains: FloatArray) -> FloatArray:
     """Return the hypervolume after every row; it changes only where a row enters the front."""
-    known = table.gains[~np.isnan(table.gains).any(axis=1)]
-    low, high = known.min(axis=0), known.max(axis=0)
-    unit = (gains - low) / np.where(high > low, high - low, 1.0)
+    unit = _unit(table, gains)
     volumes = np.full(len(unit), math.nan)
     front = np.empty((0, unit.shape[1]))
     volume = math.nan

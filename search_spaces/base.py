@@ -52,7 +52,7 @@ class Answers:
         answer = self.answers[name]
         if answer not in choices:
             raise ValueError(f"{name}: expected one of {list(choices)}, got {answer!r}")
-        return answer
+        return choices[choices.index(answer)]  # as the space writes it: 2, not 2.0
 
 
 @dataclass(frozen=True)

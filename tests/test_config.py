@@ -106,6 +106,17 @@ MISTAKES = [
     ("vary={recipe.moon: [1]}", "vary: expected keys among recipe.epochs, "),
     ("vary={recipe.epsilon: [8]}", "recipe.epsilon: expected a pixel distance"),
     ("vary={recipe.epochs: []}", "vary.recipe.epochs: expected one or more values, got none"),
+    ("vary={recipe: [3]}", "vary.recipe: expected mappings of recipe keys, got 3"),
+    (
+        "vary={recipe: [{epochs: 1}, {epochs: 2}], recipe.epochs: [1, 3]}",
+        "vary: expected recipe.epochs once, got it in vary.recipe and by itself",
+    ),
+    (
+        "vary={recipe: [{epochs: 1, steps: 2}, {steps: 2, epochs: 1}]}",
+        "vary.recipe: expected different values",
+    ),
+    ("fix={height: 3}", "fix: expected decisions among depth, channels, got 'height'"),
+    ("fix={depth: 99}", "fix.depth: expected one of ["),
     ("vary={repeat: [-1]}", "vary.repeat: expected integers >= 0, got -1"),
     ("scheduler.name=hyperband", "scheduler.name: expected 'asha', got 'hyperband'"),
     ("scheduler={metric: psi}", "scheduler.metric: expected one of robust_accuracy, clean_"),

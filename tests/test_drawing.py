@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
+from conftest import one_line
 from matplotlib.colors import to_rgb
 from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
 
 from launch.drawing import draw_cell, figure_of
 from nas.errors import InputError
-from search_spaces import DepthChannels, NASBench201
+from search_spaces import SEARCH_SPACES, DepthChannels, NASBench201
 from search_spaces.graphs import Cell
 
 SPACE = NASBench201()
@@ -185,3 +187,26 @@ def test_a_space_without_cells_is_refused():
         InputError, match="expected a space with a cell to draw, got depth-channels"
     ):
         draw_cell(next(iter(DepthChannels())))
+
+
+def test_the_command_draws_what_a_space_writes(psinas, tmp_path):
+    """A nasnet cell is longer than a file name may be."""
+    space = SEARCH_SPACES["nasnet"]()
+    text = space.to_string(space.sample(np.random.default_rng(0)))
+    assert len(text) > 255
+    for target in (f"nasnet:{text}", f"nasbench201:{STRING}"):
+        out = tmp_path / "cell.svg"
+        assert psinas("draw", target, "--out", out)[0] == 0
+        assert "<svg" in out.read_text()
+        out.unlink()
+
+
+def test_what_cannot_be_drawn_is_one_line(psinas, tmp_path):
+    out = tmp_path / "cell.svg"
+    one_line(psinas("draw", "nasnet:[]", "--out", out), "nasnet")
+    one_line(psinas("draw", "nowhere", "--out", out), "RUN:TRIAL", "nasbench201", "'nowhere'")
+    for content in ("{", "[]", "{}", '{"architecture": 3}'):
+        (tmp_path / "architecture.json").write_text(content)
+        one_line(psinas("draw", tmp_path, "--out", out), "architecture.json", "export")
+    one_line(psinas("draw", f"nasbench201:{STRING}", "--out", tmp_path / "cell.gif"), ".svg")
+    assert not out.exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import numpy as np
 import optuna
 import pytest
@@ -12,7 +14,7 @@ from nas.ledger import RESULT
 from nas.samplers.base import History
 from nas.samplers.decisions import Decisions
 from nas.samplers.fidelity import expected
-from nas.samplers.predictor import PredictorSampler
+from nas.samplers.predictor import PredictorSampler, _tried
 
 DECISIONS = Decisions({"a": tuple(range(6)), "b": tuple(range(6))})
 
@@ -46,30 +48,28 @@ def test_a_stopped_trial_is_expected_to_go_on_as_the_others_did(ours):
     """Ended trials came to twice what they had at epoch 3, plus 1; objectives are minimised."""
     ended = [trial(i, {1: 0.0, 3: 0.1 * i}, [1 + 0.2 * i], ours=ours) for i in range(8)]
     stopped = trial(20, {1: 0.0, 3: 0.25}, state=TrialState.PRUNED, ours=ours)
-    (found,) = expected(history([*ended, stopped], ["minimize"]))
-    assert found[0].params == {"a": 2, "b": 3}
-    assert found[1] == pytest.approx([-1.5])
+    found = expected(history([*ended, stopped], ["minimize"]))
+    assert found == {8: pytest.approx([-1.5])}
 
 
 def test_it_stays_within_what_the_ended_came_to():
     ended = [trial(i, {3: 0.1 * i}, [0.2 * i]) for i in range(5)]
     stopped = trial(20, {3: -9.0}, state=TrialState.PRUNED)
-    assert expected(history([*ended, stopped], ["maximize"]))[0][1] == [0.0]
+    assert expected(history([*ended, stopped], ["maximize"])) == {5: [0.0]}
 
 
 def test_several_objectives_are_expected_each_from_the_rung():
     ended = [trial(i, {2: 0.1 * i}, [0.3 * i, 5 - i]) for i in range(6)]
     stopped = trial(20, {2: 0.35}, state=TrialState.FAIL)
-    ((_, values),) = expected(history([*ended, stopped], ["maximize", "maximize"]))
-    assert values == pytest.approx([1.05, 1.5])
+    found = expected(history([*ended, stopped], ["maximize", "maximize"]))
+    assert found == {6: pytest.approx([1.05, 1.5])}
 
 
 def test_too_few_comparisons_make_it_the_worst_and_failures_are_left_out():
     ended = [trial(i, {2: 0.1 * i} if i < 3 else {}, [3.0 + i]) for i in range(6)]
     stopped = trial(20, {2: 0.9}, state=TrialState.PRUNED)
     failed = trial(21, {}, state=TrialState.FAIL)
-    found = expected(history([*ended, stopped, failed], ["maximize"]))
-    assert [values.tolist() for _, values in found] == [[3.0]]
+    assert expected(history([*ended, stopped, failed], ["maximize"])) == {6: [3.0]}
 
 
 def test_the_predictor_turns_away_from_where_trials_are_stopped():
@@ -87,11 +87,32 @@ def test_the_predictor_turns_away_from_where_trials_are_stopped():
     proposed = [study.ask(dict(stopped[0].distributions)).params["a"] for _ in range(3)]
     assert 0 not in proposed
     assert 5 in proposed
-    assert len(expected(history([*ended, *stopped], ["maximize"]))) == 6
-    assert np.isfinite(expected(history([*ended, *stopped], ["maximize"]))[0][1]).all()
+    found = expected(history([*ended, *stopped], ["maximize"]))
+    assert list(found) == [12, 13, 14, 15, 16, 17]
+    assert np.isfinite(list(found.values())).all()
 
 
 def test_what_diverged_is_expected_nothing_of():
     ended = [trial(i, {3: 0.1 * i}, [0.2 * i]) for i in range(5)]
     diverged = trial(20, {3: 0.9}, state=TrialState.FAIL, status="diverged")
-    assert expected(history([*ended, diverged], ["maximize"])) == []
+    assert expected(history([*ended, diverged], ["maximize"])) == {}
+
+
+def test_trials_stopped_at_several_rungs_are_each_judged_there():
+    ended = [trial(i, {1: -0.1 * i, 3: 0.1 * i}, [0.2 * i]) for i in range(5)]
+    early = trial(20, {1: -0.15}, state=TrialState.PRUNED)
+    late = trial(21, {1: 0.0, 3: 0.25}, state=TrialState.PRUNED)
+    found = expected(history([*ended, early, late], ["maximize"]))
+    assert found == {5: pytest.approx([0.3]), 6: pytest.approx([0.5])}
+
+
+def test_the_predictor_takes_trials_in_the_order_in_which_they_ended():
+    """A stopped trial between two that ended stands there, not behind them."""
+    ended = [trial(i, {1: 0.1 * i}, [0.1 * i]) for i in range(8)]
+    stopped = trial(20, {1: 0.35}, state=TrialState.PRUNED)
+    in_order = [*ended[:5], stopped, *ended[5:]]
+    for each, second in zip(in_order, range(9), strict=True):
+        each.datetime_complete = datetime(2026, 1, 1, second=second)
+    tried = _tried(history(in_order, ["maximize"]))
+    values = [value[0] for _, value in tried.values()]
+    assert values == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.35, 0.5, 0.6, 0.7])

@@ -358,3 +358,59 @@ def test_equal_scores_leave_the_predictor_to_chance():
         study.tell(trial, 0.1)
         found.append(params)
     assert all(len({p[n] for p in found[10:]}) > 1 for n in DECISIONS)
+
+
+@every_one_of_ours
+def test_an_infinite_value_counts_as_none(name):
+    """With several objectives too, where one infinity would swallow every other number."""
+    study = optuna.create_study(
+        directions=["minimize", "maximize"], sampler=SAMPLERS[name](DECISIONS, 0)
+    )
+    for _ in range(40):
+        trial, params = ask(study)
+        bad = params["b"] == "z"
+        study.tell(trial, [float("-inf") if bad else -reward(params), float(params["a"])])
+    assert len(study.sampler._history.scored) == sum(t.params["b"] != "z" for t in study.trials) - (
+        study.trials[-1].params["b"] != "z"
+    )
+    for seen in study.sampler._history.scored:
+        assert np.isfinite(seen.values).all()
+
+
+@every_one_of_ours
+def test_what_is_no_decision_is_drawn_from_seed_and_number(name):
+    """A restart does not draw the numbers of the first trials again."""
+
+    def rates(study, n):
+        found = []
+        for _ in range(n):
+            trial, params = ask(study)
+            found.append((trial.suggest_float("rate", 0, 1), trial.suggest_int("width", 1, 99)))
+            study.tell(trial, reward(params))
+        return found
+
+    study = optuna.create_study(direction="maximize", sampler=SAMPLERS[name](DECISIONS, 3))
+    first = rates(study, 4)
+    study.sampler = SAMPLERS[name](DECISIONS, 3)
+    later = rates(study, 4)
+    assert len({*first, *later}) == 8
+    whole = optuna.create_study(direction="maximize", sampler=SAMPLERS[name](DECISIONS, 3))
+    assert rates(whole, 8) == first + later
+
+
+def test_decisions_are_pickled_with_what_a_search_knows_of_them():
+    decisions = Decisions(DECISIONS, key=first_letter, features=shout)
+    decisions.everything_encoded()
+    again = pickle.loads(pickle.dumps(decisions))
+    assert again == decisions
+    assert again.key({"a": 1, "b": "y", "c": True, "d": 0.5}) == "1"
+    assert again.everything_encoded().names() == ("loud",)
+    assert pickle.loads(pickle.dumps(EvolutionSampler(again, 1)))._given == decisions
+
+
+def first_letter(params):
+    return str(params["a"])
+
+
+def shout(params):
+    return {"loud": float(params["c"])}

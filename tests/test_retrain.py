@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,14 +12,17 @@ import yaml
 from conftest import one_line, search_here
 
 from launch import retrain as retraining
-from launch.config import parse_config
-from launch.retrain import default_recipes, retrain_config
+from launch.config import load_config, parse_config
+from launch.retrain import check, default_recipes, directory, retrain_config
 from launch.run import best_trial, finished_trial, load_run_config, trial_results
 from launch.sections import Retrain
+from launch.table1 import PAPER, PAPER_TEST, Row, table_lines
 from metrics.accuracy import robust_accuracy
 from metrics.attacks import FGSM, StepLL
 from nas.data import prepare_test
 from nas.datasets import load_test_images
+from nas.errors import InputError
+from nas.ledger import RunLock
 from nas.training import Recipe
 from search_spaces import load
 
@@ -63,6 +67,41 @@ def test_by_default_there_are_twelve_recipes_and_no_limit_on_images(run):
     sets = default_recipes(Recipe(learning_rate=0.2, weight_decay=1e-3))
     assert len({tuple(s.items()) for s in sets}) == 12
     assert {"learning_rate": 0.2, "weight_decay": 1e-3, "label_smoothing": 0.0} in sets
+    for recipe in (Recipe(weight_decay=0.0), Recipe(label_smoothing=0.1)):
+        sets = default_recipes(recipe)
+        assert len({tuple(s.items()) for s in sets}) == 12
+        assert any(s["label_smoothing"] == recipe.label_smoothing for s in sets)
+
+
+def test_a_retraining_has_its_own_resources(run, tiny):
+    """A child's time limit is not that of a hundred epochs."""
+    given = {"resources": {"time_limit_seconds": 60, "workers": 2}}
+    config = parse_config({**tiny, **given})
+    found = retrain_config(config, finished_trial(run, 0), Retrain(resources={"workers": 1}))
+    assert (found.resources.time_limit_seconds, found.resources.workers) == (None, 1)
+
+
+def test_a_scale_that_adds_decisions_is_refused(tiny):
+    space = {"name": "nasnet", "blocks": 2, "cells": 1, "filters": 4}
+    config = parse_config({**tiny, "space": space, "retrain": {"scale": {"blocks": 3}}})
+    with pytest.raises(InputError, match=r"retrain.scale: .*blocks.* adds block3_"):
+        check(config)
+    check(parse_config({**tiny, "space": space, "retrain": {"scale": {"filters": 8}}}))
+
+
+def test_where_the_files_lie_does_not_name_a_retraining(run, tmp_path):
+    config, winner = load_run_config(run), finished_trial(run, 3)
+    grids = [
+        retrain_config(config, winner, Retrain(**{**ASKED, **changed}))
+        for changed in (
+            {},
+            {"data": {**ASKED["data"], "root": str(tmp_path), "download": True}},
+            {"resources": {"cpu": 2}},
+            {"recipe": {"steps": 3}},
+        )
+    ]
+    first, moved, wider, other = (directory(run, winner, grid) for grid in grids)
+    assert first == moved == wider != other
 
 
 def test_the_row_holds_what_the_models_do_on_test_images(run, psinas, in_process):
@@ -81,6 +120,12 @@ def test_the_row_holds_what_the_models_do_on_test_images(run, psinas, in_process
         fooled = model(FGSM(epsilon=0.1)(copy, x, y)).argmax(1) == y
         ll = model(StepLL(epsilon=0.1)(copy, x, None)).argmax(1) == y
     assert document["images"] == 90
+    made, data = document["made"], best.data
+    assert (made["trial"], made["recipes"], made["completed"]) == (3, 2, 2)
+    assert made["scale"] == {"stem": "imagenet"}
+    assert made["train_images"] == data.limit.train == 200
+    pgd = {"steps": best.recipe.steps, "step_size": 0.025}
+    assert document["test"] == {**PAPER_TEST, "data": "digits", "epsilon": 0.1, **pgd}
     assert document["clean"] == pytest.approx(right.float().mean().item())
     assert document["black"]["fgsm"] == pytest.approx((right & fooled).float().mean().item())
     assert document["black"]["step_ll"] == pytest.approx((right & ll).float().mean().item())
@@ -103,7 +148,7 @@ def test_the_chosen_recipe_is_the_best_on_held_out_images(run, psinas, in_proces
 def test_a_second_call_goes_on_and_repeats_nothing(run, psinas, in_process, monkeypatch):
     """Killed while it measures: the trainings are there, only the measuring is done."""
 
-    def killed(*arguments):
+    def killed(*arguments, **settings):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as dying:
@@ -142,6 +187,143 @@ def test_a_search_that_asks_for_it_goes_on_to_the_table(tmp_path, tiny, psinas, 
     one_line(psinas(*other, "--set", "seed=5"), "second", "seed")
 
 
+def test_what_tells_searches_apart_is_laid_over_one_alone(tmp_path, tiny, psinas, monkeypatch):
+    """An adversary and a name are; steps, epochs of the retraining and a length are laid on all."""
+    from launch import retrain_command
+
+    for name, adversary in (("first", "pgd"), ("second", "none")):
+        beside = [str(tmp_path / "second.yaml")] if name == "first" else []
+        recipe = {**tiny["recipe"], "adversary": adversary}
+        document = {**tiny, "name": name, "recipe": recipe, "retrain": {**ASKED, "beside": beside}}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(document))
+    source = str(tmp_path / "first.yaml")
+    told = []
+    monkeypatch.setattr(retrain_command, "say", told.append)
+
+    def others_of(source, *assignments):
+        config = load_config(source, assignments)
+        config = retrain_command.with_laid(config, source, assignments)
+        (other,) = retrain_command.searches_beside(config, tmp_path / "runs" / "first")
+        return config, other
+
+    config, other = others_of(
+        source, "recipe.adversary=fgsm", "recipe.steps=3", "trials=3", "recipe.steps=2",
+        "retrain.recipe.epochs=7", "name=renamed",
+    )  # fmt: skip
+    assert (config.recipe.adversary, other.recipe.adversary) == ("fgsm", "none")
+    assert (other.recipe.steps, other.trials, other.name) == (2, 3, "second")
+    assert config.retrain.recipe == other.retrain.recipe == {"epochs": 7}
+    assert other.retrain.laid == config.retrain.laid
+    assert len(told) == 1
+    assert told[0].startswith("recipe.adversary is laid over renamed alone")
+    # a resume reads the run's own file, and lays more over it
+    saved = tmp_path / "saved.yaml"
+    saved.write_text(yaml.safe_dump(config.resolved()))
+    assert others_of(str(saved), "trials=4")[1].trials == 4
+    assert others_of(str(saved))[1].recipe.steps == 2
+
+
+def test_the_hint_of_a_stopped_search_beside_is_the_whole_command(
+    tmp_path, tiny, psinas, in_process, monkeypatch
+):
+    for name, beside in (("first", [str(tmp_path / "second.yaml")]), ("second", [])):
+        document = {**tiny, "name": name, "retrain": {**ASKED, "beside": beside}}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(document))
+    from launch import driver
+
+    real = driver.run_search
+
+    def run_search(going, config, run, display, *, address):
+        return config.name != "second" and real(going, config, run, display, address=address)
+
+    monkeypatch.setattr(driver, "run_search", run_search)
+    first = tmp_path / "runs" / "first"
+    code, printed, _ = psinas("search", tmp_path / "first.yaml", "--out", first)
+    assert code == 130
+    last = " ".join(printed.split()).rpartition("stopped: ")[2]
+    assert last.endswith(f"go on with: psinas search --resume --out {first}")
+
+
+def test_the_row_beside_is_that_of_the_winner_as_its_own_search_retrains_it(
+    tmp_path, tiny, psinas, in_process
+):
+    """An experiment with another trial of it, made later, does not stand in for it."""
+    for name, beside in (("first", [str(tmp_path / "second.yaml")]), ("second", [])):
+        document = {**tiny, "name": name, "retrain": {**ASKED, "beside": beside}}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(document))
+    runs = tmp_path / "runs"
+    first, second = (search_here(runs / n, yaml.safe_load((tmp_path / f"{n}.yaml").read_text()))
+                     for n in ("first", "second"))  # fmt: skip
+    winner = best_trial(second, "pgd_accuracy").number
+    assert psinas("retrain", second, "--trial", 3 - winner)[0] == 0
+    code, printed, _ = psinas("retrain", first)
+    assert code == 0
+    assert "second" not in printed[printed.index("white box") :]
+    assert psinas("retrain", second)[0] == 0
+    code, printed, _ = psinas("retrain", first)
+    assert f"second: trial {winner} with" in " ".join(printed.split())
+
+
+OURS = Row(
+    "mine",
+    1e6,
+    0.9,
+    {"fgsm": 0.5, "step_ll": 0.6, "pgd": 0.4},
+    {"fgsm": 0.7, "step_ll": 0.8, "pgd": 0.6},
+    images=100,
+    made={
+        "trial": 4,
+        "scale": {"filters": 28},
+        "epochs": 100,
+        "train_images": 45_000,
+        "held_out_images": 5_000,
+        "epoch": "last epoch",
+        "chooser": "fgsm_accuracy",
+        "recipes": 12,
+        "completed": 12,
+    },
+    chosen={"learning_rate": 0.1},
+)
+
+
+def test_the_table_says_what_was_made_and_attacked_how():
+    text = "\n".join(table_lines([OURS]))
+    assert "mine: trial 4 with filters 28; 100 epochs on 45000 images, last epoch" in text
+    assert "best fgsm_accuracy of 12 recipes on 5000 held-out images: learning_rate 0.1" in text
+    assert "100 test images of cifar10, epsilon 8/255, PGD of 7 steps of 2/255" in text
+    assert "not to be compared" not in text
+    assert "differ" not in text
+    some = replace(OURS, made={**OURS.made, "completed": 5})
+    assert "the 5 of 12 recipes that completed" in "\n".join(table_lines([some]))
+
+
+@pytest.mark.parametrize(
+    "test", [{"data": "fashion-mnist"}, {"classes": [0, 1]}, {"steps": 1}, {"epsilon": 4 / 255}]
+)
+def test_another_test_than_the_papers_is_not_compared_with_it(test):
+    other = replace(OURS, model="other", test={**PAPER_TEST, **test})
+    lines = "\n".join(table_lines([OURS, other]))
+    assert "not to be compared" in lines
+    assert f"differ in more than architecture and recipe: {next(iter(test))}." in lines
+
+
+def test_rows_that_were_trained_differently_are_said_to():
+    other = replace(OURS, model="other", made={**OURS.made, "epochs": 3})
+    assert table_lines([OURS, other])[-1].endswith("architecture and recipe: epochs.")
+
+
+def test_a_suspicious_row_is_marked_and_says_why():
+    """Masked gradients of the model, or of the copy that makes black-box images."""
+    rows = [replace(OURS, flags=["black_box"]), replace(OURS, copy_flags=["zero_gradients"])]
+    lines = table_lines(rows)
+    marked = [line for line in lines if line.startswith("mine !")]
+    assert len(marked) == 2
+    assert "  ! the model is suspicious: black_box" in lines
+    assert "  ! the black-box source is suspicious: zero_gradients" in lines
+    assert not any("!" in line for line in table_lines([OURS]))
+    assert len({len(line) for line in lines[1 : 2 + len(PAPER) + 2]}) == 1
+
+
 def test_a_longer_search_with_another_winner_is_retrained_beside(
     tmp_path, tiny, psinas, in_process
 ):
@@ -173,6 +355,33 @@ def test_a_copy_that_diverges_gets_another_start(run, psinas, in_process, monkey
     assert not failing
 
 
+def test_a_copy_that_another_driver_trains_is_not_a_copy_that_diverged(
+    run, psinas, in_process, monkeypatch
+):
+    """Two commands at once: the second says who is there, and begins no second copy."""
+    again = ("retrain", run, "--trial", 3, "--out", run / "again")
+    assert psinas(*again)[0] == 0
+    (run / "again" / "table1.json").unlink()
+    with RunLock(run / "again" / "copy-1"):
+        one_line(psinas(*again), "another driver")
+    assert not (run / "again" / "copy-2").exists()
+
+
+def test_a_retraining_of_which_nothing_completed_says_what_to_delete(
+    run, psinas, in_process, monkeypatch
+):
+    from nas import evaluation
+    from nas.errors import Diverged
+
+    def train(*arguments):
+        raise Diverged("on purpose")
+
+    monkeypatch.setattr(evaluation, "train", train)
+    code, _, errors = psinas("retrain", run, "--trial", 3, "--out", run / "again")
+    assert code == 2
+    assert f"delete {run / 'again'} to train them again" in " ".join(errors.split())
+
+
 @pytest.mark.parametrize(
     ("wrong", "parts"),
     [
@@ -198,7 +407,9 @@ def test_a_wrong_setting_is_refused_before_the_search(tmp_path, tiny, psinas, wr
 def test_wrong_options_are_one_line(run, psinas, tmp_path):
     one_line(psinas("retrain", run, "--trial", 0, "--best", "psi"), "both")
     one_line(psinas("retrain", run, "--trial", 99), "0 ... 3")
-    one_line(psinas("retrain", run, "--scale", "stem"), "key=value")
+    one_line(psinas("retrain", run, "--scale", "stem"), "--scale", "key=value")
+    (tmp_path / "empty.yaml").write_text("")
+    one_line(psinas("retrain", run, "--recipes", tmp_path / "empty.yaml"), "empty.yaml", "list")
     one_line(psinas("retrain", run, "--recipes", tmp_path / "no.yaml"), "no.yaml")
     one_line(psinas("retrain", tmp_path), "config.yaml")
 

@@ -169,6 +169,14 @@ def test_iteration_gives_every_combination_once():
     assert len({a.hash for a in space}) == 6
 
 
+def test_a_choice_is_as_the_space_writes_it():
+    """A table read with pandas may say 2.0 for 2."""
+    space = DepthChannels(depth=(2, 4), channels=(8, 16))
+    given = space.architecture({"depth": 2.0, "channels": 16.0})
+    assert given == space.architecture({"depth": 2, "channels": 16})
+    assert [type(choice) for _, choice in given.choices] == [int, int]
+
+
 def test_the_hash_knows_the_graph_and_not_the_lists():
     wide = DepthChannels(depth=(2, 4), channels=(8, 16))
     narrow = DepthChannels(depth=(4,), channels=(16,))

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from conftest import one_line
 
-from launch.table_search import lines, request
+from launch.table_search import request
 from launch.table_search import table_search as run_searches
+from nas import tabular
 from nas.errors import InputError
 from nas.pareto import hypervolume
 from nas.samplers import SAMPLERS
@@ -150,12 +151,12 @@ def test_several_objectives_are_followed_by_their_hypervolume(tmp_path):
     assert curve[2] == pytest.approx(hypervolume(unit))
 
 
-def random_searches(path, *, budget, seeds):
+def random_searches(path, *, budget, seeds, objectives=("accuracy",)):
     """Return the request for random searches of the 4 x 3 grid."""
     return request(
         path,
         space="{name: depth-channels, depth: [1, 2, 3, 4], channels: [4, 8, 16]}",
-        objectives=["accuracy"],
+        objectives=objectives,
         samplers="random",
         budget=budget,
         seeds=seeds,
@@ -208,6 +209,8 @@ def test_bad_input_is_one_line(psinas, tmp_path):
     one_line(run(space="depth-channels"), "row 1", "expected one of")
     one_line(run(samplers=""), "names or mappings")
     one_line(run(samplers="[1]"), "names or mappings")
+    one_line(run(samplers="[{2: random}]"), "names or mappings")
+    one_line(run(space="{1: 2}"), "--space", "mapping")
     one_line(run(samplers="magic"), "evolution", "'magic'")
     one_line(run(samplers="[{name: evolution, population: 3}]"), "population_size")
     one_line(run(samplers="[{name: evolution, population_size: 3}]"), "tournament_size")
@@ -234,6 +237,67 @@ def test_a_table_with_next_to_nothing_of_the_space_is_refused(tmp_path):
 def test_a_search_that_ends_early_is_said_to(tmp_path):
     grid_table(tmp_path)
     asked = random_searches(tmp_path / "grid.csv", budget=20, seeds=2)
-    found, table = run_searches(asked, workers=1, out=None, tell=lambda line: None)
+    found, printed = run_searches(asked, workers=1, out=None, tell=lambda line: None)
     assert found["searching"].tolist() == [1.0] * 12 + [0.0] * 8
-    assert "2 ended before 20 queries" in lines(found, table)[-1]
+    assert "2 ended before 20 queries" in printed[-1]
+
+
+def partial_table(tmp_path):
+    """Return 20 rows, the first ones, of a space of 900."""
+    space = DepthChannels(depth=tuple(range(1, 31)), channels=tuple(range(1, 31)))
+    rows = [{**dict(a.choices), "a": i / 20} for i, a in enumerate(itertools.islice(space, 20))]
+    pd.DataFrame(rows).to_csv(tmp_path / "part.csv", index=False)
+    return read_table(tmp_path / "part.csv", space, {"a": "max"})
+
+
+def test_a_search_of_a_part_of_the_space_gives_what_it_found(tmp_path, monkeypatch):
+    """Most proposals have no row: after so many in a row it ends, and is no mistake."""
+    monkeypatch.setattr(tabular, "MAX_MISSES", 100)
+    rows = search_table(plan_search(partial_table(tmp_path), SAMPLERS["random"], {}), 500)
+    assert 1 <= len(set(rows)) == len(rows) < 20
+
+
+def test_a_search_ends_with_the_last_row(tmp_path, monkeypatch):
+    answer, answered = tabular._answer, []
+
+    def counted(table, row):
+        answered.append(row)
+        return answer(table, row)
+
+    monkeypatch.setattr(tabular, "_answer", counted)
+    rows = search_table(plan_search(partial_table(tmp_path), SAMPLERS["grid"], {}), 500)
+    assert rows == answered == list(range(20))
+
+
+def test_a_column_may_have_any_name(tmp_path):
+    """One that the code might use itself, and one that ends as a direction does."""
+    grid_table(tmp_path, choices=np.arange(12.0), **{"loss:min": np.arange(12.0)})
+    asked = random_searches(tmp_path / "grid.csv", budget=3, seeds=1, objectives=["choices"])
+    assert asked.table().scores[:, 0].tolist() == list(range(12))
+    asked = random_searches(tmp_path / "grid.csv", budget=3, seeds=1, objectives=["loss:min"])
+    assert asked.objectives == {"loss:min": "max"}
+
+
+def test_one_search_has_no_deviation(tmp_path):
+    grid_table(tmp_path)
+    asked = random_searches(tmp_path / "grid.csv", budget=12, seeds=1)
+    told = []
+    _, printed = run_searches(asked, workers=1, out=None, tell=told.append)
+    assert told == ["random: 1 searches of 12 queries, best 64"]
+    assert "±" not in "".join(printed[2:])
+    assert "nan" not in "".join(printed)
+
+
+def test_an_objective_that_is_the_same_everywhere_has_no_hypervolume(tmp_path):
+    with pytest.raises(InputError, match="same: expected different values .* got 7 alone"):
+        grid_table(tmp_path, {"accuracy": "max", "same": "max"}, same=7)
+
+
+def test_the_table_is_not_written_over(psinas, tmp_path):
+    grid_table(tmp_path)
+    path = tmp_path / "grid.csv"
+    before = path.read_text()
+    space = "{name: depth-channels, depth: [1, 2, 3, 4], channels: [4, 8, 16]}"
+    arguments = ("--space", space, "--objective", "accuracy", "--out", path)
+    one_line(psinas("table-search", path, *arguments), "another file than the table")
+    assert path.read_text() == before

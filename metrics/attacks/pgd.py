@@ -60,15 +60,19 @@ class PGD(Iterative):
     def looks(self) -> int:
         return self.steps
 
+    @property
+    def step_length(self) -> float:
+        """How far a step goes, in the norm."""
+        return self.epsilon / 4 if self.step_size is None else self.step_size
+
     def begin(self, rows: Rows, draws: Draws) -> None:
         if self.random_start:
             start = in_ball(tuple(rows.x.shape[1:]), self.norm, draws) * self.epsilon
             rows.candidate = (rows.x + start).clamp_(0, 1)
 
     def advance(self, rows: Rows, step: int, draws: Draws) -> None:
-        length = self.epsilon / 4 if self.step_size is None else self.step_size
         direction = rows.gradient.sign_() if self.norm == "linf" else unit(rows.gradient)
-        moved = rows.candidate + length * direction - rows.x
+        moved = rows.candidate + self.step_length * direction - rows.x
         rows.candidate = (rows.x + project(moved, self.norm, self.epsilon)).clamp_(0, 1)
 
 

@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.search_space import intersection_search_space
+from optuna.search_space import IntersectionSearchSpace
 from optuna.storages import BaseStorage
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.samplers.decisions import ENUMERABLE, Decisions
+from nas.seeds import derive_seed
 
 FloatArray = NDArray[np.float64]
 
@@ -36,7 +37,7 @@ class Observation:
     Attributes:
         trial: Optuna's.
         key: what :meth:`Decisions.key` gives for it.
-        values: ``(k,)``, one an objective, larger is better; None of a trial that has none.
+        values: ``(k,)``, one an objective, larger is better; None of a trial without finite ones.
         repeat: a trial of that key had ended before.
     """
 
@@ -146,7 +147,7 @@ class LedgerSampler(BaseSampler):
 
     Args:
         decisions: every decision with its choices, in order; None takes the categorical parameters
-            that all finished trials of the study have in common.
+            that all complete trials of the study have in common.
         seed: with the trial's number, decides every draw.
     """
 
@@ -156,17 +157,17 @@ class LedgerSampler(BaseSampler):
         self._seed = seed
         self._of: tuple[BaseStorage, int] | None = None
         self._history: History | None = None
-        self._independent = RandomSampler(seed=seed)
-        self._lock = threading.Lock()
+        self._common = IntersectionSearchSpace()
+        self._lock = threading.RLock()  # Study.optimize may ask from several threads
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what the ledger gives back."""
         made = self._given if isinstance(self._given, Decisions) else None
-        left = {"_lock": None, "_of": None, "_history": None, "_made": made}
+        left = {"_lock": None, "_of": None, "_history": None, "_common": None, "_made": made}
         return {**self.__dict__, **left}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=threading.Lock())
+        self.__dict__.update(state, _lock=threading.RLock(), _common=IntersectionSearchSpace())
 
     @abstractmethod
     def propose(self, history: History, rng: np.random.Generator) -> dict[str, Any]:
@@ -183,7 +184,9 @@ class LedgerSampler(BaseSampler):
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        decisions = self._decisions(study)
+        with self._lock:
+            self._turn_to(study)
+            decisions = self._decisions(study)
         return {name: CategoricalDistribution(choices) for name, choices in decisions.items()}
 
     def sample_relative(
@@ -191,7 +194,7 @@ class LedgerSampler(BaseSampler):
     ) -> dict[str, Any]:
         if not search_space:
             return {}
-        with self._lock:  # Study.optimize may ask from several threads
+        with self._lock:
             history = self._read(study, trial.number)
             return self.propose(history, np.random.default_rng([self._seed, trial.number]))
 
@@ -202,30 +205,35 @@ class LedgerSampler(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """Draw what is not among the decisions uniformly."""
-        return self._independent.sample_independent(study, trial, param_name, param_distribution)
+        """Draw what is not among the decisions uniformly, again from seed and number alone."""
+        drawn = RandomSampler(seed=derive_seed(self._seed, trial.number, param_name) % 2**32)
+        return drawn.sample_independent(study, trial, param_name, param_distribution)
 
     def reseed_rng(self) -> None:
         """Draw other proposals than a copy of this sampler in another process."""
         self._seed = int(np.random.default_rng().integers(2**32))
-        self._independent.reseed_rng()
 
     def _decisions(self, study: Study) -> Decisions:
         if self._made is None and self._given is not None:
             self._made = Decisions(self._given)
         if self._made is not None:
             return self._made
-        common = intersection_search_space(study.get_trials(deepcopy=False))
+        common = self._common.calculate(study)
         return Decisions(
             {n: d.choices for n, d in common.items() if isinstance(d, CategoricalDistribution)}
         )
 
+    def _turn_to(self, study: Study) -> None:
+        """Drop what is known of another study."""
+        if self._of is None or self._of[0] is not study._storage or self._of[1] != study._study_id:
+            self._of, self._history = (study._storage, study._study_id), None
+            self._common = IntersectionSearchSpace()
+
     def _read(self, study: Study, until: int) -> History:
+        self._turn_to(study)
         decisions = self._decisions(study)
-        same = self._of is not None and self._of[0] is study._storage
-        same = same and self._of is not None and self._of[1] == study._study_id
-        if not same or self._history is None or self._history.decisions != decisions:
-            self._of, self._history = (study._storage, study._study_id), History(decisions)
+        if self._history is None or self._history.decisions != decisions:
+            self._history = History(decisions)
             self.forget()
         self._history.read(study, until)
         return self._history
@@ -264,4 +272,4 @@ def _values(trial: FrozenTrial, directions: Sequence[StudyDirection]) -> FloatAr
         return None
     signs = [1.0 if d is StudyDirection.MAXIMIZE else -1.0 for d in directions]
     values: FloatArray = np.array(signs) * np.array(trial.values, dtype=float)
-    return values
+    return values if np.isfinite(values).all() else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ class Decisions(dict[str, tuple[Any, ...]]):
         for name, choices in self.items():
             if not choices:
                 raise ValueError(f"decision {name!r}: expected one or more choices, got none")
-        self._features = features
+        self._of_key, self._features = key, features
         self._all: list[dict[str, Any]] | None = None
         self._encoded: Encoded | None = None
 
@@ -52,6 +52,11 @@ class Decisions(dict[str, tuple[Any, ...]]):
             return key(dict(zip(self, answers, strict=True)))
 
         self._key = cached
+
+    def __reduce__(self) -> tuple[Callable[..., Decisions], tuple[Any, ...]]:
+        """Leave out what is remembered; ``key`` and ``features`` must be picklable themselves."""
+        made = partial(Decisions, key=self._of_key, features=self._features)
+        return made, (dict(self),)
 
     def key(self, params: Params) -> str:
         """Return what two proposals share that are one and the same to the search."""

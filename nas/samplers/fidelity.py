@@ -7,6 +7,7 @@ and never a score.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 
 import numpy as np
@@ -15,38 +16,41 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.ledger import RESULT
 from nas.rungs import reached_rungs
-from nas.samplers.base import History, Observation
+from nas.samplers.base import History
 
 FloatArray = NDArray[np.float64]
 
 FEWEST = 4  # ended trials with the same rung; below, a stopped one counts as the worst that ended
 
 
-def expected(history: History) -> list[tuple[Observation, FloatArray]]:
-    """Return every stopped trial with the values ``(k,)`` to expect of it.
+def expected(history: History) -> dict[int, FloatArray]:
+    """Return the values ``(k,)`` to expect of every stopped trial, by its number.
 
     Least squares on what the ended trials had at its last rung, kept between the worst and the best
     value of those that ended.
     """
     stopped = [seen for seen in history.finished if seen.values is None and _rungs(seen.trial)]
     if not stopped or not history.scored:
-        return []
+        return {}
     values = history.values()
     low, high = values.min(axis=0), values.max(axis=0)
     passed = [_rungs(seen.trial) for seen in history.scored]
-    found = []
+    reached: dict[tuple[int, tuple[str, ...]], list[tuple[int, list[float]]]] = defaultdict(list)
     for seen in stopped:
-        rungs = _rungs(seen.trial)
-        epoch = max(rungs)
-        names = sorted(rungs[epoch])
-        known = [i for i, other in enumerate(passed) if set(names) <= set(other.get(epoch, ()))]
+        epoch, at = max(_rungs(seen.trial).items())
+        names = tuple(sorted(at))
+        reached[epoch, names].append((seen.trial.number, [at[name] for name in names]))
+    found: dict[int, FloatArray] = {}
+    for (epoch, names), those in reached.items():
+        known = [i for i, rungs in enumerate(passed) if {*names} <= {*rungs.get(epoch, ())}]
         if len(known) < FEWEST:
-            found.append((seen, low))
+            found |= {number: low for number, _ in those}
             continue
         there = np.array([[1.0, *(passed[i][epoch][name] for name in names)] for i in known])
         line = np.linalg.lstsq(there, values[known], rcond=None)[0]
-        at = np.array([1.0, *(rungs[epoch][name] for name in names)])
-        found.append((seen, np.clip(at @ line, low, high)))
+        at_rung = np.array([[1.0, *numbers] for _, numbers in those])
+        estimates = np.clip(at_rung @ line, low, high)
+        found |= {number: value for (number, _), value in zip(those, estimates, strict=True)}
     return found
 
 

@@ -54,14 +54,9 @@ class PredictorSampler(LedgerSampler):
         self._initial, self._observations = initial, observations
 
     def propose(self, history: History, rng: np.random.Generator) -> dict[str, Any]:
-        tried: dict[str, tuple[dict[str, Any], FloatArray]] = {}
-        for seen in history.scored:
-            assert seen.values is not None
-            tried.setdefault(seen.key, (seen.params, seen.values))
-        if len(tried) < self._initial:
+        if len({seen.key for seen in history.scored}) < self._initial:
             return history.unknown(rng)
-        for seen, value in expected(history):
-            tried.setdefault(seen.key, (seen.params, value))
+        tried = _tried(history)
         params = [params for params, _ in tried.values()]
         values = np.array([value for _, value in tried.values()])
         fitness = scalarise(values, random_weights(values.shape[1], rng))
@@ -117,6 +112,20 @@ class PredictorSampler(LedgerSampler):
             top = sorted(gains, key=lambda key: -gains[key])[: PARENTS // 2]
             add([n for key in top for n in decisions.neighbours(pool[key])])
         return pool[max(gains, key=lambda key: gains[key])] if pool else history.unknown(rng)
+
+
+def _tried(history: History) -> dict[str, tuple[dict[str, Any], FloatArray]]:
+    """Return params and values of every key that has some, in the order in which they ended."""
+    estimates = expected(history)
+    scored = {seen.key for seen in history.scored}
+    tried: dict[str, tuple[dict[str, Any], FloatArray]] = {}
+    for seen in history.finished:
+        value = seen.values
+        if value is None and seen.key not in scored:
+            value = estimates.get(seen.trial.number)
+        if value is not None:
+            tried.setdefault(seen.key, (seen.params, value))
+    return tried
 
 
 class _Model:

@@ -41,6 +41,9 @@ class ReinforceSampler(LedgerSampler):
     somebody else proposed. The advantage is the reward less its moving average, divided by the
     moving standard deviation.
 
+    Optuna tells when a trial was asked for, not when it chose: one that is updated in between is
+    credited to the older policy, and has all batches taught again.
+
     A proposal that is known already is drawn again, ten times at most. After twenty known ones in a
     row one choice is changed: a policy that has settled would end the search.
 
@@ -50,7 +53,7 @@ class ReinforceSampler(LedgerSampler):
         algorithm: ``ppo``, or ``reinforce``: one step a batch, for which ``batch_size=1`` is best.
         hidden_units: of the LSTM.
         learning_rate: of Adam.
-        entropy_weight: of the entropy of a decision, in nats, that is added to its advantage.
+        entropy_weight: of the mean entropy of a decision, in nats, in what is maximised.
         baseline_decay: of the moving averages, a trial.
         batch_size: trials an update.
         epochs: steps that ``ppo`` makes on each batch.
@@ -160,7 +163,7 @@ class _Lesson:
         answers: ``(D,)``, choices by index.
         start: when, and the trial's number.
         end: the same of its end; far off while it runs.
-        values: of the ended, if it has some and they are finite.
+        values: of the ended, if it has some.
         credit: ``(D,)``, log p of every answer by the policy that was in force when the trial
             started; None while that policy still is.
     """
@@ -208,8 +211,7 @@ class _Controller:
             lesson = self.running.pop(seen.trial.number, None)
             if lesson is not None and seen.trial.datetime_complete is not None:
                 lesson.end = (seen.trial.datetime_complete, seen.trial.number)
-                finite = seen.values is not None and np.isfinite(seen.values).all()
-                lesson.values = seen.values if finite else None
+                lesson.values = seen.values
                 bisect.insort(self.ended, lesson, key=lambda lesson: lesson.end)
         return not any(
             lesson.end < self.until or (lesson.credit is None and lesson.start[0] < self.until[0])
