@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
-from importlib import resources as package_files
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-import yaml
 from pydantic import Field, TypeAdapter
 
+from launch.documents import assign, read_document
 from launch.sections import Keep, Resources, Retrain, Scheduler, Strict
 from launch.values import build_value, flat, fractions, plain, refuse_unknown, validated
 from metrics.scoring import METRICS, Metric
@@ -26,8 +25,8 @@ from nas.errors import InputError
 from nas.evaluation import TRAINING_SCORES, Trial
 from nas.ledger import STUDY
 from nas.names import find
+from nas.plan import SearchPlan
 from nas.samplers import SAMPLERS, SamplerFactory
-from nas.search import SearchPlan
 from nas.training import Recipe
 from nas.trust import plain_names
 from search_spaces import SEARCH_SPACES, SearchSpace, space_class
@@ -280,42 +279,6 @@ def parse_config(document: Mapping[str, Any]) -> Config:
     return config
 
 
-def read_document(source: str | Path) -> dict[str, Any]:
-    """Return the YAML mapping of a preset or a file."""
-    path = Path(source)
-    if path.suffix in (".yaml", ".yml"):
-        try:
-            text = path.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            why = getattr(error, "strerror", None) or error
-            raise InputError(f"expected a preset or a YAML file, got {source}: {why}") from error
-    elif str(source) in preset_names():
-        text = _presets().joinpath(f"{source}.yaml").read_text()
-    else:
-        raise InputError(
-            f"expected a preset ({', '.join(preset_names())}) or a .yaml file, got {str(source)!r}"
-        )
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        problem = " ".join(str(error).split())
-        raise InputError(f"{source}: expected YAML, got {problem}") from error
-    if not isinstance(document, dict):
-        raise InputError(f"{source}: expected a mapping of keys, got {type(document).__name__}")
-    return document
-
-
-def preset_names() -> list[str]:
-    """Return the names of the presets, the default one first."""
-    names = sorted(p.name[:-5] for p in _presets().iterdir() if p.name.endswith(".yaml"))
-    return sorted(names, key=lambda name: name != "digits")
-
-
-def preset_about(name: str) -> str:
-    """Return the first comment line of a preset."""
-    return str(_presets().joinpath(f"{name}.yaml").read_text().splitlines()[0].lstrip("# "))
-
-
 def within(key: str, parts: Iterable[str]) -> bool:
     """Whether a dotted key is one of ``parts`` or lies in one."""
     return any(key == part or key.startswith(f"{part}.") for part in parts)
@@ -344,38 +307,12 @@ def different_values(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
 # ------------------------------------------------------------------------------------------ parts
 
 
-def _presets() -> Any:
-    return package_files.files("launch").joinpath("presets")
-
-
 def _named(value: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
     settings = dict(value)
     name = settings.pop("name", None)
     if not isinstance(name, str):
         raise InputError(f"{where}: expected a name, got {dict(value)}")
     return name, settings
-
-
-def assign(document: dict[str, Any], assignment: str, option: str = "--set") -> None:
-    """Lay ``key=value`` over a document; dots lead into it, the value is YAML.
-
-    Raises:
-        InputError: no such form.
-    """
-    key, equals, text = assignment.partition("=")
-    if not equals or not key:
-        raise InputError(f"{option}: expected key=value, got {assignment!r}")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{option} {key}: expected a YAML value, got {text!r}") from error
-    *path, last = key.split(".") if not key.startswith("vary.") else ["vary", key[5:]]
-    node = document
-    for part in path:
-        child = node.get(part)
-        node[part] = dict(child) if isinstance(child, dict) else {}
-        node = node[part]
-    node[last] = value
 
 
 def _metric_settings(metric: Metric) -> dict[str, Any]:

@@ -15,7 +15,7 @@ def presets() -> None:
 
     Example: psinas presets
     """
-    from launch.config import preset_about, preset_names
+    from launch.documents import preset_about, preset_names
 
     _list({name: preset_about(name) for name in preset_names()})
 

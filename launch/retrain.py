@@ -89,13 +89,13 @@ def retrain_config(config: Config, winner: FinishedTrial, asked: Retrain) -> Con
         },
         "fix": dict(trial.architecture.choices),
     }
-    decisions = parse_config(document).built_space().decisions()
-    if added := decisions.keys() - dict(trial.architecture.choices).keys():
+    base = parse_config(document)
+    if added := base.built_space().decisions().keys() - dict(trial.architecture.choices).keys():
         raise InputError(
             f"retrain.scale: expected settings that leave the decisions as they are, got "
             f"{asked.scale}, which adds {', '.join(sorted(added))}"
         )
-    sets = asked.recipes or default_recipes(parse_config(document).recipe)
+    sets = asked.recipes or default_recipes(base.recipe)
     return parse_config({**document, "vary": {"recipe": sets}})
 
 

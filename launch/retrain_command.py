@@ -179,7 +179,7 @@ def _asked(
     """Return the configuration's retraining with the command line laid over it."""
     from pydantic import TypeAdapter
 
-    from launch.config import assign
+    from launch.documents import assign
     from launch.sections import Retrain
     from launch.values import fractions, validated
 

@@ -17,7 +17,8 @@ import pandas as pd
 import torch
 import yaml
 
-from launch.config import Config, differing_keys, parse_config, read_document
+from launch.config import Config, differing_keys, parse_config
+from launch.documents import read_document
 from nas.errors import InputError, NoStudy
 from nas.evaluation import SECONDS, Evaluation, Trial, evaluate
 from nas.export import export_trial

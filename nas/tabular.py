@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from nas.errors import InputError
 from nas.pareto import hypervolume, pareto_front
+from nas.plan import SearchPlan
 from nas.samplers.decisions import Decisions
-from nas.search import Search, SearchPlan
+from nas.search import Search
 from nas.seeds import derive_seed
 from nas.table import read_csv
 from search_spaces import Architecture, SearchSpace

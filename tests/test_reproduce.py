@@ -11,7 +11,8 @@ import pytest
 from conftest import one_line, search_here
 
 from launch import paper
-from launch.config import load_config, preset_names
+from launch.config import load_config
+from launch.documents import preset_names
 from launch.outcome import grid_lines, model_name
 from launch.psi_untrained import _inside, _saturation
 from launch.reproduce import REPRODUCTIONS, reproduction

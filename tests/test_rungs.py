@@ -257,7 +257,7 @@ def test_a_search_keeps_its_rungs_from_one_driver_to_the_next(tiny, tmp_path):
     tiny["recipe"] |= {"epochs": 3}
     tiny |= {
         "scheduler": {"metric": ["robust_accuracy", "clean_accuracy"], "reduction_factor": 2},
-        "vary": {"recipe.epochs": [3, 4], "recipe": [{"epochs": 9}, {"learning_rate": 0.2}]},
+        "vary": {"recipe": [{"epochs": 9}, {"learning_rate": 0.2}]},
     }
     config = parse_config(tiny)
     search = open_search(tmp_path, config)

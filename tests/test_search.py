@@ -16,8 +16,9 @@ from nas.errors import InputError, NoStudy
 from nas.evaluation import Trial
 from nas.ledger import RESULT, RunLock, open_study, repair_journal
 from nas.pareto import pareto_front
+from nas.plan import SearchPlan
 from nas.samplers import SAMPLERS
-from nas.search import MAX_ATTEMPTS, MAX_REPEATS, Search, SearchPlan, failure
+from nas.search import MAX_ATTEMPTS, MAX_REPEATS, Search, failure
 from nas.table import load_table, save_table
 from nas.training import Recipe
 from nas.winners import best, worth_keeping
