@@ -148,6 +148,10 @@ class Config(Strict):
             built.append(build_value(kind, settings, f"metrics.{name}"))
         return tuple(built)
 
+    def flat(self) -> dict[str, Any]:
+        """Return every key as it was written or by default, by dotted keys."""
+        return flat(self.model_dump(mode="json"))
+
     def resolved(self) -> dict[str, Any]:
         """Return every key with its value, as YAML types."""
         document = self.model_dump(mode="json")
@@ -273,9 +277,19 @@ def parse_config(document: Mapping[str, Any]) -> Config:
     Raises:
         InputError: with one line that says where, what was expected and what came.
     """
+    config = unchecked_config(document)
+    config.plan()
+    return config
+
+
+def unchecked_config(document: Mapping[str, Any]) -> Config:
+    """Return the configuration of a document whose keys and kinds of values are right.
+
+    Raises:
+        InputError: they are not.
+    """
     known = {k: v for k, v in document.items() if k not in DIRECTORY_KEYS}
     config: Config = validated(TypeAdapter(Config), fractions(known), "", Config)
-    config.plan()
     return config
 
 

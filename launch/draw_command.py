@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,7 +55,7 @@ def _architecture(target: str) -> Architecture:
         except ValueError as error:
             raise InputError(f"{space}: {error}") from error
     exported = Path(target) / "architecture.json"
-    if exported.exists():
+    if os.path.exists(exported):  # Path.exists raises where a string is too long for a path
         return _exported(exported)
     place, _, number = target.rpartition(":")
     if place and number.isdigit():

@@ -6,6 +6,7 @@ import re
 from functools import cache, partial
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
@@ -55,7 +56,8 @@ def draw_cell(architecture: Architecture, path: str | Path | None = None) -> Fig
     figure = figure_of(cell)
     if path is not None:
         metadata = {"Date": None} if suffix == "svg" else None
-        write_whole(Path(path), partial(figure.savefig, format=suffix, metadata=metadata))
+        with rc_context({"svg.hashsalt": "psinas"}):  # the same cell is the same file
+            write_whole(Path(path), partial(figure.savefig, format=suffix, metadata=metadata))
     return figure
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -158,11 +158,10 @@ def retrain(
     try:
         if not _search(grid, where, address, again):
             return None
-        best = best_trial(where, next(iter(grid.objectives)))
-        copy = _copy(grid, best, where, address, again)
     except NoWinner as error:
         raise InputError(f"{error}; delete {where} to train them again") from error
-    if copy is None:
+    best = best_trial(where, next(iter(grid.objectives)))
+    if (copy := _copy(grid, best, where, address, again)) is None:
         return None
     if (row := _saved(where / ROW, key := _key(best, asked))) is None:
         # As many threads as a trial has: more of them wait for whatever core is busy.
@@ -179,7 +178,8 @@ def directory(run: Path, winner: FinishedTrial, grid: Config) -> Path:
 
     So a longer search with another winner has its own, and one whose files have moved has not.
     """
-    return run / DIRECTORY / f"{winner.number}-{canonical_hash(deciding(grid))[:8]}"
+    decides = {**deciding(grid), "time_limit_seconds": grid.resources.time_limit_seconds}
+    return run / DIRECTORY / f"{winner.number}-{canonical_hash(decides)[:8]}"
 
 
 def saved_row(run: Path) -> Row | None:
@@ -202,9 +202,10 @@ def _copy(
         place = where / f"{COPY}-{repeat}"
         try:
             whole = _search(copy_config(grid, best, repeat), place, address, again)
-        except NoWinner:
+        except NoWinner as error:
             if repeat == COPIES:
-                raise
+                copies = f"{where / COPY}-1 ... {repeat}"
+                raise InputError(f"{error}; delete {copies} to train copies again") from error
         else:
             return place if whole else None
     raise AssertionError("unreachable")
@@ -225,4 +226,6 @@ def _saved(path: Path, key: str) -> Row | None:
     if not path.exists():
         return None
     document = json.loads(path.read_text())
-    return Row(**document) if document.pop("key") == key else None
+    if document.pop("key") != key or document.keys() != {field.name for field in fields(Row)}:
+        return None  # of another model, or as another version wrote it
+    return Row(**document)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from launch.sections import Retrain
     from launch.table1 import Row
 
+NEVER_APART = ("trials", "keep", "resources", "data.root", "data.download")
+"""Keys that are laid over all searches: what they find may not hang on them."""
+
 
 def retrain(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
@@ -58,11 +61,10 @@ def retrain(
     asked = _asked(config, scale, recipes, assignments or [])
     first = next(iter(config.objectives))
     winner = finished_trial(run, trial) if trial is not None else best_trial(run, best or first)
-    beside = _rows_beside(run, asked)
     row = retraining.retrain(run, asked, winner=winner, out=out, address=address)
     if row is None:
         sys.exit(130)
-    for line in table_lines([row, *beside]):
+    for line in table_lines([row, *_rows_beside(run, asked)]):
         say(line)
 
 
@@ -75,24 +77,35 @@ def with_laid(config: Config, source: str, assignments: Sequence[str]) -> Config
         config: of ``source`` with ``assignments`` laid over it.
         source: the preset or file.
         assignments: of ``--set``.
+
+    Raises:
+        InputError: another search beside than those over which something was laid.
     """
-    from launch.config import different_values, load_config, within
-    from launch.values import flat
+    from launch.config import different_values, load_config, unchecked_config, within
+    from launch.documents import read_document
 
     if config.retrain is None:
         return config
+    own = unchecked_config(read_document(source))
     laid = {assignment.partition("=")[0]: assignment for assignment in config.retrain.laid}
-    own = flat(load_config(source).resolved())
+    before = own.retrain.beside if own.retrain is not None else []
+    if laid and (new := [b for b in config.retrain.beside if b not in before]):
+        raise InputError(
+            f"retrain.beside: expected those of this run ({', '.join(before)}), over which "
+            f"{', '.join(laid)} was laid, got {', '.join(new)}: search anew with another --out"
+        )
     apart = {
         key
         for beside in config.retrain.beside
-        for key in different_values(own, flat(load_config(beside, laid.values()).resolved()))
+        for key in different_values(own.flat(), load_config(beside, laid.values()).flat())
+        if not within(key, NEVER_APART)
     }
-    for assignment in assignments:
+    for assignment in assignments if config.retrain.beside else ():
         key = assignment.partition("=")[0]
+        if key in ("name", "retrain.beside"):
+            continue
         if any(within(other, [key]) for other in apart):
-            if key != "name":
-                say(f"{key} is laid over {config.name} alone: it tells it from those beside it")
+            say(f"{key} is laid over {config.name} alone: it tells it from those beside it")
             continue
         laid.pop(key, None)  # the latest is laid last
         laid[key] = assignment
@@ -206,11 +219,19 @@ def _asked(
 
 
 def _rows_beside(run: Path, asked: Retrain) -> list[Row]:
-    """Return the rows of the searches beside whose winners have been retrained."""
+    """Return the rows of the searches beside whose winners have been retrained; say of the rest."""
     from launch.config import load_config
     from launch.retrain import saved_row
-    from launch.run import CONFIG
 
-    places = [run.parent / load_config(source).name for source in asked.beside]
-    found = [saved_row(place) for place in places if (place / CONFIG).exists()]
-    return [row for row in found if row is not None]
+    rows = []
+    for source in asked.beside:
+        try:
+            row = saved_row(run.parent / load_config(source).name)
+        except InputError as error:
+            say(f"without {source} beside it: {error}")
+            continue
+        if row is None:
+            say(f"without {source} beside it: its winner has not been retrained")
+        else:
+            rows.append(row)
+    return rows

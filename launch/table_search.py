@@ -116,7 +116,7 @@ def table_search(
     """Search with every sampler and seed; return one row a sampler and query, and what to print.
 
     Columns: sampler, queries, seeds, searching (share of the searches that made so many queries:
-    one that finds nothing new ends, and keeps its best), mean, deviation (of one search), low and
+    one that finds no other row ends, and keeps its best), mean, deviation (of one search), low and
     high (5 and 95 % of the searches), regret (optimum minus mean, in the objective's unit, >= 0)
     and optimal (share of searches that have found the optimum). With ``out``, what is done is
     written after each sampler.
@@ -161,7 +161,7 @@ def _lines(found: pd.DataFrame, table: Table, best: float) -> list[str]:
         regret, optimal = rows["regret"].iloc[-1], rows["optimal"].iloc[-1]
         result.append(f"{label:{width}}{''.join(cells)}{regret:10.2g}{optimal:9.0%}")
         if ended:
-            result[-1] += f"  ({ended} ended before {budget} queries, with nothing new to propose)"
+            result[-1] += f"  ({ended} ended before {budget} queries: no other row was found)"
     return result
 
 

@@ -124,12 +124,12 @@ def read_table(
     if np.isnan(values).any(axis=1).all():
         raise InputError(f"{path}: expected a finite {', '.join(objectives)} in some row, got none")
     if len(objectives) > 1:
-        for name, column_values in zip(objectives, values.T, strict=True):
-            known = np.unique(column_values[~np.isnan(column_values)])
-            if len(known) < 2:
+        whole = values[~np.isnan(values).any(axis=1)]
+        for name, column_values in zip(objectives, whole.T, strict=True):
+            if np.ptp(column_values) == 0:
                 raise InputError(
                     f"--objective {name}: expected different values for a hypervolume, got "
-                    f"{', '.join(f'{value:g}' for value in known) or 'none'} alone"
+                    f"{column_values[0]:g} alone"
                 )
     names = list(space.decisions())
     classes: dict[str, int] = {}
@@ -223,7 +223,7 @@ def plan_search(
 def search_table(plan: TablePlan, budget: int) -> list[int]:
     """Search and return the rows in the order in which they were asked for, ``budget`` at most.
 
-    Fewer where there are no more, or the sampler proposes none that is new. An architecture without
+    Fewer where the table has no more, or the sampler finds no more of them. An architecture without
     a row is told as a failure and is no query; a row without a score is one.
 
     Raises:

@@ -197,7 +197,10 @@ def test_the_command_draws_what_a_space_writes(psinas, tmp_path):
     for target in (f"nasnet:{text}", f"nasbench201:{STRING}"):
         out = tmp_path / "cell.svg"
         assert psinas("draw", target, "--out", out)[0] == 0
-        assert "<svg" in out.read_text()
+        assert "<svg" in (first := out.read_text())
+        out.unlink()
+        assert psinas("draw", target, "--out", out)[0] == 0
+        assert out.read_text() == first
         out.unlink()
 
 
@@ -205,6 +208,7 @@ def test_what_cannot_be_drawn_is_one_line(psinas, tmp_path):
     out = tmp_path / "cell.svg"
     one_line(psinas("draw", "nasnet:[]", "--out", out), "nasnet")
     one_line(psinas("draw", "nowhere", "--out", out), "RUN:TRIAL", "nasbench201", "'nowhere'")
+    one_line(psinas("draw", "nasnett:" + "x" * 600, "--out", out), "RUN:TRIAL", "nasnet")
     for content in ("{", "[]", "{}", '{"architecture": 3}'):
         (tmp_path / "architecture.json").write_text(content)
         one_line(psinas("draw", tmp_path, "--out", out), "architecture.json", "export")

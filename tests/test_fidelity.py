@@ -98,6 +98,12 @@ def test_what_diverged_is_expected_nothing_of():
     assert expected(history([*ended, diverged], ["maximize"])) == {}
 
 
+def test_a_trial_that_ended_at_infinity_is_not_expected_to_do_well():
+    ended = [trial(i, {3: 0.1 * i}, [0.2 * i], ours=False) for i in range(5)]
+    infinite = trial(20, {3: 0.9}, [float("-inf")], ours=False)
+    assert expected(history([*ended, infinite], ["maximize"])) == {}
+
+
 def test_trials_stopped_at_several_rungs_are_each_judged_there():
     ended = [trial(i, {1: -0.1 * i, 3: 0.1 * i}, [0.2 * i]) for i in range(5)]
     early = trial(20, {1: -0.15}, state=TrialState.PRUNED)

@@ -14,7 +14,15 @@ from conftest import one_line, search_here
 from launch import retrain as retraining
 from launch.config import load_config, parse_config
 from launch.retrain import check, default_recipes, directory, retrain_config
-from launch.run import best_trial, finished_trial, load_run_config, trial_results
+from launch.run import (
+    best_trial,
+    finished_trial,
+    load_run_config,
+    make_directory,
+    open_search,
+    settle_config,
+    trial_results,
+)
 from launch.sections import Retrain
 from launch.table1 import PAPER, PAPER_TEST, Row, table_lines
 from metrics.accuracy import robust_accuracy
@@ -102,6 +110,9 @@ def test_where_the_files_lie_does_not_name_a_retraining(run, tmp_path):
     ]
     first, moved, wider, other = (directory(run, winner, grid) for grid in grids)
     assert first == moved == wider != other
+    limited = {"resources": {"time_limit_seconds": 60}}
+    grid = retrain_config(config, winner, Retrain(**{**ASKED, **limited}))
+    assert directory(run, winner, grid) != first  # what ran out of time may have more another time
 
 
 def test_the_row_holds_what_the_models_do_on_test_images(run, psinas, in_process):
@@ -203,8 +214,8 @@ def test_what_tells_searches_apart_is_laid_over_one_alone(tmp_path, tiny, psinas
     def others_of(source, *assignments):
         config = load_config(source, assignments)
         config = retrain_command.with_laid(config, source, assignments)
-        (other,) = retrain_command.searches_beside(config, tmp_path / "runs" / "first")
-        return config, other
+        others = retrain_command.searches_beside(config, tmp_path / "runs" / "first")
+        return config, *others
 
     config, other = others_of(
         source, "recipe.adversary=fgsm", "recipe.steps=3", "trials=3", "recipe.steps=2",
@@ -221,6 +232,28 @@ def test_what_tells_searches_apart_is_laid_over_one_alone(tmp_path, tiny, psinas
     saved.write_text(yaml.safe_dump(config.resolved()))
     assert others_of(str(saved), "trials=4")[1].trials == 4
     assert others_of(str(saved))[1].recipe.steps == 2
+    more = yaml.safe_dump([str(tmp_path / "second.yaml"), "digits"], default_flow_style=True)
+    with pytest.raises(InputError, match=r"got digits: search anew"):
+        others_of(str(saved), f"retrain.beside={more.strip()}")
+    # a length and a place are always laid; nothing is while there is none beside, nor later
+    longer = tmp_path / "longer.yaml"
+    longer.write_text(yaml.safe_dump({**config.resolved(), "trials": 16}))
+    assert others_of(str(longer), "trials=32")[1].trials == 32
+    beside = yaml.safe_dump([str(tmp_path / "second.yaml")], default_flow_style=True)
+    alone, *none = others_of(source, "retrain.beside=[]", "recipe.adversary=fgsm")
+    assert (alone.retrain.laid, none) == ([], [])
+    again, other = others_of(source, f"retrain.beside={beside.strip()}", "name=first2")
+    assert (again.retrain.laid, other.name) == ([], "second")
+
+
+def test_what_is_valid_with_its_options_alone_is_searched(tmp_path, tiny):
+    from launch.retrain_command import with_laid
+
+    document = {**tiny, "sampler": {"name": "random"}, "trials": None, "retrain": ASKED}
+    source = tmp_path / "s.yaml"
+    source.write_text(yaml.safe_dump(document))
+    config = with_laid(load_config(source, ["trials=2"]), str(source), ["trials=2"])
+    assert config.trials == 2
 
 
 def test_the_hint_of_a_stopped_search_beside_is_the_whole_command(
@@ -259,6 +292,7 @@ def test_the_row_beside_is_that_of_the_winner_as_its_own_search_retrains_it(
     code, printed, _ = psinas("retrain", first)
     assert code == 0
     assert "second" not in printed[printed.index("white box") :]
+    assert "second.yaml beside it: its winner has not been retrained" in " ".join(printed.split())
     assert psinas("retrain", second)[0] == 0
     code, printed, _ = psinas("retrain", first)
     assert f"second: trial {winner} with" in " ".join(printed.split())
@@ -295,6 +329,37 @@ def test_the_table_says_what_was_made_and_attacked_how():
     assert "differ" not in text
     some = replace(OURS, made={**OURS.made, "completed": 5})
     assert "the 5 of 12 recipes that completed" in "\n".join(table_lines([some]))
+
+
+def test_a_search_beside_that_is_not_done_is_left_out(tmp_path, tiny, psinas, in_process):
+    """Begun by another driver, or with a file that has gone: no reason to refuse this one."""
+    for beside in (tmp_path / "second.yaml", tmp_path / "gone.yaml", tmp_path / "third.yaml"):
+        run = tmp_path / "runs" / beside.stem / "first"
+        if beside.stem != "gone":
+            beside.write_text(yaml.safe_dump({**tiny, "name": beside.stem}))
+        document = {**tiny, "name": "first", "retrain": {**ASKED, "beside": [str(beside)]}}
+        search_here(run, document)
+        if beside.stem == "second":
+            begun = parse_config({**tiny, "name": "second"})
+            make_directory(run.parent / "second")
+            settle_config(run.parent / "second", begun, resume=False, keep_trials=False)
+            open_search(run.parent / "second", begun)
+        code, printed, _ = psinas("retrain", run)
+        assert code == 0
+        assert f"without {beside} beside it: " in printed.replace("\n", "")
+        assert "first: trial" in printed
+
+
+def test_a_row_that_another_version_wrote_is_measured_again(run, psinas, in_process):
+    again = ("retrain", run, "--trial", 3, "--out", run / "again")
+    assert psinas(*again)[0] == 0
+    row = run / "again" / "table1.json"
+    expected = row.read_text()
+    document = json.loads(expected)
+    document["of"] = document.pop("test")
+    row.write_text(json.dumps(document))
+    assert psinas(*again)[0] == 0
+    assert row.read_text() == expected
 
 
 @pytest.mark.parametrize(
@@ -380,6 +445,25 @@ def test_a_retraining_of_which_nothing_completed_says_what_to_delete(
     code, _, errors = psinas("retrain", run, "--trial", 3, "--out", run / "again")
     assert code == 2
     assert f"delete {run / 'again'} to train them again" in " ".join(errors.split())
+
+
+def test_copies_that_all_diverge_leave_the_trained_recipes(run, psinas, in_process, monkeypatch):
+    from nas import evaluation
+    from nas.errors import Diverged
+
+    real, calls = evaluation.train, []
+
+    def train(*arguments):
+        calls.append(1)
+        if len(calls) > 2:
+            raise Diverged("on purpose")
+        return real(*arguments)
+
+    monkeypatch.setattr(evaluation, "train", train)
+    code, _, errors = psinas("retrain", run, "--trial", 3, "--out", run / "again")
+    assert code == 2
+    assert f"delete {run / 'again' / 'copy'}-1 ... 3 to train" in " ".join(errors.split())
+    assert len(calls) == 2 + 3
 
 
 @pytest.mark.parametrize(

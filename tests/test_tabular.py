@@ -239,7 +239,7 @@ def test_a_search_that_ends_early_is_said_to(tmp_path):
     asked = random_searches(tmp_path / "grid.csv", budget=20, seeds=2)
     found, printed = run_searches(asked, workers=1, out=None, tell=lambda line: None)
     assert found["searching"].tolist() == [1.0] * 12 + [0.0] * 8
-    assert "2 ended before 20 queries" in printed[-1]
+    assert "2 ended before 20 queries: no other row was found" in printed[-1]
 
 
 def partial_table(tmp_path):
@@ -291,6 +291,9 @@ def test_one_search_has_no_deviation(tmp_path):
 def test_an_objective_that_is_the_same_everywhere_has_no_hypervolume(tmp_path):
     with pytest.raises(InputError, match="same: expected different values .* got 7 alone"):
         grid_table(tmp_path, {"accuracy": "max", "same": "max"}, same=7)
+    with pytest.raises(InputError, match="got 2 alone"):  # of the rows that have all scores
+        grid_table(tmp_path, {"one": "max", "other": "max"},
+                   one=[5, *[2] * 11], other=[math.nan, *range(11)])  # fmt: skip
 
 
 def test_the_table_is_not_written_over(psinas, tmp_path):

@@ -29,7 +29,11 @@ def expected(history: History) -> dict[int, FloatArray]:
     Least squares on what the ended trials had at its last rung, kept between the worst and the best
     value of those that ended.
     """
-    stopped = [seen for seen in history.finished if seen.values is None and _rungs(seen.trial)]
+    stopped = [
+        seen
+        for seen in history.finished
+        if seen.trial.state is not TrialState.COMPLETE and _rungs(seen.trial)
+    ]
     if not stopped or not history.scored:
         return {}
     values = history.values()
