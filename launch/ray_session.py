@@ -10,10 +10,10 @@ import math
 import os
 import socket
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # these are read when ray is imported
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
@@ -28,6 +28,8 @@ import ray  # noqa: E402
 
 from launch.sections import Resources  # noqa: E402
 from nas.errors import InputError  # noqa: E402
+
+Result = TypeVar("Result")
 
 CLUSTER_FILE = "/tmp/ray/ray_current_cluster"  # where `ray start` leaves the head's address
 
@@ -111,6 +113,27 @@ def fit(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> Slots:
     if resources.workers is not None:
         count = min(count, resources.workers)
     return Slots(max(count, 1), resources.cpu, gpu)
+
+
+def on_worker(
+    address: str | None, resources: Resources, function: Callable[..., Result], *arguments: Any
+) -> Result:
+    """Return ``function(*arguments, device=, threads=)``, run on a worker with a trial's share.
+
+    Args:
+        address: as of :func:`ray_session`.
+        resources: of a trial.
+        function: a module's, with arguments that can be pickled.
+
+    Raises:
+        InputError: no such cluster, or one that cannot meet ``resources``.
+    """
+    with ray_session(address):
+        slots = fit(resources, nodes())
+        device = "cuda" if slots.gpu else "cpu"
+        task: Any = ray.remote(num_cpus=slots.cpu, num_gpus=slots.gpu)(function)
+        found: Result = ray.get(task.remote(*arguments, device=device, threads=slots.cpu))
+    return found
 
 
 def _reachable(address: str) -> str:

@@ -19,8 +19,6 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from launch.config import Config, deciding, parse_config
 from launch.run import FinishedTrial, best_trial, load_run_config
 from launch.searching import search_and_report
@@ -164,10 +162,9 @@ def retrain(
     if (copy := _copy(grid, best, where, address, again)) is None:
         return None
     if (row := _saved(where / ROW, key := _key(best, asked))) is None:
-        # As many threads as a trial has: more of them wait for whatever core is busy.
-        torch.set_num_threads(grid.resources.cpu)
         made = {"trial": winner.number, "scale": dict(asked.scale)}
-        row = measure(config.name, where, best, copy, limit=asked.test_images, made=made)
+        limit = asked.test_images
+        row = measure(config.name, where, best, copy, limit=limit, made=made, address=address)
         text = json.dumps({"key": key, **asdict(row)}, indent=2) + "\n"
         write_whole(where / ROW, lambda partial: partial.write_text(text))
     return row

@@ -93,6 +93,7 @@ def measure(
     *,
     limit: int | None = None,
     made: Mapping[str, Any] | None = None,
+    address: str | None = None,
 ) -> Row:
     """Return the row of a retrained model; it looks at test images.
 
@@ -102,26 +103,31 @@ def measure(
         copy: the run of the independently trained copy.
         limit: at most so many test images.
         made: what the caller knows of :attr:`Row.made`.
+        address: of a Ray cluster, on a worker of which the attacks run; None attacks here.
     """
     config = load_run_config(where)
     chooser = next(iter(config.objectives))
     source_trial = best_trial(copy, chooser)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = trial_model(where, best).to(device)
-    source = trial_model(copy, source_trial).to(device)
+    model, source = trial_model(where, best), trial_model(copy, source_trial)
     test = prepare_test(load_test_images(best.trial.data), best.trial.data)
-    x, y = test.images(slice(limit)).to(device), test.labels[:limit].to(device)
-    source = fast_copy(source, x[:2]) or source  # the same function, and its gradients sooner
-    attacks = _attacks(best.trial.recipe)
-    black = {n: Transfer(source=source, attack=attack) for n, attack in attacks.items()}
+    x, y = test.images(slice(limit)), test.labels[:limit]
+    arguments = (model, source, x, y, best.trial.recipe)
+    if address is None:
+        gpu = config.resources.gpu != 0 and torch.cuda.is_available()
+        device = "cuda" if gpu else "cpu"
+        clean, white, black = attacked(*arguments, device=device, threads=config.resources.cpu)
+    else:
+        from launch.ray_session import on_worker
+
+        clean, white, black = on_worker(address, config.resources, attacked, *arguments)
     recipe = asdict(best.trial.recipe)
     results = trial_results(where)
     return Row(
         name,
         float(parameters(model)),
-        correct(model, x, y).double().mean().item(),
-        {n: _robust(model, x, y, attack) for n, attack in attacks.items()},
-        {n: _robust(model, x, y, attack) for n, attack in black.items()},
+        clean,
+        white,
+        black,
         images=len(y),
         test=_test(best.trial),
         made={
@@ -134,6 +140,39 @@ def measure(
         chosen={key: recipe[key] for keys in config.vary["recipe"] for key in keys},
         flags=suspicions(best.result["scores"]),
         copy_flags=suspicions(source_trial.result["scores"]),
+    )
+
+
+def attacked(
+    model: nn.Module,
+    source: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    recipe: Recipe,
+    *,
+    device: str,
+    threads: int,
+) -> tuple[float, dict[str, float], dict[str, float]]:
+    """Return clean accuracy, and white-box and black-box accuracy by attack, in [0, 1].
+
+    Args:
+        model: images to logits.
+        source: on which black-box images are made.
+        x: ``(N, C, H, W)`` in [0, 1].
+        y: ``(N,)`` labels.
+        recipe: has epsilon, steps and step size.
+        device: where to; everything is moved there.
+        threads: of torch. As many as a trial has: more of them wait for whatever core is busy.
+    """
+    torch.set_num_threads(threads)
+    model, source, x, y = model.to(device), source.to(device), x.to(device), y.to(device)
+    source = fast_copy(source, x[:2]) or source  # the same function, and its gradients sooner
+    attacks = _attacks(recipe)
+    black = {n: Transfer(source=source, attack=attack) for n, attack in attacks.items()}
+    return (
+        correct(model, x, y).double().mean().item(),
+        {n: _robust(model, x, y, attack) for n, attack in attacks.items()},
+        {n: _robust(model, x, y, attack) for n, attack in black.items()},
     )
 
 

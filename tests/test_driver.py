@@ -11,13 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from torch import nn
 
 from launch.config import Resources
-from launch.ray_session import Slots, fit
+from launch.ray_session import Slots, fit, on_worker
+from launch.table1 import attacked
 from nas.errors import InputError
 from nas.ledger import RESULT, open_study
 from nas.table import load_table
+from nas.training import Recipe
 
 pytestmark = pytest.mark.ray
 PSINAS = Path(sys.executable).with_name("psinas")
@@ -312,3 +316,16 @@ def test_resources_that_are_not_there_are_refused(resources, line, tiny, search,
     log = search({**tiny, "resources": resources}, "run", code=2)
     assert f"psinas: {line}" in log
     assert finished(tmp_path / "run") == 0
+
+
+def test_a_worker_attacks_test_images_as_this_process_does(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))  # put back afterwards
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.rand(40, 1, 6, 6, generator=generator), torch.arange(40) % 3
+    nets = [nn.Sequential(nn.Flatten(), nn.Linear(36, 3)) for _ in range(2)]
+    arguments = (*nets, x, y, Recipe(epsilon=0.1, steps=2))
+    here = attacked(*arguments, device="cpu", threads=1)
+    assert on_worker(None, Resources(gpu=0), attacked, *arguments) == here
+    assert set(here[1]) == {"fgsm", "step_ll", "pgd"}
+    with pytest.raises(InputError, match=r"resources.cpu: expected at most"):
+        on_worker(None, Resources(cpu=9999), attacked, *arguments)

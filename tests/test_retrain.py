@@ -147,6 +147,22 @@ def test_the_row_holds_what_the_models_do_on_test_images(run, psinas, in_process
     assert f"{100 * document['clean']:.1f} ±" in printed
 
 
+def test_on_a_cluster_a_worker_attacks_the_test_images(run, psinas, in_process, monkeypatch):
+    from launch import ray_session
+
+    asked = []
+
+    def on_worker(address, resources, function, *arguments):
+        asked.append((address, resources.cpu))
+        return function(*arguments, device="cpu", threads=1)
+
+    monkeypatch.setattr(ray_session, "on_worker", on_worker)
+    for out, address in ((run / "there", ("--address", "host:1")), (run / "here", ())):
+        assert psinas("retrain", run, "--trial", 3, "--out", out, *address)[0] == 0
+    assert asked == [("host:1", 1)]
+    assert (run / "there" / "table1.json").read_text() == (run / "here" / "table1.json").read_text()
+
+
 def test_the_chosen_recipe_is_the_best_on_held_out_images(run, psinas, in_process):
     psinas("retrain", run, "--trial", 3, "--out", run / "again")
     results = trial_results(run / "again")
