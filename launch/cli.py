@@ -11,10 +11,11 @@ from typing import Annotated
 
 import typer
 
+from launch.beside import retrain_after_search, searches_beside, with_laid
 from launch.console import console, errors, say
 from launch.draw_command import draw
 from launch.listings import datasets, doctor, metrics, presets, samplers, spaces
-from launch.retrain_command import retrain, retrain_after_search, searches_beside, with_laid
+from launch.retrain_command import retrain
 from launch.searching import say_doubts, search_and_report
 from launch.table_command import children, table_search
 from nas.errors import InputError, PsinasError

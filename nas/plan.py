@@ -82,11 +82,10 @@ class SearchPlan:
 
     def recipe_values(self, key: str) -> list[Any]:
         """Return the values that ``recipe.key`` has in some trial."""
-        sets = [values[key] for values in self.vary.get("recipe", ()) if key in values]
-        found = [*self.vary.get(f"recipe.{key}", ()), *sets]
+        if f"recipe.{key}" in self.vary:
+            return list(self.vary[f"recipe.{key}"])
         own = getattr(self.template.recipe, key)
-        every = len(sets) == len(self.vary.get("recipe", ())) and found
-        return found if every else [own, *found]
+        return [values.get(key, own) for values in self.vary.get("recipe", [{}])]
 
     def overrides(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values of ``vary`` behind the stored choices."""

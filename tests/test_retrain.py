@@ -216,7 +216,7 @@ def test_a_search_that_asks_for_it_goes_on_to_the_table(tmp_path, tiny, psinas, 
 
 def test_what_tells_searches_apart_is_laid_over_one_alone(tmp_path, tiny, psinas, monkeypatch):
     """An adversary and a name are; steps, epochs of the retraining and a length are laid on all."""
-    from launch import retrain_command
+    from launch.beside import searches_beside, with_laid
 
     for name, adversary in (("first", "pgd"), ("second", "none")):
         beside = [str(tmp_path / "second.yaml")] if name == "first" else []
@@ -225,12 +225,12 @@ def test_what_tells_searches_apart_is_laid_over_one_alone(tmp_path, tiny, psinas
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(document))
     source = str(tmp_path / "first.yaml")
     told = []
-    monkeypatch.setattr(retrain_command, "say", told.append)
+    monkeypatch.setattr("launch.beside.say", told.append)
 
     def others_of(source, *assignments):
         config = load_config(source, assignments)
-        config = retrain_command.with_laid(config, source, assignments)
-        others = retrain_command.searches_beside(config, tmp_path / "runs" / "first")
+        config = with_laid(config, source, assignments)
+        others = searches_beside(config, tmp_path / "runs" / "first")
         return config, *others
 
     config, other = others_of(
@@ -263,7 +263,7 @@ def test_what_tells_searches_apart_is_laid_over_one_alone(tmp_path, tiny, psinas
 
 
 def test_what_is_valid_with_its_options_alone_is_searched(tmp_path, tiny):
-    from launch.retrain_command import with_laid
+    from launch.beside import with_laid
 
     document = {**tiny, "sampler": {"name": "random"}, "trials": None, "retrain": ASKED}
     source = tmp_path / "s.yaml"
