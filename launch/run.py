@@ -265,9 +265,12 @@ def replay(run: Path, number: int) -> tuple[FinishedTrial, Evaluation, list[str]
 
 
 def versions() -> dict[str, Any]:
-    """Return the versions that a run was made with, and the commit of a psinas checkout."""
+    """Return the versions that a run was made with, and the commit of a psinas checkout.
+
+    None for what is run without being installed: a checkout on the path, say.
+    """
     names = ("psinas", "torch", "torchvision", "ray", "optuna", "numpy")
-    found: dict[str, Any] = {name: importlib.metadata.version(name) for name in names}
+    found: dict[str, Any] = {name: _version(name) for name in names}
     source = Path(__file__).resolve().parents[1]
     if (source / ".git").exists():
         answer = subprocess.run(
@@ -275,6 +278,13 @@ def versions() -> dict[str, Any]:
         )
         found["commit"] = answer.stdout.strip() or None
     return found
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def to_json(scores: Mapping[str, float]) -> str:

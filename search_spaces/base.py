@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces.graphs import Cell
+from search_spaces.pooling import with_right_pools
 
 Choice = str | int | float | bool
 """One fixed answer of a decision."""
@@ -305,7 +306,7 @@ class SearchSpace(ABC):
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = self.network(architecture, task)
+            network = with_right_pools(self.network(architecture, task))
         states = {
             f"1.{name}" if name else "": layers
             for name, layers in self.hidden_states(architecture).items()

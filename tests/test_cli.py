@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.metadata
 import json
 import sys
 
@@ -306,3 +307,19 @@ def test_score_anybodys_model(psinas, monkeypatch):
     one_line(
         psinas("score", "somebodys:make", "--data", "digits"), "does not take images (1, 8, 8)"
     )
+
+
+def test_a_checkout_that_is_not_installed_says_so(psinas, monkeypatch):
+    """On the path alone psinas has no version of its own; a run is made all the same."""
+    version = importlib.metadata.version
+
+    def none_of_psinas(name):
+        if name == "psinas":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", none_of_psinas)
+    code, out, err = psinas("doctor")
+    assert code == 0, err
+    assert "psinas  None" in out
+    assert f"torch  {version('torch')}" in out
