@@ -1,4 +1,4 @@
-"""Average pools: torch's CUDA gradient of them is wrong in channels_last, so they run contiguous."""
+"""Average pools: torch's CUDA gradient of them is wrong in channels_last, so they are contiguous."""
 
 from __future__ import annotations
 
