@@ -1,4 +1,4 @@
-"""Average pools: torch's CUDA gradient of them is wrong in channels_last, so they are contiguous."""
+"""Average pools: torch's CUDA gradient of them is wrong in channels_last, so they run plain."""
 
 from __future__ import annotations
 
