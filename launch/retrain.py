@@ -27,7 +27,7 @@ from launch.table1 import Row, measure
 from nas.errors import InputError, NoWinner
 from nas.rundir import write_whole
 from nas.training import Recipe
-from search_spaces.base import canonical_hash
+from search_spaces.space import canonical_hash
 
 DIRECTORY, COPY, ROW = "retrain", "copy", "table1.json"
 COPIES = 3  # starts that are tried where the copy diverges

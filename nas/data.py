@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nas.errors import InputError
 from nas.seeds import value_hash
-from search_spaces.base import Task
+from search_spaces.space import Task
 
 
 @dataclass(frozen=True)

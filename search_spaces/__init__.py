@@ -1,6 +1,12 @@
 """Search spaces: which architectures there are, and how each becomes a model."""
 
-from search_spaces.base import (
+from search_spaces.depth_channels import DepthChannels
+from search_spaces.feedforward import FeedForward
+from search_spaces.nasbench201.space import NASBench201
+from search_spaces.nasnet.space import NASNet
+from search_spaces.registry import SEARCH_SPACES, load, space_class, space_of
+from search_spaces.resnet import ResNets
+from search_spaces.space import (
     Answers,
     Architecture,
     InvalidArchitecture,
@@ -9,12 +15,6 @@ from search_spaces.base import (
     SearchSpace,
     Task,
 )
-from search_spaces.depth_channels import DepthChannels
-from search_spaces.feedforward import FeedForward
-from search_spaces.nasbench201 import NASBench201
-from search_spaces.nasnet import NASNet
-from search_spaces.reference import ResNets
-from search_spaces.registry import SEARCH_SPACES, load, space_class, space_of
 
 __all__ = [
     "SEARCH_SPACES",

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from search_spaces.base import Architecture, Choice, InvalidArchitecture, SearchSpace, Task
+from search_spaces.space import Architecture, Choice, InvalidArchitecture, SearchSpace, Task
 
 STEMS = {
     # kernel, stride and padding of the first convolution; the same of the max-pool behind it

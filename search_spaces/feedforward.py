@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from search_spaces.base import Architecture, Choice, InvalidArchitecture, SearchSpace, Task
+from search_spaces.space import Architecture, Choice, InvalidArchitecture, SearchSpace, Task
 
 KINDS = ("dense", "conv")
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from torch import nn
 
-from search_spaces.base import Architecture, SearchSpace, Task
 from search_spaces.depth_channels import DepthChannels
 from search_spaces.feedforward import FeedForward
-from search_spaces.nasbench201 import NASBench201
-from search_spaces.nasnet import NASNet
-from search_spaces.reference import ResNets
+from search_spaces.nasbench201.space import NASBench201
+from search_spaces.nasnet.space import NASNet
+from search_spaces.resnet import ResNets
+from search_spaces.space import Architecture, SearchSpace, Task
 
 SEARCH_SPACES: dict[str, type[SearchSpace]] = {
     DepthChannels.name: DepthChannels,

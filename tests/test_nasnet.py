@@ -19,8 +19,8 @@ from metrics.cost import macs, parameters
 from metrics.fast import fast_copy
 from search_spaces import InvalidArchitecture, NASNet, Task
 from search_spaces.graphs import Cell
-from search_spaces.nasnet import COMBINE
-from search_spaces.operations import FactorizedReduction
+from search_spaces.nasnet.operations import FactorizedReduction
+from search_spaces.nasnet.space import COMBINE
 
 RGB = Task.plain((3, 32, 32), 10)
 SMALL = NASNet(cells=1, filters=4)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from search_spaces.operations import OPERATIONS, DropPath, FactorizedReduction
+from search_spaces.nasnet.operations import OPERATIONS, DropPath, FactorizedReduction
 
 
 def test_there_are_the_13_operations_of_the_paper():

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from search_spaces.base import Architecture, Choice, InvalidArchitecture, SearchSpace, Task
+from search_spaces.space import Architecture, Choice, InvalidArchitecture, SearchSpace, Task
 
 BLOCKS = {
     # blocks in each of the four stages

@@ -9,7 +9,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from search_spaces.operations import OPERATIONS, DropPath, FactorizedReduction, relu_conv_bn
+from search_spaces.nasnet.operations import OPERATIONS, DropPath, FactorizedReduction, relu_conv_bn
 
 INPUTS = ("h[i-1]", "h[i]")
 """A cell's states 0 and 1: the output of the cell before the last, and of the last cell."""

@@ -10,9 +10,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from search_spaces.base import Architecture, Choice, InvalidArchitecture, SearchSpace, Task
 from search_spaces.graphs import Cell
-from search_spaces.nasbench201_cells import (
+from search_spaces.nasbench201.cells import (
     EDGES,
     KERNELS,
     OPERATIONS,
@@ -25,6 +24,7 @@ from search_spaces.nasbench201_cells import (
     longest_path,
     reduced,
 )
+from search_spaces.space import Architecture, Choice, InvalidArchitecture, SearchSpace, Task
 
 STAGES = 3
 

@@ -15,10 +15,10 @@ from typing import ClassVar
 
 from torch import nn
 
-from search_spaces.base import Architecture, Choice, InvalidArchitecture, SearchSpace, Task
 from search_spaces.graphs import Cell, canonical_order
-from search_spaces.nasnet_network import INPUTS, Block, CellNetwork, layers_before, loose_ends
-from search_spaces.operations import OPERATIONS
+from search_spaces.nasnet.network import INPUTS, Block, CellNetwork, layers_before, loose_ends
+from search_spaces.nasnet.operations import OPERATIONS
+from search_spaces.space import Architecture, Choice, InvalidArchitecture, SearchSpace, Task
 
 COMBINE = ("add", "concat")
 
