@@ -28,10 +28,10 @@ import torch
 import torchattacks
 from torch import Tensor, nn
 
-from metrics.accuracy import accuracy_curve, correct, robust_accuracy
 from metrics.attacks import PGD, evaluating, input_gradient, logits_of, misclassified
-from metrics.fast import channels_last, fast_copy
-from metrics.smallest import minimal_fgsm
+from metrics.engine.evaluator import channels_last, fast_copy
+from metrics.robustness.accuracy import accuracy_curve, correct, robust_accuracy
+from metrics.robustness.smallest import minimal_fgsm
 from nas.data import Data, DataConfig, Limit, prepare
 from nas.datasets import load_images
 from nas.training import Recipe, drain, train

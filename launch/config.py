@@ -18,7 +18,7 @@ from pydantic import Field, TypeAdapter
 from launch.documents import assign, read_document
 from launch.sections import Keep, Resources, Retrain, Scheduler, Strict
 from launch.values import build_value, flat, fractions, plain, refuse_unknown, validated
-from metrics.scoring import METRICS, Metric
+from metrics.registry import METRICS, Metric
 from nas.data import DataConfig
 from nas.datasets import check_dataset
 from nas.errors import InputError

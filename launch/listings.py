@@ -35,7 +35,7 @@ def metrics() -> None:
 
     Example: psinas metrics
     """
-    from metrics.scoring import METRICS
+    from metrics.registry import METRICS
 
     _list(
         {

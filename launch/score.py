@@ -13,8 +13,8 @@ from torch import nn
 
 from launch.config import Config, parse_config
 from launch.run import FinishedTrial, finished_trial, load_run_config
-from metrics.attack_metrics import Suspicion
 from metrics.metric import Metric
+from metrics.robustness.scores import Suspicion
 from nas.data import DataConfig, prepare, prepare_test
 from nas.datasets import load_images, load_test_images
 from nas.errors import InputError

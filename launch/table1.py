@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from launch.run import FinishedTrial, best_trial, load_run_config, trial_results
 from launch.score import trial_model
 from launch.values import plain
-from metrics.accuracy import correct, robust_accuracy, standard_error
 from metrics.attacks import FGSM, Attack, StepLL, Transfer
 from metrics.cost import parameters
-from metrics.fast import fast_copy
+from metrics.engine.evaluator import fast_copy
+from metrics.robustness.accuracy import correct, robust_accuracy, standard_error
 from nas.data import prepare, prepare_test
 from nas.datasets import load_images, load_test_images
 from nas.evaluation import Trial

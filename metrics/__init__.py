@@ -1,6 +1,8 @@
 """Metrics: attacks, robust accuracy, suspicion, the susceptibility ratio Ψ, cost."""
 
-from metrics.accuracy import (
+from metrics.attacks import APGD, FGSM, PGD, Attack, Noise, Square, StepLL, Transfer
+from metrics.registry import METRICS, Metric
+from metrics.robustness.accuracy import (
     AttackResult,
     Cascade,
     Curve,
@@ -9,11 +11,9 @@ from metrics.accuracy import (
     correct,
     robust_accuracy,
 )
-from metrics.attacks import APGD, FGSM, PGD, Attack, Noise, Square, StepLL, Transfer
-from metrics.scoring import METRICS, Metric
-from metrics.smallest import Smallest, gradient_line, minimal_fgsm
+from metrics.robustness.smallest import Smallest, gradient_line, minimal_fgsm
+from metrics.robustness.suspicion import Flag, suspicion
 from metrics.susceptibility import Susceptibility, susceptibility
-from metrics.suspicion import Flag, suspicion
 
 __all__ = [
     "APGD",

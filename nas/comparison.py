@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metrics.accuracy import correct
+from metrics.robustness.accuracy import correct
 from metrics.susceptibility import (
     log_radii,
     robustness_radius,

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from metrics.fast import full_float32
-from metrics.scoring import Metric
+from metrics.engine.evaluator import full_float32
+from metrics.registry import Metric
 from nas.data import Data, DataConfig, Images, Limit, prepare
 from nas.datasets import load_images
 from nas.errors import Diverged, InputError

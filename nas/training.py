@@ -22,8 +22,8 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from metrics.accuracy import correct, robust_accuracy
 from metrics.attacks import FGSM, PGD, Attack, StepLL
+from metrics.robustness.accuracy import correct, robust_accuracy
 from nas.data import Data
 from nas.errors import Diverged
 from nas.seeds import value_hash

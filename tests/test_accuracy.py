@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from metrics.accuracy import accuracy_curve, cascade, correct, robust_accuracy
 from metrics.attacks import APGD, FGSM, PGD, Attack, Noise, Square, Transfer
+from metrics.robustness.accuracy import accuracy_curve, cascade, correct, robust_accuracy
 
 EPSILONS = (0.02, 0.05, 0.08, 0.12, 0.2)
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from metrics.accuracy import correct, robust_accuracy
 from metrics.attacks import APGD, FGSM, PGD, StepLL
+from metrics.robustness.accuracy import correct, robust_accuracy
 from nas.data import DataConfig, Limit, prepare
 from nas.datasets import load_images
 from nas.training import Recipe, drain, train

@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from metrics.accuracy import accuracy_curve, correct, robust_accuracy
 from metrics.attacks import APGD, FGSM, PGD, Noise, Square, StepLL
+from metrics.robustness.accuracy import accuracy_curve, correct, robust_accuracy
 
 quick = settings(
     max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from metrics.accuracy import correct, robust_accuracy
 from metrics.attacks import (
     APGD,
     FGSM,
@@ -21,6 +20,7 @@ from metrics.attacks import (
     input_gradient,
 )
 from metrics.attacks.geometry import Draws, in_ball
+from metrics.robustness.accuracy import correct, robust_accuracy
 
 EPSILON = 8 / 255
 SOURCE = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))

@@ -7,7 +7,7 @@ import yaml
 
 from launch.config import differing_keys, load_config, parse_config
 from launch.documents import preset_about, preset_names, read_document
-from metrics.scoring import PGDAccuracy
+from metrics.registry import PGDAccuracy
 from nas.errors import InputError
 from nas.evaluation import Trial
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from faulty_spaces import Faulty
 
-from metrics.scoring import CleanAccuracy, Cost, PGDAccuracy, PsiRatio
+from metrics.registry import CleanAccuracy, Cost, PGDAccuracy, PsiRatio
 from nas.data import DataConfig, Limit
 from nas.datasets import load_images
 from nas.evaluation import TRAINING_SCORES, Trial, TrialRunner, evaluate

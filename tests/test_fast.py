@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from metrics.accuracy import correct, robust_accuracy
 from metrics.attacks import APGD, FGSM, PGD, Noise, Square, StepLL, evaluating
 from metrics.attacks.base import logits_of
-from metrics.fast import AGREEMENT, _agree, channels_last, fast_copy
+from metrics.engine.evaluator import AGREEMENT, _agree, channels_last, fast_copy
+from metrics.robustness.accuracy import correct, robust_accuracy
 from nas.training import Recipe, drain, train
 from search_spaces import DepthChannels, Task
 
@@ -217,7 +217,7 @@ def test_what_was_spent_is_counted(digits_net, digits):
 
 def test_a_break_that_only_the_copy_sees_does_not_count(digits_net, digits, monkeypatch):
     """A copy that rounds badly: what it calls broken is checked, and searched for again."""
-    from metrics import fast
+    from metrics.engine import evaluator as fast
 
     class Rounded(nn.Module):
         def __init__(self, model):
@@ -312,7 +312,7 @@ def test_a_view_behind_convolutions_is_no_obstacle():
 )
 def test_an_images_draws_do_not_depend_on_the_others(attack, batch_size, digits_net, digits):
     """The first twenty are broken at the first look, or not: the other forty meet the same."""
-    from metrics.fast import evaluator
+    from metrics.engine.evaluator import evaluator
 
     x, y = digits.validation.images(slice(60)), digits.validation.labels[:60]
     wrong_first = y.clone()
@@ -346,7 +346,7 @@ def test_more_restarts_are_never_weaker_over_many_batches(attack, digits_net, di
 
 
 def test_the_settings_of_a_gpu_are_left_alone():
-    from metrics.fast import full_float32
+    from metrics.engine.evaluator import full_float32
 
     before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
     torch.backends.cudnn.deterministic = True

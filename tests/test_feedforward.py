@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from metrics.accuracy import robust_accuracy
 from metrics.attacks import FGSM
 from metrics.cost import macs, parameters
-from metrics.fast import fast_copy
+from metrics.engine.evaluator import fast_copy
+from metrics.robustness.accuracy import robust_accuracy
 from search_spaces import FeedForward, InvalidArchitecture, Task
 
 SPACE = FeedForward(units=(30, 50), channels=(4, 6))

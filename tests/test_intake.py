@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from metrics.fast import fast_copy
-from metrics.intake import IntakeConv2d
+from metrics.engine.evaluator import fast_copy
+from metrics.engine.intake import IntakeConv2d
 from search_spaces import DepthChannels, Task
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from metrics import cost
-from metrics.scoring import METRICS, CleanAccuracy, PGDAccuracy, PsiRatio
+from metrics.registry import METRICS, CleanAccuracy, PGDAccuracy, PsiRatio
 from search_spaces import DepthChannels, Task
 
 every_metric = pytest.mark.parametrize("kind", METRICS.values(), ids=METRICS.keys())

@@ -13,10 +13,10 @@ from nasnet_by_hand import blocks_of, by_hand, choices_of
 from torch import fx, nn
 from torch.nn import functional
 
-from metrics.accuracy import robust_accuracy
 from metrics.attacks import FGSM, PGD
 from metrics.cost import macs, parameters
-from metrics.fast import fast_copy
+from metrics.engine.evaluator import fast_copy
+from metrics.robustness.accuracy import robust_accuracy
 from search_spaces import InvalidArchitecture, NASNet, Task
 from search_spaces.graphs import Cell
 from search_spaces.nasnet.operations import FactorizedReduction

@@ -10,7 +10,7 @@ from torch import nn
 from torchvision import models
 
 from metrics.attacks.base import gradient_of
-from metrics.fast import fast_copy
+from metrics.engine.evaluator import fast_copy
 from search_spaces import InvalidArchitecture, ResNets, Task
 
 PARAMETERS = {18: 11_689_512, 34: 21_797_672, 50: 25_557_032, 101: 44_549_160, 152: 60_192_808}

@@ -25,8 +25,8 @@ from launch.run import (
 )
 from launch.sections import Retrain
 from launch.table1 import PAPER, PAPER_TEST, Row, table_lines
-from metrics.accuracy import robust_accuracy
 from metrics.attacks import FGSM, StepLL
+from metrics.robustness.accuracy import robust_accuracy
 from nas.data import prepare_test
 from nas.datasets import load_test_images
 from nas.errors import InputError

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from metrics.accuracy import correct, robust_accuracy
 from metrics.attacks import FGSM, evaluating, input_gradient
-from metrics.smallest import gradient_line, minimal_fgsm
+from metrics.robustness.accuracy import correct, robust_accuracy
+from metrics.robustness.smallest import gradient_line, minimal_fgsm
 
 TOLERANCE = 0.1 / 255
 

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from metrics.accuracy import robust_accuracy
 from metrics.attacks import FGSM, PGD, Attack
-from metrics.suspicion import FLAGS, suspicion
+from metrics.robustness.accuracy import robust_accuracy
+from metrics.robustness.suspicion import FLAGS, suspicion
 from nas.training import Recipe, drain, train
 from search_spaces import DepthChannels
 

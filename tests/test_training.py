@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from metrics.accuracy import correct
 from metrics.attacks import FGSM, PGD, Attack, StepLL
+from metrics.robustness.accuracy import correct
 from nas.data import Data, Split
 from nas.errors import Diverged
 from nas.training import Recipe, _augment, _schedule, _step, drain, train

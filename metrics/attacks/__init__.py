@@ -3,8 +3,8 @@
 One algorithm a file, one calling convention for all (:class:`Attack`), one loop for the iterative
 ones (:mod:`metrics.attacks.iterative`): FGSM is PGD with one step of size epsilon and no random
 start, and step-l.l. is FGSM towards the least likely class. What an attack leaves standing is
-measured in :mod:`metrics.accuracy`; the smallest epsilon that breaks an image in
-:mod:`metrics.smallest`.
+measured in :mod:`metrics.robustness.accuracy`; the smallest epsilon that breaks an image in
+:mod:`metrics.robustness.smallest`.
 """
 
 from metrics.attacks.apgd import APGD

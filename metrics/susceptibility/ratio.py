@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from metrics.attacks.base import check_model
-from metrics.fast import BATCH_SIZES, Spent, fast_copy
+from metrics.engine.evaluator import BATCH_SIZES, Spent, fast_copy
 from metrics.susceptibility.ascent import Ascent
 from metrics.susceptibility.limit import susceptibility_limit
 from metrics.susceptibility.normalisation import (

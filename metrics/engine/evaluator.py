@@ -31,7 +31,7 @@ from metrics.attacks.base import (
     logits_of,
     misclassified,
 )
-from metrics.intake import IntakeConv2d
+from metrics.engine.intake import IntakeConv2d
 
 BATCH_SIZES = {"cpu": 100, "cuda": 1000}  # 100: the fastest of 50 ... 2,000 on a CPU, by up to 2 x
 AGREEMENT = 1e-3  # largest difference of the copy's logits or gradients, over the largest of them

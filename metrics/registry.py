@@ -1,7 +1,7 @@
 """Every metric by its name, and those that do not attack.
 
-The base class is in :mod:`metrics.metric`, those that attack in :mod:`metrics.attack_metrics`, Ψ in
-:mod:`metrics.psi_metrics`.
+The base class is in :mod:`metrics.metric`, those that attack in :mod:`metrics.robustness.scores`,
+Ψ in :mod:`metrics.susceptibility.scores`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from metrics import cost
-from metrics.accuracy import correct, standard_error
-from metrics.attack_metrics import (
+from metrics.metric import Metric
+from metrics.robustness.accuracy import correct, standard_error
+from metrics.robustness.scores import (
     APGDAccuracy,
     CascadeAccuracy,
     FGSMAccuracy,
@@ -25,8 +26,7 @@ from metrics.attack_metrics import (
     StepLLAccuracy,
     Suspicion,
 )
-from metrics.metric import Metric
-from metrics.psi_metrics import DriftRate, PsiEpoch1, PsiInit, PsiLimit, PsiRatio
+from metrics.susceptibility.scores import DriftRate, PsiEpoch1, PsiInit, PsiLimit, PsiRatio
 
 __all__ = ["METRICS", "CleanAccuracy", "Cost", "Metric", "PsiRatio"]
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from metrics.attacks import FGSM, PGD, Attack, Noise, Square
 from metrics.attacks.base import logits_of, misclassified
 from metrics.attacks.geometry import length_of
-from metrics.fast import Evaluator, evaluator
+from metrics.engine.evaluator import Evaluator, evaluator
 
 WEAKER = 0.002  # 0.2 points: how far a weaker attack may get below PGD
 STEPS, FEW = 20, 7
@@ -85,7 +85,7 @@ def suspicion(
         batch_size: images at a time; None is what suits the device.
 
     Raises:
-        ValueError: as :func:`metrics.accuracy.robust_accuracy`.
+        ValueError: as :func:`metrics.robustness.accuracy.robust_accuracy`.
     """
     with evaluator(model, images, labels, batch_size=batch_size) as ready:
         right = ~ready.wrong(images, labels)

@@ -9,11 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from metrics.accuracy import cascade, robust_accuracy
 from metrics.attacks import APGD, FGSM, PGD, Attack, Noise, Square, StepLL
 from metrics.metric import Metric
-from metrics.smallest import minimal_fgsm
-from metrics.suspicion import FLAGS, suspicion
+from metrics.robustness.accuracy import cascade, robust_accuracy
+from metrics.robustness.smallest import minimal_fgsm
+from metrics.robustness.suspicion import FLAGS, suspicion
 
 
 @dataclass(frozen=True, kw_only=True)

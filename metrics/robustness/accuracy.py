@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from metrics.attacks.base import Attack
 from metrics.attacks.geometry import column, length_of
-from metrics.fast import Evaluator, evaluator
+from metrics.engine.evaluator import Evaluator, evaluator
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,8 @@ def robust_accuracy(
         attack: any attack value.
         generator: decides the attack's random draws.
         batch_size: images at a time; None is what suits the device. Random draws depend on it.
-        fast: attack a folded copy of the model where that is possible (:mod:`metrics.fast`);
-            every broken image is checked on the model itself.
+        fast: attack a folded copy of the model where that is possible; every broken image is
+            checked on the model itself (:mod:`metrics.engine.evaluator`).
         early_exit: count every visited image; False counts what a call of the attack returns, its
             last iterate for PGD.
 

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from metrics.attacks.base import gradient_of, logits_of, useless
 from metrics.attacks.geometry import column, unit
-from metrics.fast import Evaluator, evaluator
+from metrics.engine.evaluator import Evaluator, evaluator
 
 MODES = ("paper", "logit")
 FIRST_RUNG = 1 / 16  # of the limit
@@ -76,7 +76,7 @@ def minimal_fgsm(
         limit: the largest epsilon tried.
         tolerance: an epsilon smaller by this did not break the image.
         batch_size: images at a time; None is what suits the device.
-        fast: as in :func:`metrics.accuracy.robust_accuracy`.
+        fast: as in :func:`metrics.robustness.accuracy.robust_accuracy`.
 
     Raises:
         ValueError: tolerance or limit out of range, and as :func:`robust_accuracy`.
