@@ -32,9 +32,9 @@ from metrics.attacks import PGD, evaluating, input_gradient, logits_of, misclass
 from metrics.engine.evaluator import channels_last, fast_copy
 from metrics.robustness.accuracy import accuracy_curve, correct, robust_accuracy
 from metrics.robustness.smallest import minimal_fgsm
-from nas.data import Data, DataConfig, Limit, prepare
-from nas.datasets import load_images
-from nas.training import Recipe, drain, train
+from nas.data.arrays import Data, DataConfig, Limit, prepare
+from nas.data.datasets import load_images
+from nas.trial.training import Recipe, drain, train
 from search_spaces import DepthChannels
 
 STEPS = 20

@@ -18,7 +18,7 @@ from typing import Any
 
 from launch.config import parse_config
 from launch.searching import search_and_report
-from nas.table import load_table
+from nas.ledger.table import load_table
 
 WORKERS = 2
 SECOND_LONG: dict[str, Any] = {

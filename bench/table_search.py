@@ -22,8 +22,8 @@ import optuna
 import pandas as pd
 from optuna.distributions import CategoricalDistribution
 
-from nas.samplers import SAMPLERS
-from nas.tabular import plan_search, read_table, search_table
+from nas.benchmark.tabular import plan_search, read_table, search_table
+from nas.samplers.registry import SAMPLERS
 from search_spaces import DepthChannels
 
 SIDE = 150  # choices of each of the table's two decisions

@@ -20,7 +20,7 @@ from matplotlib import pyplot  # noqa: E402
 
 from launch import figures  # noqa: E402
 from launch.psi_untrained import untrained_cells  # noqa: E402
-from nas.table import load_table  # noqa: E402
+from nas.ledger.table import load_table  # noqa: E402
 
 COLOURS = ["#c6dbef", "#6baed6", "#2171b5", "#08306b"]
 

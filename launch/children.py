@@ -13,11 +13,11 @@ from launch import figures
 from launch.outcome import Outcome
 from launch.run import load_run_config
 from launch.tables import trusted
-from nas.children import ABOVE, FEWEST, ChildStatistics, child_statistics
-from nas.correlations import BOOKKEEPING
+from nas.analysis.correlations import BOOKKEEPING
+from nas.analysis.trends import ABOVE, FEWEST, ChildStatistics, child_statistics
 from nas.errors import InputError
-from nas.table import LEADING, load_table, read_csv
-from nas.trust import plain_names
+from nas.ledger.table import LEADING, load_table, read_csv
+from nas.search.trust import plain_names
 
 CLEAN, ADVERSARIAL, PARAMETERS = "clean_accuracy", "adversarial_accuracy", "parameters"
 ATTACKS = ("fgsm_accuracy", "pgd_accuracy")  # the first that is an objective, else is there

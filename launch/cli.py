@@ -19,7 +19,7 @@ from launch.retrain_command import retrain
 from launch.searching import say_doubts, search_and_report
 from launch.table_command import children, table_search
 from nas.errors import InputError, PsinasError
-from nas.trust import plain_names, suspicions
+from nas.search.trust import plain_names, suspicions
 
 app = typer.Typer(
     help="Search for neural architectures that stay right under attack.",
@@ -193,7 +193,7 @@ def trials(
     """
     from launch.run import load_run_config
     from launch.tables import front_of, print_trials, select, write_trials
-    from nas.table import load_table
+    from nas.ledger.table import load_table
 
     barred = {"--sort": sort, "--pareto": pareto, "--repeats": repeats or None}
     if correlations and (given := [name for name, value in barred.items() if value is not None]):

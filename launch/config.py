@@ -19,16 +19,16 @@ from launch.documents import assign, read_document
 from launch.sections import Keep, Resources, Retrain, Scheduler, Strict
 from launch.values import build_value, flat, fractions, plain, refuse_unknown, validated
 from metrics.registry import METRICS, Metric
-from nas.data import DataConfig
-from nas.datasets import check_dataset
+from nas.data.arrays import DataConfig
+from nas.data.datasets import check_dataset
 from nas.errors import InputError
-from nas.evaluation import TRAINING_SCORES, Trial
-from nas.ledger import STUDY
+from nas.ledger.study import STUDY
 from nas.names import find
-from nas.plan import SearchPlan
-from nas.samplers import SAMPLERS, SamplerFactory
-from nas.training import Recipe
-from nas.trust import plain_names
+from nas.samplers.registry import SAMPLERS, SamplerFactory
+from nas.search.plan import SearchPlan
+from nas.search.trust import plain_names
+from nas.trial.evaluation import TRAINING_SCORES, Trial
+from nas.trial.training import Recipe
 from search_spaces import SEARCH_SPACES, SearchSpace, space_class
 
 DIRECTORY_KEYS = ("made_with", "run_id")

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from launch.config import Config
 from launch.tables import shown_columns, trusted
-from nas.correlations import correlations
+from nas.analysis.correlations import correlations
 from nas.errors import InputError
 
 FEWEST = 4  # trials; below there is no interval

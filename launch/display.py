@@ -11,9 +11,9 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from nas.search import Proposal, Search
-from nas.trust import suspicions
-from nas.winners import best
+from nas.search.search import Proposal, Search
+from nas.search.trust import suspicions
+from nas.search.winners import best
 
 
 class Display:

@@ -22,13 +22,13 @@ from launch.ray_session import fit, ray_session
 from launch.scheduler import RungScheduler, open_rungs
 from launch.searcher import OUTCOME, NoteFailures, StudySearcher
 from launch.sections import EPOCH_SCORES
-from nas.data import DataConfig, Images, prepare
-from nas.datasets import load_images
+from nas.data.arrays import DataConfig, Images, prepare
+from nas.data.datasets import load_images
 from nas.errors import InputError
-from nas.evaluation import Evaluation, Trial, TrialRunner
-from nas.rundir import save_trial
-from nas.search import Search
-from nas.training import Epoch
+from nas.search.search import Search
+from nas.trial.evaluation import Evaluation, Trial, TrialRunner
+from nas.trial.files import save_trial
+from nas.trial.training import Epoch
 
 Sources = dict[tuple[str, str | None, int | None], Images]
 

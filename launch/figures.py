@@ -16,8 +16,8 @@ from launch import paper
 if TYPE_CHECKING:
     from launch.psi_trained import Trained
     from metrics.susceptibility import Drift
-    from nas.children import ChildStatistics
-    from nas.correlations import Correlation
+    from nas.analysis.correlations import Correlation
+    from nas.analysis.trends import ChildStatistics
 
 GREY = "#888888"
 

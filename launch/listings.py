@@ -7,7 +7,7 @@ from typing import Any
 
 from launch.console import say
 from nas.errors import InputError
-from nas.trust import plain_names
+from nas.search.trust import plain_names
 
 
 def presets() -> None:
@@ -50,7 +50,7 @@ def samplers() -> None:
 
     Example: psinas samplers
     """
-    from nas.samplers import SAMPLERS
+    from nas.samplers.registry import SAMPLERS
 
     _list({name: (sampler.__doc__ or "").strip() for name, sampler in SAMPLERS.items()})
 
@@ -60,8 +60,8 @@ def datasets() -> None:
 
     Example: psinas datasets
     """
-    from nas.data import DataConfig
-    from nas.datasets import DATASETS, READERS_OF_PATHS, data_root
+    from nas.data.arrays import DataConfig
+    from nas.data.datasets import DATASETS, READERS_OF_PATHS, data_root
 
     for name in [*DATASETS, *(f"{kind}:PATH" for kind in READERS_OF_PATHS)]:
         say(name)
@@ -76,8 +76,8 @@ def doctor() -> None:
     import torch
 
     from launch.run import versions
-    from nas.data import DataConfig
-    from nas.datasets import DATASETS, data_root, load_test_images
+    from nas.data.arrays import DataConfig
+    from nas.data.datasets import DATASETS, data_root, load_test_images
 
     for name, version in versions().items():
         say(f"{name}  {version}")

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from nas.errors import InputError
-from nas.rundir import write_whole
+from nas.trial.files import write_whole
 
 Tell = Callable[[str], None]
 """Prints a line of progress."""

@@ -1,6 +1,6 @@
 """Tables 1 and 3 and Figures 2, 3, 5, 6 and 7 of the Ψ paper: trained nets, compared.
 
-On the test images that all of them get right (:mod:`nas.comparison`).
+On the test images that all of them get right (:mod:`nas.analysis.common_correct`).
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from launch.outcome import Outcome, Tell, grid_lines, model_name
 from launch.run import finished_trial
 from launch.score import trial_model
 from metrics.susceptibility import drift, sphere_attack
-from nas.comparison import CommonCorrect, common_correct, measure, recorded_common
-from nas.correlations import Correlation, pearson, spearman
-from nas.data import prepare_test
-from nas.datasets import load_test_images
+from nas.analysis.common_correct import CommonCorrect, common_correct, measure, recorded_common
+from nas.analysis.correlations import Correlation, pearson, spearman
+from nas.data.arrays import prepare_test
+from nas.data.datasets import load_test_images
 from nas.errors import InputError
-from nas.rundir import WEIGHTS, trial_directory
-from nas.table import load_table
+from nas.ledger.table import load_table
+from nas.trial.files import WEIGHTS, trial_directory
 
 MEASURED = (
     "psi", "psi_low", "psi_high", "psi_saturated", "psi_limit", "radius_mean", "radius_min",

@@ -11,7 +11,7 @@ import pandas as pd
 from launch import figures, paper
 from launch.config import Config
 from launch.outcome import Outcome, Tell, grid_lines
-from nas.table import load_table
+from nas.ledger.table import load_table
 
 FROZEN = {"frozen_1e-5": 1e-5, "frozen_1e-4": 1e-4, "frozen_1e-3": 1e-3}  # score -> radius
 SCORES = ("psi", "psi_1.5e-4", "psi_limit", *FROZEN)

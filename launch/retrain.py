@@ -25,8 +25,8 @@ from launch.searching import search_and_report
 from launch.sections import Retrain
 from launch.table1 import Row, measure
 from nas.errors import InputError, NoWinner
-from nas.rundir import write_whole
-from nas.training import Recipe
+from nas.trial.files import write_whole
+from nas.trial.training import Recipe
 from search_spaces.space import canonical_hash
 
 DIRECTORY, COPY, ROW = "retrain", "copy", "table1.json"

@@ -20,14 +20,14 @@ import yaml
 from launch.config import Config, differing_keys, parse_config
 from launch.documents import read_document
 from nas.errors import InputError, NoStudy
-from nas.evaluation import SECONDS, Evaluation, Trial, evaluate
-from nas.export import export_trial
-from nas.ledger import LOCK, RESULT, open_study
-from nas.rundir import WEIGHTS, save_trial, trial_directory, write_whole
-from nas.search import Search
-from nas.table import save_table, study_table
-from nas.trust import plain_names
-from nas.winners import best
+from nas.export.export import export_trial
+from nas.ledger.study import LOCK, RESULT, open_study
+from nas.ledger.table import save_table, study_table
+from nas.search.search import Search
+from nas.search.trust import plain_names
+from nas.search.winners import best
+from nas.trial.evaluation import SECONDS, Evaluation, Trial, evaluate
+from nas.trial.files import WEIGHTS, save_trial, trial_directory, write_whole
 from search_spaces import space_of
 
 CONFIG = "config.yaml"

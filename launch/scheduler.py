@@ -1,4 +1,4 @@
-"""Tune's face of ``nas.rungs.Rungs``: a trial's epochs come in, CONTINUE or STOP goes out."""
+"""Tune's face of ``nas.search.rungs``: a trial's epochs come in, CONTINUE or STOP goes out."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from launch.config import Config
 from launch.sections import EPOCH_SCORES
-from nas.rungs import Rungs, rung_epochs
-from nas.search import Search
+from nas.search.rungs import Rungs, rung_epochs
+from nas.search.search import Search
 
 
 def open_rungs(config: Config, search: Search) -> Rungs | None:

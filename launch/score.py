@@ -15,14 +15,14 @@ from launch.config import Config, parse_config
 from launch.run import FinishedTrial, finished_trial, load_run_config
 from metrics.metric import Metric
 from metrics.robustness.scores import Suspicion
-from nas.data import DataConfig, prepare, prepare_test
-from nas.datasets import load_images, load_test_images
+from nas.data.arrays import DataConfig, prepare, prepare_test
+from nas.data.datasets import load_images, load_test_images
 from nas.errors import InputError
-from nas.evaluation import metric_key, score
-from nas.export import MODEL
+from nas.export.export import MODEL
 from nas.names import find
-from nas.rundir import WEIGHTS, trial_directory
 from nas.seeds import derive_seed
+from nas.trial.evaluation import metric_key, score
+from nas.trial.files import WEIGHTS, trial_directory
 from search_spaces import Task, load, space_of
 
 

@@ -1,4 +1,4 @@
-"""Tune's face of ``nas.search.Search``: it suggests, it completes, and it keeps nothing itself."""
+"""Tune's face of ``nas.search``: it suggests, it completes, and it keeps nothing itself."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ray.tune.search import Searcher
 from launch.config import Config
 from launch.display import Display
 from nas.errors import WorkerFailure
-from nas.rundir import drop_weights
-from nas.rungs import RUNGS, Rungs
-from nas.search import Proposal, Search, failure
-from nas.winners import worth_keeping
+from nas.search.rungs import RUNGS, Rungs
+from nas.search.search import Proposal, Search, failure
+from nas.search.winners import worth_keeping
+from nas.trial.files import drop_weights
 
 OUTCOME = "psinas_outcome"  # the key of Tune's result that holds a finished trial
 MAX_DEATHS = 5  # trials in a row that lost their worker twice: then it is not the architectures

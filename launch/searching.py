@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from launch.console import console, say
 from nas.errors import NoWinner
-from nas.trust import suspicions
+from nas.search.trust import suspicions
 
 # torch, ray and optuna take seconds to import: what needs them is imported where it is used.
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ def search_and_report(
     from launch.display import Display
     from launch.run import finish_run, make_directory, open_search, settle_config
     from launch.tables import print_trials
-    from nas.ledger import JOURNAL, RunLock, repair_journal
-    from nas.search import MAX_REPEATS
+    from nas.ledger.study import JOURNAL, RunLock, repair_journal
+    from nas.search.search import MAX_REPEATS
 
     make_directory(run)
     with RunLock(run):
@@ -73,7 +73,7 @@ def say_doubts(
     results: Sequence[Mapping[str, Any]], winner: FinishedTrial, objective: str, direction: str
 ) -> None:
     """Say which suspicious trials scored better than the winner, and whether it is one itself."""
-    from nas.winners import overruled
+    from nas.search.winners import overruled
 
     if flags := suspicions(winner.result["scores"]):
         say(f"trial {winner.number} is suspicious, as is every other: {', '.join(flags)}")

@@ -22,7 +22,7 @@ class Scheduler(Strict):
 
     asha: of the trials that reached a rung, after ``grace_period * reduction_factor ** k`` epochs,
     the best ``1/reduction_factor`` go on: best by ``metric``, or by non-dominated sorting where
-    that is a list. See ``nas.rungs``.
+    that is a list. See ``nas.search.rungs``.
     """
 
     name: Literal["asha"] = "asha"

@@ -17,12 +17,12 @@ from metrics.attacks import FGSM, Attack, StepLL, Transfer
 from metrics.cost import parameters
 from metrics.engine.evaluator import fast_copy
 from metrics.robustness.accuracy import correct, robust_accuracy, standard_error
-from nas.data import prepare, prepare_test
-from nas.datasets import load_images, load_test_images
-from nas.evaluation import Trial
+from nas.data.arrays import prepare, prepare_test
+from nas.data.datasets import load_images, load_test_images
+from nas.search.trust import suspicions
 from nas.seeds import derive_seed
-from nas.training import Recipe
-from nas.trust import suspicions
+from nas.trial.evaluation import Trial
+from nas.trial.training import Recipe
 
 ATTACKS = ("fgsm", "step_ll", "pgd")
 PAPER_TEST = {

@@ -19,10 +19,7 @@ from threadpoolctl import threadpool_limits
 from launch import figures
 from launch.config import Config
 from launch.outcome import Tell
-from nas.errors import InputError
-from nas.rundir import write_whole
-from nas.table import read_csv
-from nas.tabular import (
+from nas.benchmark.tabular import (
     Table,
     best_so_far,
     optimum,
@@ -31,6 +28,9 @@ from nas.tabular import (
     run_seed,
     search_table,
 )
+from nas.errors import InputError
+from nas.ledger.table import read_csv
+from nas.trial.files import write_whole
 
 MARKS = (1, 2, 5)  # times powers of ten: the numbers of queries that are printed
 FloatArray = NDArray[np.float64]
@@ -60,7 +60,7 @@ class Request:
         """Read the table.
 
         Raises:
-            InputError: as of :func:`nas.tabular.read_table`, or an unknown space.
+            InputError: as of :func:`nas.benchmark.tabular.read_table`, or an unknown space.
         """
         space = Config(space=dict(self.space)).built_space()
         return read_table(self.path, space, self.objectives, column=self.column)

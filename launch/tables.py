@@ -1,6 +1,6 @@
 """The trial table for a person: the columns that matter, the front marked, as many as fit.
 
-What a table is for a program stands in ``nas.table``.
+What a table is for a program stands in ``nas.ledger.table``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from rich.console import Console
 from launch.config import Config
 from launch.run import direction_of
 from nas.errors import InputError
-from nas.pareto import pareto_front
-from nas.trust import BEGIN, RAISED, plain_names, suspicions, was_checked
+from nas.ledger.fronts import pareto_front
+from nas.search.trust import BEGIN, RAISED, plain_names, suspicions, was_checked
 
 DETAIL = tuple(
     "_stderr _low _high _gradients _cancelled _epoch _seconds _robust_accuracy _radius_mean "

@@ -12,11 +12,11 @@ import torch
 import launch.cli
 from launch.config import parse_config
 from launch.run import finish_run, make_directory, open_search, settle_config
-from nas.data import Data, DataConfig, Limit, prepare
-from nas.datasets import load_images
-from nas.evaluation import evaluation
-from nas.rundir import save_trial
-from nas.training import Recipe, drain, train
+from nas.data.arrays import Data, DataConfig, Limit, prepare
+from nas.data.datasets import load_images
+from nas.trial.evaluation import evaluation
+from nas.trial.files import save_trial
+from nas.trial.training import Recipe, drain, train
 from search_spaces import DepthChannels
 
 TINY = {

@@ -13,9 +13,9 @@ import torch
 
 from metrics.attacks import APGD, FGSM, PGD, StepLL
 from metrics.robustness.accuracy import correct, robust_accuracy
-from nas.data import DataConfig, Limit, prepare
-from nas.datasets import load_images
-from nas.training import Recipe, drain, train
+from nas.data.arrays import DataConfig, Limit, prepare
+from nas.data.datasets import load_images
+from nas.trial.training import Recipe, drain, train
 from search_spaces import DepthChannels
 
 torchattacks = pytest.importorskip("torchattacks")

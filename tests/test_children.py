@@ -14,7 +14,7 @@ from scipy import stats
 
 from launch import figures
 from launch.children import outcome, read_children
-from nas.children import child_statistics, default_window, running_average
+from nas.analysis.trends import child_statistics, default_window, running_average
 from nas.errors import InputError
 
 NAN = math.nan

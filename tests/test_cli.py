@@ -15,14 +15,14 @@ from conftest import TINY, one_line, search_here
 
 from launch.config import parse_config
 from launch.run import finished_trial, make_directory, open_search, settle_config
-from nas.data import prepare, prepare_test
-from nas.datasets import load_images, load_test_images
+from nas.data.arrays import prepare, prepare_test
+from nas.data.datasets import load_images, load_test_images
 from nas.errors import InputError
-from nas.evaluation import evaluate
-from nas.ledger import RunLock
-from nas.rundir import drop_weights
-from nas.search import failure
-from nas.table import load_table
+from nas.ledger.study import RunLock
+from nas.ledger.table import load_table
+from nas.search.search import failure
+from nas.trial.evaluation import evaluate
+from nas.trial.files import drop_weights
 from search_spaces import load, space_of
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from metrics.susceptibility import susceptibility
-from nas.comparison import (
+from nas.analysis.common_correct import (
     COMMON,
     MEASURED,
     MIDDLE,

@@ -9,7 +9,7 @@ from launch.config import differing_keys, load_config, parse_config
 from launch.documents import preset_about, preset_names, read_document
 from metrics.registry import PGDAccuracy
 from nas.errors import InputError
-from nas.evaluation import Trial
+from nas.trial.evaluation import Trial
 
 
 @pytest.mark.parametrize("name", preset_names())

@@ -15,9 +15,9 @@ from scipy import stats
 
 from launch.config import parse_config
 from launch.correlations import _number, correlation_table
-from nas.correlations import correlations, kendall, pearson, spearman
+from nas.analysis.correlations import correlations, kendall, pearson, spearman
 from nas.errors import InputError
-from nas.table import load_table
+from nas.ledger.table import load_table
 
 NAN, INFINITY = math.nan, math.inf
 ALL = [pearson, spearman, kendall]

@@ -19,9 +19,9 @@ from launch.config import Resources
 from launch.ray_session import Slots, fit, on_worker
 from launch.table1 import attacked
 from nas.errors import InputError
-from nas.ledger import RESULT, open_study
-from nas.table import load_table
-from nas.training import Recipe
+from nas.ledger.study import RESULT, open_study
+from nas.ledger.table import load_table
+from nas.trial.training import Recipe
 
 pytestmark = pytest.mark.ray
 PSINAS = Path(sys.executable).with_name("psinas")

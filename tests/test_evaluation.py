@@ -10,10 +10,10 @@ import torch
 from faulty_spaces import Faulty
 
 from metrics.registry import CleanAccuracy, Cost, PGDAccuracy, PsiRatio
-from nas.data import DataConfig, Limit
-from nas.datasets import load_images
-from nas.evaluation import TRAINING_SCORES, Trial, TrialRunner, evaluate
-from nas.training import Recipe, drain
+from nas.data.arrays import DataConfig, Limit
+from nas.data.datasets import load_images
+from nas.trial.evaluation import TRAINING_SCORES, Trial, TrialRunner, evaluate
+from nas.trial.training import Recipe, drain
 from search_spaces import Answers, DepthChannels
 
 METRICS = (CleanAccuracy(), PGDAccuracy(epsilon=0.1, steps=2), PsiRatio(limit=8), Cost())
@@ -154,7 +154,7 @@ def test_varied():
 
 
 def test_a_runner_prepares_each_dataset_once_and_fails_one_trial_alone(trial, images, monkeypatch):
-    import nas.evaluation as module
+    import nas.trial.evaluation as module
 
     calls = []
     original = module.prepare

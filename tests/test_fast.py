@@ -10,7 +10,7 @@ from metrics.attacks import APGD, FGSM, PGD, Noise, Square, StepLL, evaluating
 from metrics.attacks.base import logits_of
 from metrics.engine.evaluator import AGREEMENT, _agree, channels_last, fast_copy
 from metrics.robustness.accuracy import correct, robust_accuracy
-from nas.training import Recipe, drain, train
+from nas.trial.training import Recipe, drain, train
 from search_spaces import DepthChannels, Task
 
 EPSILON = 0.1

@@ -10,7 +10,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
-from nas.ledger import RESULT
+from nas.ledger.study import RESULT
 from nas.samplers.base import History
 from nas.samplers.decisions import Decisions
 from nas.samplers.fidelity import expected

@@ -72,17 +72,17 @@ def test_a_trial_runs_where_neither_ray_nor_optuna_is_installed():
     code = """
 import sys
 sys.modules["ray"] = sys.modules["optuna"] = sys.modules["pydantic"] = None  # import raises
-import metrics, search_spaces, nas.evaluation
-from nas.data import DataConfig, Limit
-from nas.training import Recipe
+import metrics, search_spaces, nas.trial.evaluation
+from nas.data.arrays import DataConfig, Limit
+from nas.trial.training import Recipe
 space = search_spaces.DepthChannels(depth=(1,), channels=(4,), stem="small")
-trial = nas.evaluation.Trial(
+trial = nas.trial.evaluation.Trial(
     space.architecture({"depth": 1, "channels": 4}),
     Recipe(epochs=1, steps=1),
     DataConfig(limit=Limit(train=64, validation=32)),
     (metrics.METRICS["clean"](),),
 )
-print(nas.evaluation.evaluate(trial).status)
+print(nas.trial.evaluation.evaluate(trial).status)
 """
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert answer.stdout.strip() == "complete", answer.stderr

@@ -11,13 +11,13 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from nas.samplers import SAMPLERS
 from nas.samplers.base import LedgerSampler, scalarise
 from nas.samplers.decisions import Decisions
 from nas.samplers.evolution import EvolutionSampler
 from nas.samplers.gaussian import Inputs, fit
 from nas.samplers.local_search import LocalSearchSampler
 from nas.samplers.predictor import PredictorSampler
+from nas.samplers.registry import SAMPLERS
 
 DECISIONS = {"a": (0, 1, 2, 3), "b": ("x", "y", "z"), "c": (False, True), "d": (0.5, 1.5, 2.5)}
 OURS = [n for n, make in SAMPLERS.items() if isinstance(make(DECISIONS, 0), LedgerSampler)]

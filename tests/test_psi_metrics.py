@@ -11,11 +11,11 @@ from torch import nn
 
 from metrics import METRICS
 from metrics.susceptibility import susceptibility, susceptibility_limit
-from nas.data import DataConfig, Limit, prepare
-from nas.datasets import load_images
-from nas.evaluation import Trial, evaluate, metric_key
-from nas.table import load_table
-from nas.training import Recipe
+from nas.data.arrays import DataConfig, Limit, prepare
+from nas.data.datasets import load_images
+from nas.ledger.table import load_table
+from nas.trial.evaluation import Trial, evaluate, metric_key
+from nas.trial.training import Recipe
 from search_spaces import DepthChannels
 
 SPACE = DepthChannels(depth=(2,), channels=(6,), stem="small")

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from metrics.susceptibility import drift, rms, sphere_attack, susceptibility, susceptibility_limit
-from nas.data import DataConfig, Limit, prepare
-from nas.datasets import load_images
-from nas.training import Recipe, drain, train
+from nas.data.arrays import DataConfig, Limit, prepare
+from nas.data.datasets import load_images
+from nas.trial.training import Recipe, drain, train
 from search_spaces import DepthChannels, Task
 
 DEPTHS = (2, 4, 8, 16, 32, 64)

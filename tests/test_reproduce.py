@@ -17,7 +17,7 @@ from launch.outcome import grid_lines, model_name
 from launch.psi_untrained import _inside, _saturation
 from launch.reproduce import REPRODUCTIONS, reproduction
 from nas.errors import InputError
-from nas.table import load_table
+from nas.ledger.table import load_table
 
 GRID = [
     "space.depth=[2, 3]",
@@ -104,8 +104,8 @@ def test_what_was_measured_is_not_measured_again(psinas, grid_run, monkeypatch):
     def refuse(*_arguments, **_settings):
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("nas.comparison.susceptibility", refuse)
-    monkeypatch.setattr("nas.comparison.correct", refuse)
+    monkeypatch.setattr("nas.analysis.common_correct.susceptibility", refuse)
+    monkeypatch.setattr("nas.analysis.common_correct.correct", refuse)
     reproduce(psinas, "psi-table3", grid_run, GRID)
 
 

@@ -27,11 +27,11 @@ from launch.sections import Retrain
 from launch.table1 import PAPER, PAPER_TEST, Row, table_lines
 from metrics.attacks import FGSM, StepLL
 from metrics.robustness.accuracy import robust_accuracy
-from nas.data import prepare_test
-from nas.datasets import load_test_images
+from nas.data.arrays import prepare_test
+from nas.data.datasets import load_test_images
 from nas.errors import InputError
-from nas.ledger import RunLock
-from nas.training import Recipe
+from nas.ledger.study import RunLock
+from nas.trial.training import Recipe
 from search_spaces import load
 
 SETS = [{"learning_rate": 0.1}, {"learning_rate": 0.02, "weight_decay": 0.0}]
@@ -181,7 +181,7 @@ def test_a_second_call_goes_on_and_repeats_nothing(run, psinas, in_process, monk
     with monkeypatch.context() as dying:
         dying.setattr(retraining, "measure", killed)
         assert psinas("retrain", run, "--trial", 3, "--out", run / "again")[0] == 130
-    monkeypatch.setattr("nas.evaluation.train", None)  # no training any more
+    monkeypatch.setattr("nas.trial.evaluation.train", None)  # no training any more
     code, first, _ = psinas("retrain", run, "--trial", 3, "--out", run / "again")
     assert code == 0
     monkeypatch.setattr(retraining, "measure", killed)
@@ -419,8 +419,8 @@ def test_a_longer_search_with_another_winner_is_retrained_beside(
 
 
 def test_a_copy_that_diverges_gets_another_start(run, psinas, in_process, monkeypatch):
-    from nas import evaluation
     from nas.errors import Diverged
+    from nas.trial import evaluation
 
     real = evaluation.train
 
@@ -451,8 +451,8 @@ def test_a_copy_that_another_driver_trains_is_not_a_copy_that_diverged(
 def test_a_retraining_of_which_nothing_completed_says_what_to_delete(
     run, psinas, in_process, monkeypatch
 ):
-    from nas import evaluation
     from nas.errors import Diverged
+    from nas.trial import evaluation
 
     def train(*arguments):
         raise Diverged("on purpose")
@@ -464,8 +464,8 @@ def test_a_retraining_of_which_nothing_completed_says_what_to_delete(
 
 
 def test_copies_that_all_diverge_leave_the_trained_recipes(run, psinas, in_process, monkeypatch):
-    from nas import evaluation
     from nas.errors import Diverged
+    from nas.trial import evaluation
 
     real, calls = evaluation.train, []
 

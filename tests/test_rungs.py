@@ -14,10 +14,10 @@ from launch.config import parse_config
 from launch.run import open_search
 from launch.scheduler import RungScheduler, open_rungs
 from nas.errors import InputError
-from nas.pareto import pareto_front
-from nas.rungs import Rungs, crowding, front_ranks, reached_rungs, rung_epochs
-from nas.search import failure
-from nas.table import load_table
+from nas.ledger.fronts import pareto_front
+from nas.ledger.table import load_table
+from nas.search.rungs import Rungs, crowding, front_ranks, reached_rungs, rung_epochs
+from nas.search.search import failure
 
 ONE = {"robust": "max"}
 TWO = {"robust": "max", "clean": "max"}
@@ -25,7 +25,7 @@ THREE = {"robust": "max", "clean": "max", "loss": "min"}
 
 
 def brute_force(there, mine, directions, factor):
-    """Say who goes on, front by front and with loops: independent of nas.rungs."""
+    """Say who goes on, front by front and with loops: independent of nas.search.rungs."""
     room = max(1, int(len(there) // factor))
     sign = {name: 1 if way == "max" else -1 for name, way in directions.items()}
     rows = [[sign[n] * v[n] for n in directions] for v in there]

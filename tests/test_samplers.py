@@ -5,7 +5,7 @@ from __future__ import annotations
 import optuna
 import pytest
 
-from nas.samplers import SAMPLERS
+from nas.samplers.registry import SAMPLERS
 
 DECISIONS = {"a": (1, 2, 3), "b": ("x", "y"), "c": (0.5, 1.5)}
 every_sampler = pytest.mark.parametrize("name", SAMPLERS)

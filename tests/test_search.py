@@ -11,17 +11,17 @@ from dataclasses import replace
 
 import pytest
 
-from nas.data import DataConfig
+from nas.data.arrays import DataConfig
 from nas.errors import InputError, NoStudy
-from nas.evaluation import Trial
-from nas.ledger import RESULT, RunLock, open_study, repair_journal
-from nas.pareto import pareto_front
-from nas.plan import SearchPlan
-from nas.samplers import SAMPLERS
-from nas.search import MAX_ATTEMPTS, MAX_REPEATS, Search, failure
-from nas.table import load_table, save_table
-from nas.training import Recipe
-from nas.winners import best, worth_keeping
+from nas.ledger.fronts import pareto_front
+from nas.ledger.study import RESULT, RunLock, open_study, repair_journal
+from nas.ledger.table import load_table, save_table
+from nas.samplers.registry import SAMPLERS
+from nas.search.plan import SearchPlan
+from nas.search.search import MAX_ATTEMPTS, MAX_REPEATS, Search, failure
+from nas.search.winners import best, worth_keeping
+from nas.trial.evaluation import Trial
+from nas.trial.training import Recipe
 from search_spaces import DepthChannels, SearchSpace
 
 GRID = DepthChannels(depth=(1, 2, 3, 4), channels=(8, 16, 32))
@@ -386,7 +386,7 @@ def test_the_lock_refuses_a_second_driver_and_dies_with_its_owner(tmp_path):
     code = f"""
 import sys, time
 from pathlib import Path
-from nas.ledger import RunLock
+from nas.ledger.study import RunLock
 with RunLock(Path({str(tmp_path)!r})):
     print("held", flush=True)
     time.sleep(60)

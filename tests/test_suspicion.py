@@ -10,7 +10,7 @@ from torch.nn import functional
 from metrics.attacks import FGSM, PGD, Attack
 from metrics.robustness.accuracy import robust_accuracy
 from metrics.robustness.suspicion import FLAGS, suspicion
-from nas.training import Recipe, drain, train
+from nas.trial.training import Recipe, drain, train
 from search_spaces import DepthChannels
 
 EPSILON = 0.1
@@ -64,8 +64,8 @@ def test_honest_nets_raise_no_flag(net, request, validation):
 @pytest.mark.data
 @pytest.mark.parametrize("adversary", ["none", "pgd"])
 def test_honest_nets_on_real_images_raise_no_flag(adversary, data_root):
-    from nas.data import DataConfig, Limit, prepare
-    from nas.datasets import load_images
+    from nas.data.arrays import DataConfig, Limit, prepare
+    from nas.data.datasets import load_images
 
     limit = Limit(train=3000, validation=250)
     config = DataConfig(name="fashion-mnist", root=str(data_root), limit=limit)

@@ -12,11 +12,11 @@ from conftest import one_line
 
 from launch.table_search import request
 from launch.table_search import table_search as run_searches
-from nas import tabular
+from nas.benchmark import tabular
+from nas.benchmark.tabular import best_so_far, optimum, plan_search, read_table, search_table
 from nas.errors import InputError
-from nas.pareto import hypervolume
-from nas.samplers import SAMPLERS
-from nas.tabular import best_so_far, optimum, plan_search, read_table, search_table
+from nas.ledger.fronts import hypervolume
+from nas.samplers.registry import SAMPLERS
 from search_spaces import SEARCH_SPACES, DepthChannels
 
 CELLS = SEARCH_SPACES["nasbench201"]()

@@ -10,10 +10,10 @@ from conftest import TINY, one_line, search_here
 from launch.config import parse_config
 from launch.display import Display
 from launch.tables import front_of
-from nas.export import model_card
-from nas.table import load_table
-from nas.trust import suspicions
-from nas.winners import best, overruled, worth_keeping
+from nas.export.export import model_card
+from nas.ledger.table import load_table
+from nas.search.trust import suspicions
+from nas.search.winners import best, overruled, worth_keeping
 
 MASKING = {
     **TINY,

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.ledger import RESULT
-from nas.rungs import reached_rungs
+from nas.ledger.study import RESULT
 from nas.samplers.base import History
+from nas.search.rungs import reached_rungs
 
 FloatArray = NDArray[np.float64]
 

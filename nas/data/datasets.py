@@ -16,7 +16,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.data import DataConfig, Images, stratified_order
+from nas.data.arrays import DataConfig, Images, stratified_order
 from nas.errors import InputError
 
 NOISE_SIDE, NOISE_CLASSES = 64, 101  # the classes of Food-101

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from nas.errors import InputError
-from nas.evaluation import Trial
-from nas.rundir import WEIGHTS, trial_directory
-from nas.trust import BEGIN, suspicions, was_checked
+from nas.search.trust import BEGIN, suspicions, was_checked
+from nas.trial.evaluation import Trial
+from nas.trial.files import WEIGHTS, trial_directory
 
 MODEL = "model.safetensors"
 

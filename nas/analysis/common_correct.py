@@ -27,8 +27,8 @@ from metrics.susceptibility import (
 )
 from metrics.susceptibility.ratio import bootstrap, geometric_mean, saturates
 from nas.errors import InputError
-from nas.rundir import trial_directory, write_whole
 from nas.seeds import derive_seed, value_hash
+from nas.trial.files import trial_directory, write_whole
 
 COMMON = "common-correct.json"
 MEASURED = "susceptibility.json"

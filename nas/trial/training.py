@@ -24,7 +24,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from metrics.attacks import FGSM, PGD, Attack, StepLL
 from metrics.robustness.accuracy import correct, robust_accuracy
-from nas.data import Data
+from nas.data.arrays import Data
 from nas.errors import Diverged
 from nas.seeds import value_hash
 

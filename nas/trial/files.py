@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict
 from pathlib import Path
 
-from nas.evaluation import Evaluation, Trial
-from nas.training import Epoch, Weights
+from nas.trial.evaluation import Evaluation, Trial
+from nas.trial.training import Epoch, Weights
 
 WEIGHTS = "weights.safetensors"
 LAST_WEIGHTS = "last.safetensors"

@@ -16,13 +16,13 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.evaluation import Trial, not_finite
-from nas.ledger import RESULT
-from nas.plan import SearchPlan
-from nas.rungs import reached_rungs
-from nas.samplers import SAMPLERS
+from nas.ledger.study import RESULT
 from nas.samplers.base import LedgerSampler
+from nas.samplers.registry import SAMPLERS
+from nas.search.plan import SearchPlan
+from nas.search.rungs import reached_rungs
 from nas.seeds import derive_seed
+from nas.trial.evaluation import Trial, not_finite
 
 MAX_REPEATS = 100  # known architectures proposed in a row before the space counts as used up
 MAX_ATTEMPTS = 3  # drivers that may die while one trial runs
@@ -115,7 +115,7 @@ class Search:
             number: of a proposal.
             result: ``Evaluation.to_dict()``; ``complete`` with an objective that is missing or
                 not finite becomes ``diverged``. With a scheduler also what it had at its
-                ``rungs`` (see ``nas.rungs``), and ``stopped_by``, the values that decided.
+                ``rungs`` (see ``nas.search.rungs``), and ``stopped_by``, the values that decided.
         """
         trial = self.running.pop(number)
         outcome = dict(result)

@@ -1,6 +1,6 @@
 """Images as arrays that live on the device: no loader workers, no transforms in Python.
 
-:func:`prepare` takes a dataset's training images (``nas.datasets`` reads them), picks classes,
+:func:`prepare` takes a dataset's training images (``nas.data.datasets`` reads them), picks classes,
 splits off the validation images and caps the sizes; a :class:`Split` is the result on the device.
 """
 
@@ -40,7 +40,7 @@ class DataConfig:
     """Which images.
 
     Args:
-        name: a name in ``nas.datasets.DATASETS``, ``npz:PATH`` or ``folder:PATH``.
+        name: a name in ``nas.data.datasets.DATASETS``, ``npz:PATH`` or ``folder:PATH``.
         root: where the files are; None takes ``$PSINAS_DATA``, else ``~/.cache/psinas``.
         download: let torchvision download what is missing.
         image_size: side to which ``folder``, ``gtsrb`` and ``food101`` images are resized and
@@ -175,7 +175,7 @@ def prepare(images: Images, config: DataConfig, device: torch.device | str = "cp
 
 
 def prepare_test(images: Images, config: DataConfig, device: torch.device | str = "cpu") -> Split:
-    """Return test images of ``nas.datasets.load_test_images``, classes picked and size capped."""
+    """Return the images of ``load_test_images``, classes picked and size capped."""
     pixels, labels, _ = _pick_classes(images, config)
     chosen = stratified_order(labels, config.seed)[: config.limit.test]
     return _split(pixels[chosen], labels[chosen], device)

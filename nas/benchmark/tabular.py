@@ -1,8 +1,8 @@
 """Searches answered from a table: no training, thousands of queries a second.
 
-The space, the sampler, the ledger and :class:`nas.search.Search` are those of a real search; only
-the answer to a proposal is a row of the table. That is how samplers are compared: with many seeds,
-on numbers that somebody else measured.
+The space, the sampler, the ledger and :class:`nas.search.search.Search` are those of a real search;
+only the answer to a proposal is a row of the table. That is how samplers are compared: with many
+seeds, on numbers that somebody else measured.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nas.errors import InputError
-from nas.pareto import hypervolume, pareto_front
-from nas.plan import SearchPlan
+from nas.ledger.fronts import hypervolume, pareto_front
+from nas.ledger.table import read_csv
 from nas.samplers.decisions import Decisions
-from nas.search import Search
+from nas.search.plan import SearchPlan
+from nas.search.search import Search
 from nas.seeds import derive_seed
-from nas.table import read_csv
 from search_spaces import Architecture, SearchSpace
 
 FloatArray = NDArray[np.float64]

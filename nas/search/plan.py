@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from nas.evaluation import Trial
-from nas.ledger import Direction
-from nas.samplers import SamplerFactory
+from nas.ledger.study import Direction
 from nas.samplers.decisions import Decisions
+from nas.samplers.registry import SamplerFactory
+from nas.trial.evaluation import Trial
 from search_spaces import SearchSpace
 
 MANY = 8  # decisions of a space that still fit on a line

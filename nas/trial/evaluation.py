@@ -23,11 +23,11 @@ from torch import nn
 
 from metrics.engine.evaluator import full_float32
 from metrics.registry import Metric
-from nas.data import Data, DataConfig, Images, Limit, prepare
-from nas.datasets import load_images
+from nas.data.arrays import Data, DataConfig, Images, Limit, prepare
+from nas.data.datasets import load_images
 from nas.errors import Diverged, InputError
 from nas.seeds import derive_seed, value_hash
-from nas.training import Epoch, Recipe, Training, Weights, drain, train
+from nas.trial.training import Epoch, Recipe, Training, Weights, drain, train
 from search_spaces import Architecture, InvalidArchitecture, Task, space_of
 
 SECONDS = "_seconds"  # ends the names of scores that are wall time, never the same twice

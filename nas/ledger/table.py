@@ -11,8 +11,8 @@ import yaml
 from optuna.study import Study
 
 from nas.errors import InputError
-from nas.ledger import RESULT, STUDY, open_study
-from nas.rungs import RUNGS
+from nas.ledger.study import RESULT, STUDY, open_study
+from nas.search.rungs import RUNGS
 
 LEADING = ("number", "status", "reason")
 

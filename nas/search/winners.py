@@ -1,6 +1,6 @@
 """Which results win, and whose weights are worth keeping.
 
-A result is what the ledger holds of a finished trial (``nas.search.Search.results``).
+A result is what the ledger holds of a finished trial (``nas.search.search.Search.results``).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from nas.pareto import pareto_front
-from nas.trust import suspicions, trusted_first
+from nas.ledger.fronts import pareto_front
+from nas.search.trust import suspicions, trusted_first
 
 
 def best(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nas.correlations import Correlation, spearman
+from nas.analysis.correlations import Correlation, spearman
 from nas.errors import InputError
 
 ABOVE = 0.85  # the paper's clean accuracy
