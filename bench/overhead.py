@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from launch.config import parse_config
-from launch.searching import search_and_report
+from launch.config.config import parse_config
+from launch.runs.searching import search_and_report
 from nas.ledger.table import load_table
 
 WORKERS = 2

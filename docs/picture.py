@@ -18,8 +18,8 @@ matplotlib.rcParams.update({"svg.hashsalt": "psinas", "svg.fonttype": "none"})
 
 from matplotlib import pyplot  # noqa: E402
 
-from launch import figures  # noqa: E402
-from launch.psi_untrained import untrained_cells  # noqa: E402
+from launch.papers.psi import figures  # noqa: E402
+from launch.papers.psi.untrained import untrained_cells  # noqa: E402
 from nas.ledger.table import load_table  # noqa: E402
 
 COLOURS = ["#c6dbef", "#6baed6", "#2171b5", "#08306b"]

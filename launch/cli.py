@@ -11,13 +11,13 @@ from typing import Annotated
 
 import typer
 
-from launch.beside import retrain_after_search, searches_beside, with_laid
-from launch.console import console, errors, say
-from launch.draw_command import draw
-from launch.listings import datasets, doctor, metrics, presets, samplers, spaces
-from launch.retrain_command import retrain
-from launch.searching import say_doubts, search_and_report
-from launch.table_command import children, table_search
+from launch.commands.draw import draw
+from launch.commands.listings import datasets, doctor, metrics, presets, samplers, spaces
+from launch.commands.retrain import retrain
+from launch.commands.tables import children, table_search
+from launch.papers.cubuk.beside import retrain_after_search, searches_beside, with_laid
+from launch.runs.searching import say_doubts, search_and_report
+from launch.show.console import console, errors, say
 from nas.errors import InputError, PsinasError
 from nas.search.trust import plain_names, suspicions
 
@@ -104,8 +104,8 @@ def search(
 
     Example: psinas search digits --set recipe.epochs=4 --trials 8 --out runs/quick
     """
-    from launch.config import load_config
-    from launch.run import CONFIG
+    from launch.config.config import load_config
+    from launch.runs.run import CONFIG
 
     laid = [*(assignments or []), *([f"trials={trials}"] if trials is not None else [])]
     if source is None and resume and out is not None and (out / CONFIG).exists():
@@ -148,9 +148,9 @@ def reproduce(
 
     Example: psinas reproduce psi-figure7 --quick --data fashion-mnist
     """
-    from launch.config import load_config
-    from launch.outcome import write_outcome
-    from launch.reproduce import reproduction
+    from launch.config.config import load_config
+    from launch.papers.outcome import write_outcome
+    from launch.papers.registry import reproduction
 
     asked = reproduction(name)
     config = asked.settle(load_config(asked.source(quick=quick, data=data), assignments or []))
@@ -191,8 +191,8 @@ def trials(
 
     Example: psinas trials runs/digits --pareto pgd_accuracy,parameters --format csv
     """
-    from launch.run import load_run_config
-    from launch.tables import front_of, print_trials, select, write_trials
+    from launch.runs.run import load_run_config
+    from launch.show.tables import front_of, print_trials, select, write_trials
     from nas.ledger.table import load_table
 
     barred = {"--sort": sort, "--pareto": pareto, "--repeats": repeats or None}
@@ -201,7 +201,7 @@ def trials(
     config = load_run_config(run)
     table = load_table(run, repeats=repeats)
     if correlations:
-        from launch.correlations import correlation_table, print_correlations
+        from launch.show.correlations import correlation_table, print_correlations
 
         table = correlation_table(table, config, top=top, trust=trust)
         show = partial(print_correlations, console, table)
@@ -226,7 +226,7 @@ def export(
 
     Example: psinas export runs/digits --best pgd_accuracy --out winner
     """
-    from launch.run import (
+    from launch.runs.run import (
         best_trial,
         direction_of,
         export_row,
@@ -259,7 +259,7 @@ def replay(
 
     Example: psinas replay runs/digits --trial 3
     """
-    from launch.run import replay as again
+    from launch.runs.run import replay as again
 
     row, evaluation, different = again(run, trial)
     width = max(map(len, [*row.result["scores"], "status"]))
@@ -301,9 +301,9 @@ def score(
 
     Example: psinas score runs/digits/best --metrics clean,pgd --epsilon 0.1 --suspicion
     """
-    from launch.run import to_json
-    from launch.score import score_model
-    from launch.tables import flag_lines
+    from launch.runs.run import to_json
+    from launch.runs.score import score_model
+    from launch.show.tables import flag_lines
 
     scores = score_model(
         target,

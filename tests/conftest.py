@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import launch.cli
-from launch.config import parse_config
-from launch.run import finish_run, make_directory, open_search, settle_config
+from launch.config.config import parse_config
+from launch.runs.run import finish_run, make_directory, open_search, settle_config
 from nas.data.arrays import Data, DataConfig, Limit, prepare
 from nas.data.datasets import load_images
 from nas.trial.evaluation import evaluation
@@ -101,7 +101,7 @@ def in_process(monkeypatch):
             display.finished(proposal.number, written, search)
         return True
 
-    monkeypatch.setattr("launch.driver.run_search", run_search)
+    monkeypatch.setattr("launch.cluster.driver.run_search", run_search)
 
 
 def search_here(run, document):

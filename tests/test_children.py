@@ -12,8 +12,8 @@ import pytest
 from conftest import TINY, one_line, search_here
 from scipy import stats
 
-from launch import figures
-from launch.children import outcome, read_children
+from launch.papers.cubuk.figure9 import outcome, read_children
+from launch.papers.psi import figures
 from nas.analysis.trends import child_statistics, default_window, running_average
 from nas.errors import InputError
 

@@ -13,8 +13,8 @@ import torch
 import yaml
 from conftest import TINY, one_line, search_here
 
-from launch.config import parse_config
-from launch.run import finished_trial, make_directory, open_search, settle_config
+from launch.config.config import parse_config
+from launch.runs.run import finished_trial, make_directory, open_search, settle_config
 from nas.data.arrays import prepare, prepare_test
 from nas.data.datasets import load_images, load_test_images
 from nas.errors import InputError

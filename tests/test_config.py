@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from launch.config import differing_keys, load_config, parse_config
-from launch.documents import preset_about, preset_names, read_document
+from launch.config.config import differing_keys, load_config, parse_config
+from launch.config.documents import preset_about, preset_names, read_document
 from metrics.registry import PGDAccuracy
 from nas.errors import InputError
 from nas.trial.evaluation import Trial

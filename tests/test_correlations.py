@@ -13,8 +13,8 @@ import pytest
 from conftest import TINY, one_line, search_here
 from scipy import stats
 
-from launch.config import parse_config
-from launch.correlations import _number, correlation_table
+from launch.config.config import parse_config
+from launch.show.correlations import _number, correlation_table
 from nas.analysis.correlations import correlations, kendall, pearson, spearman
 from nas.errors import InputError
 from nas.ledger.table import load_table

@@ -10,7 +10,7 @@ from conftest import one_line
 from matplotlib.colors import to_rgb
 from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
 
-from launch.drawing import draw_cell, figure_of
+from launch.show.cells import draw_cell, figure_of
 from nas.errors import InputError
 from search_spaces import SEARCH_SPACES, DepthChannels, NASBench201
 from search_spaces.graphs import Cell

@@ -15,9 +15,9 @@ import torch
 import yaml
 from torch import nn
 
-from launch.config import Resources
-from launch.ray_session import Slots, fit, on_worker
-from launch.table1 import attacked
+from launch.cluster.session import Slots, fit, on_worker
+from launch.config.config import Resources
+from launch.papers.cubuk.table1 import attacked
 from nas.errors import InputError
 from nas.ledger.study import RESULT, open_study
 from nas.ledger.table import load_table

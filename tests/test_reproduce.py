@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from conftest import one_line, search_here
 
-from launch import paper
-from launch.config import load_config
-from launch.documents import preset_names
-from launch.outcome import grid_lines, model_name
-from launch.psi_untrained import _inside, _saturation
-from launch.reproduce import REPRODUCTIONS, reproduction
+from launch.config.config import load_config
+from launch.config.documents import preset_names
+from launch.papers.outcome import grid_lines, model_name
+from launch.papers.psi import printed as paper
+from launch.papers.psi.untrained import _inside, _saturation
+from launch.papers.registry import REPRODUCTIONS, reproduction
 from nas.errors import InputError
 from nas.ledger.table import load_table
 

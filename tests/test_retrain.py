@@ -11,10 +11,12 @@ import torch
 import yaml
 from conftest import one_line, search_here
 
-from launch import retrain as retraining
-from launch.config import load_config, parse_config
-from launch.retrain import check, default_recipes, directory, retrain_config
-from launch.run import (
+from launch.config.config import load_config, parse_config
+from launch.config.sections import Retrain
+from launch.papers.cubuk.table1 import PAPER, PAPER_TEST, Row, table_lines
+from launch.runs import retrain as retraining
+from launch.runs.retrain import check, default_recipes, directory, retrain_config
+from launch.runs.run import (
     best_trial,
     finished_trial,
     load_run_config,
@@ -23,8 +25,6 @@ from launch.run import (
     settle_config,
     trial_results,
 )
-from launch.sections import Retrain
-from launch.table1 import PAPER, PAPER_TEST, Row, table_lines
 from metrics.attacks import FGSM, StepLL
 from metrics.robustness.accuracy import robust_accuracy
 from nas.data.arrays import prepare_test
@@ -148,7 +148,7 @@ def test_the_row_holds_what_the_models_do_on_test_images(run, psinas, in_process
 
 
 def test_on_a_cluster_a_worker_attacks_the_test_images(run, psinas, in_process, monkeypatch):
-    from launch import ray_session
+    from launch.cluster import session as ray_session
 
     asked = []
 
@@ -216,7 +216,7 @@ def test_a_search_that_asks_for_it_goes_on_to_the_table(tmp_path, tiny, psinas, 
 
 def test_what_tells_searches_apart_is_laid_over_one_alone(tmp_path, tiny, psinas, monkeypatch):
     """An adversary and a name are; steps, epochs of the retraining and a length are laid on all."""
-    from launch.beside import searches_beside, with_laid
+    from launch.papers.cubuk.beside import searches_beside, with_laid
 
     for name, adversary in (("first", "pgd"), ("second", "none")):
         beside = [str(tmp_path / "second.yaml")] if name == "first" else []
@@ -225,7 +225,7 @@ def test_what_tells_searches_apart_is_laid_over_one_alone(tmp_path, tiny, psinas
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(document))
     source = str(tmp_path / "first.yaml")
     told = []
-    monkeypatch.setattr("launch.beside.say", told.append)
+    monkeypatch.setattr("launch.papers.cubuk.beside.say", told.append)
 
     def others_of(source, *assignments):
         config = load_config(source, assignments)
@@ -263,7 +263,7 @@ def test_what_tells_searches_apart_is_laid_over_one_alone(tmp_path, tiny, psinas
 
 
 def test_what_is_valid_with_its_options_alone_is_searched(tmp_path, tiny):
-    from launch.beside import with_laid
+    from launch.papers.cubuk.beside import with_laid
 
     document = {**tiny, "sampler": {"name": "random"}, "trials": None, "retrain": ASKED}
     source = tmp_path / "s.yaml"
@@ -278,7 +278,7 @@ def test_the_hint_of_a_stopped_search_beside_is_the_whole_command(
     for name, beside in (("first", [str(tmp_path / "second.yaml")]), ("second", [])):
         document = {**tiny, "name": name, "retrain": {**ASKED, "beside": beside}}
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(document))
-    from launch import driver
+    from launch.cluster import driver
 
     real = driver.run_search
 

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import launch.ray_session  # noqa: F401  sets what ray reads when it is imported
-from launch.config import parse_config
-from launch.run import open_search
-from launch.scheduler import RungScheduler, open_rungs
+import launch.cluster.session  # noqa: F401  sets what ray reads when it is imported
+from launch.cluster.scheduler import RungScheduler, open_rungs
+from launch.config.config import parse_config
+from launch.runs.run import open_search
 from nas.errors import InputError
 from nas.ledger.fronts import pareto_front
 from nas.ledger.table import load_table

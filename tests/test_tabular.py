@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from conftest import one_line
 
-from launch.table_search import request
-from launch.table_search import table_search as run_searches
+from launch.runs.table_search import request
+from launch.runs.table_search import table_search as run_searches
 from nas.benchmark import tabular
 from nas.benchmark.tabular import best_so_far, optimum, plan_search, read_table, search_table
 from nas.errors import InputError

@@ -7,9 +7,9 @@ import json
 import pytest
 from conftest import TINY, one_line, search_here
 
-from launch.config import parse_config
-from launch.display import Display
-from launch.tables import front_of
+from launch.config.config import parse_config
+from launch.show.progress import Display
+from launch.show.tables import front_of
 from nas.export.export import model_card
 from nas.ledger.table import load_table
 from nas.search.trust import suspicions

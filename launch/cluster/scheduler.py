@@ -1,0 +1,51 @@
+"""Tune's face of ``nas.search.rungs``: a trial's epochs come in, CONTINUE or STOP goes out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from launch.config.config import Config
+from launch.config.sections import EPOCH_SCORES
+from nas.search.rungs import Rungs, rung_epochs
+from nas.search.search import Search
+
+
+def open_rungs(config: Config, search: Search) -> Rungs | None:
+    """Return the search's rungs, filled from its ledger; None without a scheduler."""
+    scheduler = config.scheduler
+    if scheduler is None:
+        return None
+    longest = max(search.plan.recipe_values("epochs"))
+    rungs = Rungs(
+        rung_epochs(scheduler.grace_period, scheduler.reduction_factor, longest),
+        dict.fromkeys(scheduler.metrics, "max"),
+        scheduler.reduction_factor,
+    )
+    rungs.refill(search.results())
+    return rungs
+
+
+class RungScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is half typed
+    """Stops a trial at a rung; Tune asks it after every epoch but a trial's last.
+
+    Args:
+        rungs: of the search; the searcher takes from them what it writes to the ledger.
+    """
+
+    def __init__(self, rungs: Rungs) -> None:
+        super().__init__()
+        self._rungs = rungs
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Note what a trial has reached, and say whether it goes on."""
+        number, epoch, last = trial.config["number"], result["epoch"], result["epochs"]
+        values: dict[str, float] = {name: float(result[name]) for name in EPOCH_SCORES}
+        goes_on = self._rungs.arrive(number, epoch, values, last)
+        decision: str = TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
+        return decision
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Forget a trial whose worker died: it begins again, or ends without an outcome."""
+        self._rungs.forget(trial.config["number"])

@@ -1,0 +1,334 @@
+"""The whole configuration of a search: from YAML and ``--set key=value`` to values.
+
+Every key has a default; an unknown one is refused with those that are known. The resolved
+configuration is saved in the run directory, and is all that a resume or a replay needs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+from pydantic import Field, TypeAdapter
+
+from launch.config.documents import assign, read_document
+from launch.config.sections import Keep, Resources, Retrain, Scheduler, Strict
+from launch.config.values import build_value, flat, fractions, plain, refuse_unknown, validated
+from metrics.registry import METRICS, Metric
+from nas.data.arrays import DataConfig
+from nas.data.datasets import check_dataset
+from nas.errors import InputError
+from nas.ledger.study import STUDY
+from nas.names import find
+from nas.samplers.registry import SAMPLERS, SamplerFactory
+from nas.search.plan import SearchPlan
+from nas.search.trust import plain_names
+from nas.trial.evaluation import TRAINING_SCORES, Trial
+from nas.trial.training import Recipe
+from search_spaces import SEARCH_SPACES, SearchSpace, space_class
+
+DIRECTORY_KEYS = ("made_with", "run_id")
+MAY_DIFFER = ("trials", "keep", "resources", "retrain", "data.root", "data.download")
+"""Keys that a resumed search may change: how far it goes, where it runs and where the files are.
+
+``resources`` sets device and threads, which can move a last digit: each row says what it ran on.
+"""
+RESERVED = tuple("number status reason epochs rung seconds architecture repeat_of".split())
+"""Columns of the trial table that no decision may be called."""
+
+
+class Config(Strict):
+    """A search, resolved. ``psinas presets`` lists examples."""
+
+    name: str = Field(default="search", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = Field(default=0, ge=0)
+    data: DataConfig = DataConfig()
+    space: dict[str, Any] = {"name": "depth-channels"}
+    recipe: Recipe = Recipe()
+    fix: dict[str, Any] = {}  # decision of the space -> its one choice
+    vary: dict[str, list[Any]] = {}
+    metrics: list[str | dict[str, Any]] = [
+        "clean",
+        "fgsm",
+        "pgd",
+        "step-ll",
+        "psi",
+        "psi-init",
+        "psi-epoch1",
+        "cost",
+        "suspicion",
+    ]
+    objectives: dict[str, Literal["max", "min"]] = Field(
+        default={"pgd_accuracy": "max"}, min_length=1
+    )
+    sampler: dict[str, Any] = {"name": "tpe"}
+    scheduler: Scheduler | None = None
+    trials: int | None = Field(default=24, ge=1)
+    keep: Keep = Keep()
+    resources: Resources = Resources()
+    retrain: Retrain | None = None
+    storage: str | None = None  # an Optuna storage URL; null: study.journal in the run directory
+
+    @property
+    def study_name(self) -> str:
+        """The study's name: a storage may hold those of several runs."""
+        return self.name if self.storage else STUDY
+
+    def plan(self) -> SearchPlan:
+        """Return what to search.
+
+        Raises:
+            InputError: a name or a setting that does not exist, an objective that no metric gives.
+        """
+        check_dataset(self.data.name)
+        space = self.built_space()
+        metrics = self.built_metrics()
+        known = [n for m in metrics for n in m.score_names] + list(TRAINING_SCORES)
+        if twice := {n for n in known if known.count(n) > 1}:
+            raise InputError(
+                f"metrics: expected different score names, got {sorted(twice)} twice: "
+                "tell them apart with as: NAME"
+            )
+        for objective in self.objectives:
+            if objective not in known:
+                names = ", ".join(plain_names(known))
+                raise InputError(f"objectives: expected one of {names}, got {objective!r}")
+        sampler, settings = self.built_sampler()
+        template = Trial(next(iter(space)), self.recipe, self.data, metrics, seed=self.seed)
+        plan = SearchPlan(
+            space,
+            template,
+            self._vary(),
+            self.objectives,
+            sampler,
+            settings,
+            trials=self.trials,
+            fixed=self._fixed(space),
+        )
+        if taken := set(plan.decisions) & {*RESERVED, *known}:
+            raise InputError(f"space: expected other names of decisions than {sorted(taken)}")
+        try:
+            sampler(plan.decisions, 0, **settings)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"sampler: {error}") from error
+        if plan.trials is None and sampler is not SAMPLERS["grid"]:
+            raise InputError(
+                "trials: expected a number, got null: only the grid sampler has an end"
+            )
+        shortest = min(plan.recipe_values("epochs"))
+        if shortest == 0 and any(m.stage == "epoch1" for m in metrics):
+            raise InputError("metrics: expected none of the first epoch where recipe.epochs is 0")
+        if self.scheduler is not None and self.scheduler.grace_period > shortest:
+            raise InputError(
+                f"scheduler.grace_period: expected at most the {shortest} epochs of a trial, "
+                f"got {self.scheduler.grace_period}"
+            )
+        if self.scheduler is not None and min(plan.recipe_values("selection_images")) == 0:
+            raise InputError(
+                "scheduler: expected recipe.selection_images >= 1 to judge epochs by, got 0"
+            )
+        return plan
+
+    def built_metrics(self) -> tuple[Metric, ...]:
+        """Return the metrics; an attack without its own epsilon gets the recipe's."""
+        built = []
+        for entry in self.metrics:
+            name, settings = _named({"name": entry} if isinstance(entry, str) else entry, "metrics")
+            kind = find(name, METRICS, "metrics")
+            if not (isinstance(kind, type) and issubclass(kind, Metric)):
+                raise InputError(f"metrics: expected a subclass of Metric, got {kind!r} ({name})")
+            if "as" in settings:
+                settings["label"] = settings.pop("as")
+            if "epsilon" in {f.name for f in fields(kind)}:
+                settings.setdefault("epsilon", self.recipe.epsilon)
+            built.append(build_value(kind, settings, f"metrics.{name}"))
+        return tuple(built)
+
+    def flat(self) -> dict[str, Any]:
+        """Return every key as it was written or by default, by dotted keys."""
+        return flat(self.model_dump(mode="json"))
+
+    def resolved(self) -> dict[str, Any]:
+        """Return every key with its value, as YAML types."""
+        document = self.model_dump(mode="json")
+        space = self.built_space()
+        document["space"] = {"name": self.space["name"], **plain(space.settings())}
+        document["metrics"] = [
+            {"name": name if isinstance(name, str) else name["name"], **_metric_settings(metric)}
+            for name, metric in zip(self.metrics, self.built_metrics(), strict=True)
+        ]
+        return document
+
+    def built_space(self) -> SearchSpace:
+        """Return the search space."""
+        name, settings = _named(self.space, "space")
+        try:
+            kind = space_class(name)
+        except ValueError as error:
+            raise InputError(f"space.name: {error}") from error
+        if name not in SEARCH_SPACES and "name" in vars(kind):
+            raise InputError(
+                f"space.name: expected {name} without a name of its own, got "
+                f"{kind.name!r}: that is for spaces of psinas"
+            )
+        space: SearchSpace = build_value(kind, settings, "space")
+        return space
+
+    def built_sampler(self) -> tuple[SamplerFactory, dict[str, Any]]:
+        """Return what makes the sampler, and its settings."""
+        name, settings = _named(self.sampler, "sampler")
+        sampler = find(name, SAMPLERS, "sampler.name")
+        if not callable(sampler):
+            raise InputError(f"sampler.name: expected a callable, got {sampler!r} ({name})")
+        hints = get_type_hints(sampler)
+        allowed = [
+            p.name
+            for p in signature(sampler).parameters.values()
+            if p.kind is Parameter.KEYWORD_ONLY
+        ]
+        refuse_unknown(settings, allowed, "sampler")
+        return sampler, {
+            key: validated(TypeAdapter(hints.get(key, Any)), value, f"sampler.{key}", object)
+            for key, value in settings.items()
+        }
+
+    def _fixed(self, space: SearchSpace) -> dict[str, Any]:
+        """Return ``fix``, every choice as the space has it."""
+        decisions = space.decisions()
+        fixed = {}
+        for name, choice in self.fix.items():
+            if name not in decisions:
+                raise InputError(f"fix: expected decisions among {', '.join(decisions)}, "
+                                 f"got {name!r}")  # fmt: skip
+            if choice not in decisions[name]:
+                raise InputError(
+                    f"fix.{name}: expected one of {list(decisions[name])}, got {choice!r}"
+                )
+            fixed[name] = decisions[name][decisions[name].index(choice)]
+        return fixed
+
+    def _vary(self) -> dict[str, list[Any]]:
+        """Return ``vary`` with every value as its key wants it: ``1`` for a share is ``1.0``."""
+        kinds: dict[str, type[Any]] = {"recipe": Recipe, "data": DataConfig}
+        known = [f"{part}.{f.name}" for part, kind in kinds.items() for f in fields(kind)]
+        known += ["recipe", "repeat"]
+        document = {"recipe": asdict(self.recipe), "data": asdict(self.data)}
+        varied: dict[str, list[Any]] = {}
+        for name, values in self.vary.items():
+            if name not in known:
+                raise InputError(f"vary: expected keys among {', '.join(known)}, got {name!r}")
+            if not values:
+                raise InputError(f"vary.{name}: expected one or more values, got none")
+            part, _, key = name.partition(".")
+            varied[name] = []
+            for value in values:
+                if part == "repeat":
+                    if type(value) is not int or value < 0:
+                        raise InputError(f"vary.repeat: expected integers >= 0, got {value!r}")
+                    varied[name].append(value)
+                    continue
+                if name == "recipe":
+                    varied[name].append(self._recipe_set(value))
+                    continue
+                built = build_value(kinds[part], {**document[part], key: value}, part)
+                if name == "data.name":
+                    check_dataset(value)
+                varied[name].append(plain(asdict(built)[key]))
+            if len({json.dumps(value, sort_keys=True) for value in varied[name]}) < len(values):
+                raise InputError(f"vary.{name}: expected different values, got {values}")
+        for key in {key for values in varied.get("recipe", ()) for key in values}:
+            if f"recipe.{key}" in varied:
+                raise InputError(
+                    f"vary: expected recipe.{key} once, got it in vary.recipe and by itself"
+                )
+        return varied
+
+    def _recipe_set(self, value: Any) -> dict[str, Any]:
+        """Return several keys of the recipe, each as it wants it."""
+        if not isinstance(value, Mapping) or not value:
+            raise InputError(f"vary.recipe: expected mappings of recipe keys, got {value!r}")
+        built = build_value(Recipe, {**asdict(self.recipe), **value}, "recipe")
+        return {name: plain(asdict(built)[name]) for name in value}
+
+
+def load_config(source: str | Path, assignments: Iterable[str] = ()) -> Config:
+    """Return the configuration of a preset or a YAML file, with ``key=value`` laid over it.
+
+    Args:
+        source: a preset's name, or the path of a YAML file.
+        assignments: such as ``recipe.epochs=3`` or ``space.depth=[2,4]``; values are YAML.
+
+    Raises:
+        InputError: no such preset or file, unreadable YAML, or a key or value that is refused.
+    """
+    document = read_document(source)
+    for assignment in assignments:
+        assign(document, assignment)
+    return parse_config(document)
+
+
+def parse_config(document: Mapping[str, Any]) -> Config:
+    """Return the configuration of a document, checked down to the last setting.
+
+    Raises:
+        InputError: with one line that says where, what was expected and what came.
+    """
+    config = unchecked_config(document)
+    config.plan()
+    return config
+
+
+def unchecked_config(document: Mapping[str, Any]) -> Config:
+    """Return the configuration of a document whose keys and kinds of values are right.
+
+    Raises:
+        InputError: they are not.
+    """
+    known = {k: v for k, v in document.items() if k not in DIRECTORY_KEYS}
+    config: Config = validated(TypeAdapter(Config), fractions(known), "", Config)
+    return config
+
+
+def within(key: str, parts: Iterable[str]) -> bool:
+    """Whether a dotted key is one of ``parts`` or lies in one."""
+    return any(key == part or key.startswith(f"{part}.") for part in parts)
+
+
+def deciding(config: Config) -> dict[str, Any]:
+    """Return every key that decides scores with its value, by dotted keys."""
+    return {k: v for k, v in flat(config.resolved()).items() if not within(k, MAY_DIFFER)}
+
+
+def differing_keys(old: Config, new: Config) -> list[str]:
+    """Return the keys, of those that decide scores, in which two configurations differ."""
+    differing = different_values(deciding(old), deciding(new))
+    # The first objective names the winner, and a grid counts through decisions in their order.
+    for key in ("objectives", "vary"):
+        if not differing and list(getattr(old, key)) != list(getattr(new, key)):
+            differing.append(f"{key} (their order)")
+    return differing
+
+
+def different_values(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """Return the keys whose values differ, sorted."""
+    return sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k))
+
+
+# ------------------------------------------------------------------------------------------ parts
+
+
+def _named(value: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
+    settings = dict(value)
+    name = settings.pop("name", None)
+    if not isinstance(name, str):
+        raise InputError(f"{where}: expected a name, got {dict(value)}")
+    return name, settings
+
+
+def _metric_settings(metric: Metric) -> dict[str, Any]:
+    settings = {k: v for k, v in plain(asdict(metric)).items() if k != "label"}
+    return {**settings, "as": metric.label} if metric.label else settings

@@ -1,0 +1,178 @@
+"""Scores of a finished model on test images: an export, a trial, or anybody's callable."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from launch.config.config import Config, parse_config
+from launch.runs.run import FinishedTrial, finished_trial, load_run_config
+from metrics.metric import Metric
+from metrics.robustness.scores import Suspicion
+from nas.data.arrays import DataConfig, prepare, prepare_test
+from nas.data.datasets import load_images, load_test_images
+from nas.errors import InputError
+from nas.export.export import MODEL
+from nas.names import find
+from nas.seeds import derive_seed
+from nas.trial.evaluation import metric_key, score
+from nas.trial.files import WEIGHTS, trial_directory
+from search_spaces import Task, load, space_of
+
+
+def score_model(
+    target: str,
+    *,
+    data: str | None,
+    metrics: str | None,
+    epsilon: str | None,
+    test: bool,
+    limit: int | None,
+    seed: int,
+    suspicion: bool = False,
+) -> dict[str, float]:
+    """Return the scores of a model.
+
+    Args:
+        target: an export's directory, ``RUN:TRIAL`` or ``pkg.module:callable``, which returns a
+            module that maps images in [0, 1] to logits.
+        data: dataset; None is what the model was trained on.
+        metrics: comma-separated names, or a YAML list; None is what the search measured.
+        epsilon: of attacks that name none; None is the recipe's.
+        test: use test images, else the validation images of the search.
+        limit: at most so many images.
+        seed: of random starts.
+        suspicion: also score the suspicion flags.
+
+    Raises:
+        InputError: no such model, dataset or metric, or images that do not fit the model.
+    """
+    model, known = _model(target)
+    document: dict[str, Any] = {"objectives": {"train_seconds": "min"}, **known}
+    if data is not None:
+        same = known.get("data", {}).get("name") == data
+        document["data"] = {**(known["data"] if same else {}), "name": data}
+    elif "data" not in known:
+        raise InputError("--data: expected a dataset, got none: this model names none")
+    if metrics is not None:
+        document["metrics"] = _metrics(metrics)
+    elif epsilon is not None:  # the metrics that the search measured carry its epsilon
+        document["metrics"] = [
+            {k: v for k, v in metric.items() if k != "epsilon"}
+            for metric in known.get("metrics", ())
+        ] or Config().metrics
+    if epsilon is not None:
+        document["recipe"] = {**known.get("recipe", {}), "epsilon": epsilon}
+    config = parse_config(document)
+    if suspicion and not any(isinstance(m, Suspicion) for m in config.built_metrics()):
+        config = parse_config({**document, "metrics": [*config.metrics, "suspicion"]})
+    images, labels = _images(config.data, test, limit)
+    _check_fit(model, images, labels)
+    built = _of_finished_models(config, asked=metrics is not None)
+    seeds = {metric_key(m): derive_seed(seed, metric_key(m)) for m in built}
+    return score(model, images, labels, built, seeds)
+
+
+def _model(target: str) -> tuple[nn.Module, dict[str, Any]]:
+    """Return the model, and what is known of its data, recipe and metrics."""
+    directory = Path(target)
+    if (directory / MODEL).exists():
+        trial = json.loads((directory / "architecture.json").read_text())["trial"]
+        return load(directory), {k: trial[k] for k in ("data", "recipe", "metrics")}
+    place, _, number = target.rpartition(":")
+    if place and number.isdigit():
+        return _trial_model(Path(place), int(number))
+    if not place:
+        raise InputError(f"expected EXPORT_DIR, RUN:TRIAL or pkg.module:callable, got {target!r}")
+    found: Any = find(target, {}, "model")
+    model = found() if callable(found) and not isinstance(found, nn.Module) else found
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"{target}: expected a callable that returns a torch module, got {model!r}"
+        )
+    return model.eval(), {}
+
+
+def _trial_model(run: Path, number: int) -> tuple[nn.Module, dict[str, Any]]:
+    row = finished_trial(run, number)
+    return trial_model(run, row), {
+        "data": asdict(row.trial.data),
+        "recipe": asdict(row.trial.recipe),
+        "metrics": load_run_config(run).resolved()["metrics"],
+    }
+
+
+def trial_model(run: Path, row: FinishedTrial) -> nn.Module:
+    """Return the trained model of a trial, in ``eval()``.
+
+    Raises:
+        InputError: its weights were not kept.
+    """
+    from safetensors.torch import load_file
+
+    directory = trial_directory(run, row.number)
+    if not (directory / WEIGHTS).exists():
+        raise InputError(
+            f"trial {row.number}: expected weights in {directory}, got none: "
+            f"`psinas replay {run} --trial {row.number}` trains them again"
+        )
+    task = Task.from_dict(json.loads((directory / "architecture.json").read_text())["task"])
+    model = space_of(row.trial.architecture).build(row.trial.architecture, task)
+    model.load_state_dict(load_file(directory / WEIGHTS))
+    return model.eval()
+
+
+def _metrics(text: str) -> Any:
+    if not text.lstrip().startswith("["):
+        return [name.strip() for name in text.split(",")]
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"--metrics: expected a YAML list, got {text!r}") from error
+
+
+def _of_finished_models(config: Config, *, asked: bool) -> tuple[Metric, ...]:
+    """Return the metrics without those of an earlier stage of training; refuse asked-for ones."""
+    built = config.built_metrics()
+    early = [m.prefix for m in built if m.stage != "end"]
+    if asked and early:
+        raise InputError(
+            f"--metrics: expected metrics of a finished model, got {', '.join(early)}, measured "
+            "before or during training"
+        )
+    if not (finished := tuple(m for m in built if m.stage == "end")):
+        raise InputError(
+            f"expected metrics of a finished model, got only {', '.join(early)}: name some with "
+            "--metrics"
+        )
+    return finished
+
+
+def _images(config: DataConfig, test: bool, limit: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+    if test:
+        split = prepare_test(load_test_images(config), config)
+    else:
+        split = prepare(load_images(config), config).validation
+    return split.images(slice(limit)), split.labels[:limit]
+
+
+def _check_fit(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> None:
+    try:
+        with torch.no_grad():
+            logits = model(images[:2])
+    except RuntimeError as error:
+        raise InputError(
+            f"the model does not take images {tuple(images.shape[1:])}: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+    if logits.ndim != 2 or logits.shape[1] <= int(labels.max()):
+        raise InputError(
+            f"expected logits of at least {int(labels.max()) + 1} classes, "
+            f"got {tuple(logits.shape)}"
+        )

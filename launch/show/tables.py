@@ -1,0 +1,204 @@
+"""The trial table for a person: the columns that matter, the front marked, as many as fit.
+
+What a table is for a program stands in ``nas.ledger.table``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from launch.config.config import Config
+from launch.runs.run import direction_of
+from nas.errors import InputError
+from nas.ledger.fronts import pareto_front
+from nas.search.trust import BEGIN, RAISED, plain_names, suspicions, was_checked
+
+DETAIL = tuple(
+    "_stderr _low _high _gradients _cancelled _epoch _seconds _robust_accuracy _radius_mean "
+    "_radius_min _passes".split()
+)
+SUSPICIOUS = "suspicious"
+
+
+def print_trials(
+    console: Console, table: pd.DataFrame, config: Config, front: set[int] | None = None
+) -> None:
+    """Print a trial table, marking the numbers in ``front`` (the table's own where None) by a star.
+
+    A suspicious trial is marked by an exclamation mark, and its flags are named below.
+    """
+    front = front_of(table, config) if front is None else front
+    flags = flags_of(table)
+    columns = shown_columns(table, config)
+    texts = {name: [_cell(value) for value in table[name]] for name in columns}
+    texts["number"] = [
+        f"{n}{'*' if n in front else ''}{'!' if n in flags else ''}" for n in table["number"]
+    ]
+    widths = {name: max(map(len, [name, *cells])) for name, cells in texts.items()}
+    room = console.width if console.is_terminal else sum(widths.values()) + 2 * len(widths)
+    shown: list[str] = []
+    for name in columns:
+        if shown and room < widths[name]:
+            break
+        shown.append(name)
+        room -= widths[name] + 2
+    for row in [shown, *zip(*(texts[name] for name in shown), strict=True)]:
+        cells = (
+            cell.rjust(widths[name]) if _numeric(table, name) else cell.ljust(widths[name])
+            for name, cell in zip(shown, row, strict=True)
+        )
+        console.out("  ".join(cells).rstrip(), highlight=False)
+    if left := len(columns) - len(shown):
+        console.out(f"({left} more columns with --format csv)", highlight=False)
+    if front:
+        objectives = ", ".join(config.objectives)
+        console.out(f"* on the Pareto front of {objectives}", highlight=False)
+    for number, names in flags.items():
+        console.out(f"! trial {number} is suspicious: {', '.join(names)}", highlight=False)
+
+
+def shown_columns(table: pd.DataFrame, config: Config) -> Sequence[str]:
+    """Return the columns worth printing, those that matter most first."""
+    scores = [c for c in plain_names(table.columns[3:]) if not c.endswith(DETAIL)]
+    if SUSPICIOUS in scores and not table[SUSPICIOUS].any():
+        scores.remove(SUSPICIOUS)
+    plan = config.plan()
+    first = [c for c in ("number", *plan.told_apart, *config.objectives) if c in table]
+    if (table["status"] != "complete").any():
+        first[1:1] = ["status"]
+    reason = [] if (table["reason"] == "").all() else ["reason"]
+    hidden = {"epochs", "architecture", *first, *plan.decisions}
+    rest = [c for c in scores if c not in hidden]
+    return [*first, *reason, *rest]
+
+
+def flags_of(table: pd.DataFrame) -> dict[int, list[str]]:
+    """Return the suspicious trials of a table: number -> raised flags."""
+    rows = zip(table["number"], table.to_dict("records"), strict=True)
+    found = {int(number): suspicions({str(k): v for k, v in row.items()}) for number, row in rows}
+    return {number: names for number, names in found.items() if names}
+
+
+def flag_lines(scores: Mapping[str, float]) -> list[str]:
+    """Return one line for each suspicion flag in a model's scores: value, threshold, raised."""
+    names = [n for n in scores if BEGIN in n and n + RAISED in scores]
+    width = max(map(len, names), default=0)
+    return [
+        f"{name:{width}}  {scores[name]:<12.6g} threshold {scores[name + '_threshold']:<8.4g}"
+        f"{'  RAISED' if scores[name + RAISED] else ''}".rstrip()
+        for name in names
+    ]
+
+
+def trusted(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows without a raised flag.
+
+    Raises:
+        InputError: no trial was checked.
+    """
+    if not was_checked(dict.fromkeys(map(str, table.columns))):
+        raise InputError(
+            "--trust: expected a search with the metric suspicion, got none of its scores: "
+            "add it to metrics"
+        )
+    return table[~table["number"].isin(list(flags_of(table)))]
+
+
+def front_of(table: pd.DataFrame, config: Config, *, trust: bool = False) -> set[int]:
+    """Return the numbers of the trials on the front of the search's objectives.
+
+    With ``trust``, suspicious ones are not on it.
+    """
+    table = trusted(table) if trust else table
+    complete = table[table["status"] == "complete"]
+    if complete.empty:
+        return set()
+    values = complete[list(config.objectives)].to_numpy()
+    return set(complete["number"][pareto_front(values, list(config.objectives.values()))])
+
+
+def select(
+    table: pd.DataFrame,
+    config: Config,
+    *,
+    sort: str | None,
+    pareto: str | None,
+    top: int | None,
+    trust: bool = False,
+) -> pd.DataFrame:
+    """Return the rows of a front, sorted best first, at most ``top`` of them.
+
+    Args:
+        table: a trial table.
+        config: of its search, which says what is better.
+        sort: a score.
+        pareto: scores with commas; ``SCORE:max`` or ``SCORE:min`` says which way.
+        top: how many rows.
+        trust: leave suspicious trials out of the front and of the top.
+
+    Raises:
+        InputError: no such score, or another way than max and min.
+    """
+    if trust and (pareto is not None or top is not None):
+        table = trusted(table)
+    if pareto is not None:
+        pairs = [name.partition(":") for name in pareto.split(",")]
+        names = [_score(table, name) for name, _, _ in pairs]
+        ways = [way or direction_of(name, config) for name, _, way in pairs]
+        if unknown := set(ways) - {"max", "min"}:
+            raise InputError(f"--pareto: expected SCORE:max or SCORE:min, got {sorted(unknown)}")
+        complete = table[table["status"] == "complete"]
+        table = complete[pareto_front(complete[names].to_numpy(), ways)]
+    if sort is not None:
+        ascending = direction_of(_score(table, sort), config) == "min"
+        table = table.sort_values(sort, ascending=ascending, kind="stable", na_position="last")
+    return table.head(top) if top is not None else table
+
+
+def write_trials(table: pd.DataFrame, format: str, out: Path | None) -> str:
+    """Write a table as ``csv``, ``json`` or ``parquet``; return what is to be printed instead.
+
+    Raises:
+        InputError: ``out`` cannot be written, or is missing for parquet.
+    """
+    if format == "parquet" and out is None:
+        raise InputError("--format parquet: expected --out FILE, got none")
+    try:
+        if format == "parquet":
+            table.to_parquet(out, index=False)
+            return ""
+        if format == "json":
+            text = json.dumps(json.loads(table.to_json(orient="records")), indent=2) + "\n"
+        else:
+            text = table.to_csv(index=False)
+        if out is None:
+            return text
+        out.write_text(text)
+        return ""
+    except OSError as error:
+        raise InputError(f"--out: expected a file to write, got {out}: {error}") from error
+
+
+def _score(table: pd.DataFrame, name: str) -> str:
+    numeric = list(table.select_dtypes("number").columns)
+    if name not in numeric:
+        raise InputError(f"expected a score ({', '.join(plain_names(numeric))}), got {name!r}")
+    return name
+
+
+def _numeric(table: pd.DataFrame, name: str) -> bool:
+    return bool(pd.api.types.is_numeric_dtype(table[name]))
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float) and pd.isna(value)):
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"
+    return str(value)
