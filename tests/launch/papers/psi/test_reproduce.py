@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import one_line, search_here
+from helpers import one_line, search_here
 
 from launch.config.config import load_config
 from launch.config.documents import preset_names

@@ -25,7 +25,7 @@ from nas.trial.training import Recipe
 
 pytestmark = pytest.mark.ray
 PSINAS = Path(sys.executable).with_name("psinas")
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[3] / "helpers"
 TIMINGS = ["train_seconds", "score_seconds", "seconds"]
 LIMIT = 120
 

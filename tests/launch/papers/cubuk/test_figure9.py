@@ -9,7 +9,7 @@ from itertools import permutations
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import TINY, one_line, search_here
+from helpers import TINY, one_line, search_here
 from scipy import stats
 
 from launch.papers.cubuk.figure9 import outcome, read_children

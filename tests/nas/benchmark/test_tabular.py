@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import one_line
+from helpers import one_line
 
 from launch.runs.table_search import request
 from launch.runs.table_search import table_search as run_searches

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import TINY, one_line, search_here
+from helpers import TINY, one_line, search_here
 
 from launch.config.config import parse_config
 from launch.runs.run import finished_trial, make_directory, open_search, settle_config

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 import yaml
-from conftest import one_line, search_here
+from helpers import one_line, search_here
 
 from launch.config.config import load_config, parse_config
 from launch.config.sections import Retrain

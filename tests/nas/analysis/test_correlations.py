@@ -10,7 +10,7 @@ from itertools import combinations, permutations
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import TINY, one_line, search_here
+from helpers import TINY, one_line, search_here
 from scipy import stats
 
 from launch.config.config import parse_config

@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 import pytest
-from conftest import one_line
+from helpers import one_line
 from matplotlib.colors import to_rgb
 from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from conftest import one_line, search_here
+from helpers import one_line, search_here
 from torch import nn
 
 from metrics import METRICS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import TINY, one_line, search_here
+from helpers import TINY, one_line, search_here
 
 from launch.config.config import parse_config
 from launch.show.progress import Display
