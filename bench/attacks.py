@@ -28,8 +28,10 @@ import torch
 import torchattacks
 from torch import Tensor, nn
 
-from metrics.attacks import PGD, evaluating, input_gradient, logits_of, misclassified
-from metrics.engine.evaluator import channels_last, fast_copy
+from metrics.answers import input_gradient, logits_of, misclassified
+from metrics.attacks import PGD
+from metrics.engine.folding import channels_last, fast_copy
+from metrics.left_as_found import evaluating
 from metrics.robustness.accuracy import accuracy_curve, correct, robust_accuracy
 from metrics.robustness.smallest import minimal_fgsm
 from nas.data.arrays import Data, DataConfig, Limit, prepare

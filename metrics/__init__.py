@@ -1,7 +1,8 @@
 """Metrics: attacks, robust accuracy, suspicion, the susceptibility ratio Ψ, cost."""
 
-from metrics.attacks import APGD, FGSM, PGD, Attack, Noise, Square, StepLL, Transfer
-from metrics.registry import METRICS, Metric
+from metrics.attacks import APGD, ATTACKS, FGSM, PGD, Attack, Noise, Square, StepLL, Transfer
+from metrics.metric import Metric
+from metrics.registry import METRICS
 from metrics.robustness.accuracy import (
     AttackResult,
     Cascade,
@@ -17,6 +18,7 @@ from metrics.susceptibility import Susceptibility, susceptibility
 
 __all__ = [
     "APGD",
+    "ATTACKS",
     "FGSM",
     "METRICS",
     "PGD",

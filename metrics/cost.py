@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from metrics.attacks.base import evaluating
+from metrics.left_as_found import evaluating
+from metrics.metric import Metric
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost(Metric):
+    """Trainable parameters, and multiply-accumulates for one image."""
+
+    default_label: ClassVar[str] = ""
+    suffixes: ClassVar[tuple[str, ...]] = ("parameters", "macs")
+
+    def measure(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None
+    ) -> tuple[float, ...]:
+        return parameters(model), macs(model, images[:1])
 
 
 def parameters(model: nn.Module) -> int:

@@ -7,8 +7,9 @@ gives ``pgd20_accuracy``).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ class Metric(ABC):
     """
 
     stage: ClassVar[str] = "end"  # of a trial: init, before training; epoch1, after one; end
-    default_label: ClassVar[str]
+    default_label: ClassVar[str]  # empty where the suffixes are whole names
     suffixes: ClassVar[tuple[str, ...]] = ("_accuracy", "_accuracy_stderr")
     label: str = ""
     limit: int | None = None
@@ -44,7 +45,24 @@ class Metric(ABC):
     @property
     def score_names(self) -> tuple[str, ...]:
         """The names of the scores, in the order of :meth:`measure`'s values."""
-        return tuple(f"{self.prefix}{suffix}" for suffix in self.suffixes)
+        joint = "_" if self.prefix and not self.default_label else ""
+        return tuple(f"{self.prefix}{joint}{suffix}" for suffix in self.suffixes)
+
+    @property
+    def about(self) -> str:
+        """One line for a list of metrics."""
+        return first_line(self)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what a configuration says of it, the label aside."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "label"}
+
+    def identity(self) -> tuple[str, Mapping[str, Any]]:
+        """Return a name and the settings that its random draws follow from.
+
+        Trials are replayed from their ledger, so this stays as it is for a metric that is there.
+        """
+        return type(self).__name__, self.settings()
 
     def __call__(
         self,
@@ -70,3 +88,8 @@ class Metric(ABC):
         self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None
     ) -> tuple[float, ...]:
         """Return one value for each of ``suffixes``."""
+
+
+def first_line(value: object) -> str:
+    """Return the first line of the docstring of a value's class."""
+    return (type(value).__doc__ or "").strip().partition("\n")[0]

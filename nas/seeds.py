@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -16,6 +17,10 @@ def derive_seed(*parts: int | str) -> int:
 
 def value_hash(value: Any, *, leave_out: tuple[str, ...] = ()) -> str:
     """Return 16 hex digits over a dataclass's fields, those in ``leave_out`` aside."""
-    fields = {k: v for k, v in asdict(value).items() if k not in leave_out}
-    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    return settings_hash({k: v for k, v in asdict(value).items() if k not in leave_out})
+
+
+def settings_hash(settings: Mapping[str, Any]) -> str:
+    """Return 16 hex digits over named JSON values, whatever their order."""
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

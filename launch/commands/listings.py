@@ -39,8 +39,9 @@ def metrics() -> None:
 
     _list(
         {
-            name: f"{_about(metric)} -> {', '.join(plain_names(metric().score_names))}"
-            for name, metric in METRICS.items()
+            name: f"{metric.about} ({_settings(metric)}) -> "
+            f"{', '.join(plain_names(metric.score_names))}"
+            for name, metric in ((name, make()) for name, make in METRICS.items())
         }
     )
 
@@ -105,3 +106,7 @@ def _about(kind: type[Any]) -> str:
 
     settings = ", ".join(f"{f.name}={f.default!r}" for f in fields(kind))
     return f"{(kind.__doc__ or '').strip().splitlines()[0]} ({settings})"
+
+
+def _settings(metric: Any) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in metric.settings().items())

@@ -16,9 +16,18 @@ from typing import Any, Literal, get_type_hints
 from pydantic import Field, TypeAdapter
 
 from launch.config.documents import assign, read_document
+from launch.config.metrics import build_metric, metric_settings
 from launch.config.sections import Keep, Resources, Retrain, Scheduler, Strict
-from launch.config.values import build_value, flat, fractions, plain, refuse_unknown, validated
-from metrics.registry import METRICS, Metric
+from launch.config.values import (
+    build_value,
+    flat,
+    fractions,
+    named,
+    plain,
+    refuse_unknown,
+    validated,
+)
+from metrics.metric import Metric
 from nas.data.arrays import DataConfig
 from nas.data.datasets import check_dataset
 from nas.errors import InputError
@@ -135,18 +144,7 @@ class Config(Strict):
 
     def built_metrics(self) -> tuple[Metric, ...]:
         """Return the metrics; an attack without its own epsilon gets the recipe's."""
-        built = []
-        for entry in self.metrics:
-            name, settings = _named({"name": entry} if isinstance(entry, str) else entry, "metrics")
-            kind = find(name, METRICS, "metrics")
-            if not (isinstance(kind, type) and issubclass(kind, Metric)):
-                raise InputError(f"metrics: expected a subclass of Metric, got {kind!r} ({name})")
-            if "as" in settings:
-                settings["label"] = settings.pop("as")
-            if "epsilon" in {f.name for f in fields(kind)}:
-                settings.setdefault("epsilon", self.recipe.epsilon)
-            built.append(build_value(kind, settings, f"metrics.{name}"))
-        return tuple(built)
+        return tuple(build_metric(entry, self.recipe.epsilon) for entry in self.metrics)
 
     def flat(self) -> dict[str, Any]:
         """Return every key as it was written or by default, by dotted keys."""
@@ -157,15 +155,13 @@ class Config(Strict):
         document = self.model_dump(mode="json")
         space = self.built_space()
         document["space"] = {"name": self.space["name"], **plain(space.settings())}
-        document["metrics"] = [
-            {"name": name if isinstance(name, str) else name["name"], **_metric_settings(metric)}
-            for name, metric in zip(self.metrics, self.built_metrics(), strict=True)
-        ]
+        built = zip(self.metrics, self.built_metrics(), strict=True)
+        document["metrics"] = [metric_settings(entry, metric) for entry, metric in built]
         return document
 
     def built_space(self) -> SearchSpace:
         """Return the search space."""
-        name, settings = _named(self.space, "space")
+        name, settings = named(self.space, "space")
         try:
             kind = space_class(name)
         except ValueError as error:
@@ -180,7 +176,7 @@ class Config(Strict):
 
     def built_sampler(self) -> tuple[SamplerFactory, dict[str, Any]]:
         """Return what makes the sampler, and its settings."""
-        name, settings = _named(self.sampler, "sampler")
+        name, settings = named(self.sampler, "sampler")
         sampler = find(name, SAMPLERS, "sampler.name")
         if not callable(sampler):
             raise InputError(f"sampler.name: expected a callable, got {sampler!r} ({name})")
@@ -316,19 +312,3 @@ def differing_keys(old: Config, new: Config) -> list[str]:
 def different_values(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     """Return the keys whose values differ, sorted."""
     return sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k))
-
-
-# ------------------------------------------------------------------------------------------ parts
-
-
-def _named(value: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
-    settings = dict(value)
-    name = settings.pop("name", None)
-    if not isinstance(name, str):
-        raise InputError(f"{where}: expected a name, got {dict(value)}")
-    return name, settings
-
-
-def _metric_settings(metric: Metric) -> dict[str, Any]:
-    settings = {k: v for k, v in plain(asdict(metric)).items() if k != "label"}
-    return {**settings, "as": metric.label} if metric.label else settings

@@ -18,6 +18,15 @@ def build_value(kind: type[Any], settings: Mapping[str, Any], where: str) -> Any
     return validated(TypeAdapter(kind), dict(settings), where, kind)
 
 
+def named(value: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
+    """Return the ``name`` of a mapping, and its other keys; raise InputError without one."""
+    settings = dict(value)
+    name = settings.pop("name", None)
+    if not isinstance(name, str):
+        raise InputError(f"{where}: expected a name, got {dict(value)}")
+    return name, settings
+
+
 def refuse_unknown(settings: Mapping[str, Any], known: list[str], where: str) -> None:
     """Raise InputError for a key that is not among ``known``, and list those."""
     for key in settings:

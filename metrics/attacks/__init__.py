@@ -2,29 +2,25 @@
 
 One algorithm a file, one calling convention for all (:class:`Attack`), one loop for the iterative
 ones (:mod:`metrics.attacks.iterative`): FGSM is PGD with one step of size epsilon and no random
-start, and step-l.l. is FGSM towards the least likely class. What an attack leaves standing is
-measured in :mod:`metrics.robustness.accuracy`; the smallest epsilon that breaks an image in
+start, and step-l.l. is FGSM towards the least likely class. ``ATTACKS`` names those that a
+configuration can ask for. What an attack leaves standing is measured in
+:mod:`metrics.robustness.accuracy`; the smallest epsilon that breaks an image in
 :mod:`metrics.robustness.smallest`.
 """
 
 from metrics.attacks.apgd import APGD
-from metrics.attacks.base import (
-    Attack,
-    Found,
-    evaluating,
-    gradient_of,
-    input_gradient,
-    logits_of,
-    misclassified,
-    predicted,
-)
+from metrics.attacks.base import Attack, Found
+from metrics.attacks.fgsm import FGSM
 from metrics.attacks.noise import Noise
-from metrics.attacks.pgd import FGSM, PGD, StepLL
+from metrics.attacks.pgd import PGD
+from metrics.attacks.registry import ATTACKS
 from metrics.attacks.square import Square
+from metrics.attacks.step_ll import StepLL
 from metrics.attacks.transfer import Transfer
 
 __all__ = [
     "APGD",
+    "ATTACKS",
     "FGSM",
     "PGD",
     "Attack",
@@ -33,10 +29,4 @@ __all__ = [
     "Square",
     "StepLL",
     "Transfer",
-    "evaluating",
-    "gradient_of",
-    "input_gradient",
-    "logits_of",
-    "misclassified",
-    "predicted",
 ]

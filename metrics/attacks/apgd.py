@@ -12,8 +12,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from metrics.attacks.geometry import Draws, check_norm, column, length_of, project, unit
-from metrics.attacks.iterative import Iterative, Rows, check_counts, check_target
+from metrics.attacks.ascent import GradientAscent
+from metrics.attacks.geometry import Draws, column, length_of, project, unit
+from metrics.attacks.iterative import Rows
+from metrics.attacks.losses import dlr, targeted_dlr
 
 LOSSES = ("ce", "dlr")
 MOMENTUM = 0.75  # α: share of the new step; the rest repeats the last move
@@ -22,20 +24,18 @@ FIRST_CHECK, LESS, SHORTEST = 0.22, 0.03, 0.06  # checkpoints, as shares of all 
 
 
 @dataclass(frozen=True, kw_only=True)
-class APGD(Iterative):
+class APGD(GradientAscent):
     """Auto-PGD; a call returns, of each image, the misclassified or else the worst iterate.
 
     The step starts at 2 epsilon and is halved, going back to the best iterate, at a checkpoint
     where the loss rose too seldom or did not reach a new best.
 
     Args:
-        epsilon: radius of the ball.
+        epsilon, norm, target: as in :class:`GradientAscent`.
         steps: number of steps; the checkpoints are shares of it.
         loss: ``ce`` (cross entropy) or ``dlr`` (difference of logits ratio, invariant to the scale
             of the logits; needs 3 classes, with a target 4).
-        norm: ``linf`` or ``l2``.
         restarts: random starts.
-        target: as in :class:`PGD`.
 
     Raises:
         ValueError: epsilon outside [0, 1], steps or restarts below 1, an unknown name; when
@@ -45,21 +45,11 @@ class APGD(Iterative):
     returns_best: ClassVar[bool] = True
     steps: int = 100
     loss: str = "ce"
-    norm: str = "linf"
-    restarts: int = 1
-    target: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_norm(self.norm)
-        check_target(self.target)
         if self.loss not in LOSSES:
             raise ValueError(f"loss: expected one of {list(LOSSES)}, got {self.loss!r}")
-        check_counts(steps=self.steps, restarts=self.restarts)
-
-    @property
-    def looks(self) -> int:
-        return self.steps
 
     def losses(self, logits: Tensor, aim: Tensor) -> Tensor:
         if self.loss == "ce":
@@ -126,38 +116,3 @@ def checkpoints(steps: int) -> dict[int, int]:
         found[step] = interval
         interval = max(interval - max(int(LESS * steps), 1), shortest)
     return found
-
-
-def dlr(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the difference of logits ratio ``(N,)``: -(z_y - max other) / (z_1st - z_3rd).
-
-    Raises:
-        ValueError: fewer than 3 classes.
-    """
-    _check_classes(logits, 3)
-    ordered = logits.sort(dim=1, descending=True).values
-    own = logits.gather(1, labels[:, None]).squeeze(1)
-    other = logits.scatter(1, labels[:, None], -torch.inf).amax(dim=1)
-    return -(own - other) / (ordered[:, 0] - ordered[:, 2] + 1e-12)
-
-
-def targeted_dlr(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return ``(N,)``: -(z_1st - z_t) / (z_1st - (z_3rd + z_4th) / 2).
-
-    The paper has z_y where this has the largest logit: the two are one until the image is broken.
-
-    Raises:
-        ValueError: fewer than 4 classes.
-    """
-    _check_classes(logits, 4)
-    ordered = logits.sort(dim=1, descending=True).values
-    target = logits.gather(1, targets[:, None]).squeeze(1)
-    scale = ordered[:, 0] - (ordered[:, 2] + ordered[:, 3]) / 2 + 1e-12
-    return -(ordered[:, 0] - target) / scale
-
-
-def _check_classes(logits: Tensor, least: int) -> None:
-    if logits.shape[1] < least:
-        raise ValueError(
-            f"loss dlr: expected at least {least} classes, got {logits.shape[1]}; use loss ce"
-        )

@@ -8,15 +8,16 @@ input, to buffers or to ``.grad``. A subclass writes :meth:`Attack.perturb`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+from metrics.answers import input_gradient, logits_of, misclassified, useless
+from metrics.checks import check_images, check_labels, check_model
+from metrics.left_as_found import evaluating
 
 
 @dataclass(frozen=True)
@@ -36,33 +37,6 @@ class Found:
     nonfinite_gradients: Tensor
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put every module in ``eval()``; give modes and buffers back, also on an exception.
-
-    A buffer can change in ``eval()`` too: a counter, or a batch norm that is told to train.
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    buffers = [
-        (module, name, buffer, buffer._version, buffer.clone())
-        for module in model.modules()
-        for name, buffer in module._buffers.items()
-        if buffer is not None and not buffer.is_inference()
-    ]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        for module, name, buffer, version, before in buffers:
-            if buffer._version != version:
-                with torch.no_grad():
-                    buffer.copy_(before)
-            if module._buffers[name] is not buffer:
-                module._buffers[name] = buffer
-
-
 @dataclass(frozen=True, kw_only=True)
 class Attack(ABC):
     """What turns images into adversarial images within ``epsilon``.
@@ -75,6 +49,8 @@ class Attack(ABC):
     """
 
     uses_gradients: ClassVar[bool] = True
+    leaks_labels: ClassVar[bool] = False  # into training images, where it is given the true ones
+    as_metric: ClassVar[Mapping[str, Any]] = {}  # defaults of its metric that are not its own
     epsilon: float = 8 / 255
 
     def __post_init__(self) -> None:
@@ -84,18 +60,18 @@ class Attack(ABC):
             )
 
     def with_epsilon(self, epsilon: float) -> Attack:
-        """Return this attack at another epsilon, its step size in proportion."""
-        step_size = getattr(self, "step_size", None)
-        if step_size is None or not self.epsilon:
-            return replace(self, epsilon=epsilon)
-        step = min(step_size * epsilon / self.epsilon, 1.0)
-        scaled: dict[str, Any] = {"step_size": step or None}
-        return replace(self, epsilon=epsilon, **scaled)
+        """Return this attack at another epsilon, lengths of its steps in proportion."""
+        return replace(self, epsilon=epsilon)
 
     @property
     def distance(self) -> str:
         """The norm that epsilon is measured in: ``linf`` or ``l2``."""
-        return str(getattr(self, "norm", "linf"))
+        return "linf"
+
+    @property
+    def towards(self) -> str | None:
+        """The class to go towards: ``labels``, ``least-likely``, ``runner-up``; None: away."""
+        return None
 
     def __call__(
         self,
@@ -158,90 +134,3 @@ class Attack(ABC):
             zero, nonfinite = useless(input_gradient(model, x, labels))
         images = self.perturb(model, x, labels, generator).detach()
         return Found(images, misclassified(logits_of(model, images), labels), zero, nonfinite)
-
-
-def input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Return d(sum of cross entropies)/d(images): every image's own gradient, not a mean's.
-
-    Of a loss that does not depend on the images it is zero.
-    """
-    images = images.detach().requires_grad_()
-    logits = model(images.clone()).float()  # of a copy, for a model that writes to its input
-    return gradient_of(functional.cross_entropy(logits, labels, reduction="sum"), images)
-
-
-def gradient_of(value: Tensor, at: Tensor) -> Tensor:
-    """Return d(value)/d(at), which is zero where value does not depend on it."""
-    if not value.requires_grad:
-        return torch.zeros_like(at)
-    gradient = torch.autograd.grad(value, at, allow_unused=True)[0]
-    return torch.zeros_like(at) if gradient is None else gradient
-
-
-def useless(gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ``(N,)`` bool twice: gradients that are zero everywhere, and not finite somewhere."""
-    flat = gradient.flatten(1)
-    return (flat == 0).all(dim=1), (~flat.isfinite()).any(dim=1)
-
-
-def misclassified(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return ``(N,)`` bool: another class is the largest, or a logit is not finite."""
-    return (logits.argmax(dim=1) != labels) | ~logits.isfinite().all(dim=1)
-
-
-def logits_of(model: nn.Module, images: Tensor) -> Tensor:
-    """Return float32 logits without a graph; of a copy, for a model that writes to its input."""
-    with torch.no_grad():
-        logits: Tensor = model(images.clone())
-    return logits.float()
-
-
-def predicted(model: nn.Module, images: Tensor) -> Tensor:
-    """Return the labels ``(N,)`` that the model gives."""
-    return logits_of(model, images).argmax(dim=1)
-
-
-def check_images(images: Tensor) -> None:
-    """Raise ValueError unless ``images`` are ``(N, C, H, W)`` floats in [0, 1]."""
-    if images.ndim != 4 or not images.is_floating_point():
-        raise ValueError(
-            "images: expected a float tensor (N, C, H, W) in [0, 1], "
-            f"got {images.dtype} {tuple(images.shape)}"
-        )
-    if images.numel():
-        low, high = (v.item() for v in images.detach().aminmax())
-        if not (low >= 0 and high <= 1):  # NaN fails both comparisons
-            raise ValueError(f"images: expected values in [0, 1], got {low:.4g} ... {high:.4g}")
-
-
-def check_labels(images: Tensor, labels: Tensor) -> None:
-    """Raise ValueError unless ``labels`` are one integer class for each image."""
-    if labels.is_floating_point() or tuple(labels.shape) != (len(images),):
-        raise ValueError(
-            f"labels: expected {len(images)} integers, one for each image, "
-            f"got {labels.dtype} {tuple(labels.shape)}"
-        )
-    if labels.device != images.device:
-        raise ValueError(f"labels: expected them on {images.device}, got {labels.device}")
-
-
-def check_model(model: nn.Module) -> None:
-    """Raise ValueError for a model that no gradient can be taken through."""
-    if any(tensor.is_inference() for tensor in chain(model.parameters(), model.buffers())):
-        raise ValueError(
-            "model: expected ordinary parameters, got tensors made under torch.inference_mode(), "
-            "which have no gradients; build or load the model outside of it"
-        )
-
-
-def check_logits(logits: Tensor, labels: Tensor) -> None:
-    """Raise ValueError unless ``logits`` are ``(N, classes)`` with a column for every label."""
-    if logits.ndim != 2 or len(logits) != len(labels) or logits.shape[1] < 2:
-        raise ValueError(
-            f"model: expected logits ({len(labels)}, classes >= 2), got {tuple(logits.shape)}"
-        )
-    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < logits.shape[1]:
-        raise ValueError(
-            f"labels: expected classes 0 ... {logits.shape[1] - 1}, as many as logits, "
-            f"got {int(labels.min())} ... {int(labels.max())}"
-        )

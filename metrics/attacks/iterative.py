@@ -16,16 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from metrics.attacks.base import (
-    Attack,
-    Found,
-    check_logits,
-    gradient_of,
-    logits_of,
-    misclassified,
-    useless,
-)
+from metrics.answers import gradient_of, logits_of, misclassified, useless
+from metrics.attacks.base import Attack, Found
 from metrics.attacks.geometry import Draws
+from metrics.checks import check_logits
 
 TARGETS = ("labels", "least-likely", "runner-up")
 
@@ -66,12 +60,7 @@ class Iterative(Attack):
     @property
     def starts(self) -> int:
         """How often to begin."""
-        return int(getattr(self, "restarts", 1))
-
-    @property
-    def towards(self) -> str | None:
-        """The class to go towards (one of ``TARGETS``), or None: away from the label."""
-        return getattr(self, "target", None)
+        return 1
 
     @abstractmethod
     def begin(self, rows: Rows, draws: Draws) -> None:

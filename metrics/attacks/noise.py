@@ -7,8 +7,9 @@ from the cube of the same mean Euclidean length.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -36,6 +37,7 @@ class Noise(Iterative):
         ValueError: epsilon outside [0, 1], draws below 1, an unknown name.
     """
 
+    as_metric: ClassVar[Mapping[str, Any]] = {"draws": 10}
     uses_gradients: ClassVar[bool] = False
     returns_best: ClassVar[bool] = True
     region: str = "cube"

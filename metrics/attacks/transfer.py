@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from metrics.attacks.base import Attack, predicted
+from metrics.answers import predicted
+from metrics.attacks.base import Attack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class Transfer(Attack):
     epsilon: float = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if getattr(self.attack, "target", None) == "labels":
+        if self.attack.towards == "labels":
             raise ValueError("attack: expected one that chooses its own target, got target labels")
         object.__setattr__(self, "epsilon", self.attack.epsilon)
         super().__post_init__()

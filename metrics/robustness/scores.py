@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from metrics.attacks import APGD, FGSM, PGD, Attack, Noise, Square, StepLL
-from metrics.metric import Metric
-from metrics.robustness.accuracy import cascade, robust_accuracy
+from metrics.attacks import APGD, ATTACKS, FGSM, PGD, Attack, Noise, Square
+from metrics.metric import Metric, first_line
+from metrics.robustness.accuracy import cascade, correct, robust_accuracy, standard_error
 from metrics.robustness.smallest import minimal_fgsm
 from metrics.robustness.suspicion import FLAGS, suspicion
 
 
 @dataclass(frozen=True, kw_only=True)
+class CleanAccuracy(Metric):
+    """Share of images that are classified right."""
+
+    default_label: ClassVar[str] = "clean"
+
+    def measure(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None
+    ) -> tuple[float, ...]:
+        accuracy = correct(model, images, labels).double().mean().item()
+        return accuracy, standard_error(accuracy, len(labels))
+
+
+@dataclass(frozen=True, kw_only=True)
 class AttackAccuracy(Metric):
-    """Share of images that stay right under an attack; the subclass says which.
+    """Share of images that stay right under an attack.
 
     ``_zero_gradients`` and ``_nonfinite_gradients`` are the shares of images whose loss gradient
     says nothing: such images look robust to any gradient attack.
 
     Args:
-        epsilon: radius of the attack, pixels in [0, 1]; a search fills in its recipe's.
+        attack: any; its name in ``ATTACKS`` begins the scores' names.
+
+    Raises:
+        ValueError: an attack towards given labels: those of an evaluation are the true ones.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (
@@ -33,20 +49,44 @@ class AttackAccuracy(Metric):
         "_zero_gradients",
         "_nonfinite_gradients",
     )
-    epsilon: float = 8 / 255
+    default_label: ClassVar[str] = "attack"
+    attack: Attack
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.attack()
+        if self.attack.towards == "labels":
+            raise ValueError(
+                "target: expected null, least-likely or runner-up, got labels: those of an "
+                "evaluation are the true ones"
+            )
 
-    @abstractmethod
-    def attack(self) -> Attack:
-        """Return the attack of these settings."""
+    @classmethod
+    def of(
+        cls, kind: type[Attack], *, label: str = "", limit: int | None = None, **settings: Any
+    ) -> AttackAccuracy:
+        """Return the metric of ``kind(**settings)``."""
+        return cls(attack=kind(**{**kind.as_metric, **settings}), label=label, limit=limit)
+
+    @property
+    def prefix(self) -> str:
+        return self.label or name_of(self.attack).rpartition(":")[2].lower().replace("-", "_")
+
+    @property
+    def about(self) -> str:
+        return f"Accuracy under: {first_line(self.attack)}"
+
+    def settings(self) -> dict[str, Any]:
+        return {"limit": self.limit, **_settings(self.attack)}
+
+    def identity(self) -> tuple[str, Mapping[str, Any]]:
+        later = _LATER.get(type(self.attack), {})
+        settings = {k: v for k, v in self.settings().items() if k not in later or v != later[k]}
+        return f"{type(self.attack).__name__}Accuracy", settings
 
     def measure(
         self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None
     ) -> tuple[float, ...]:
-        result = robust_accuracy(model, images, labels, self.attack(), generator=generator)
+        result = robust_accuracy(model, images, labels, self.attack, generator=generator)
         n = len(labels)
         return (
             result.accuracy,
@@ -57,138 +97,55 @@ class AttackAccuracy(Metric):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FGSMAccuracy(AttackAccuracy):
-    """Accuracy under FGSM with the true label."""
-
-    default_label: ClassVar[str] = "fgsm"
-    norm: str = "linf"
-
-    def attack(self) -> Attack:
-        return FGSM(epsilon=self.epsilon, norm=self.norm)
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepLLAccuracy(AttackAccuracy):
-    """Accuracy under one step towards the least likely class."""
-
-    default_label: ClassVar[str] = "step_ll"
-
-    def attack(self) -> Attack:
-        return StepLL(epsilon=self.epsilon)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PGDAccuracy(AttackAccuracy):
-    """Accuracy under PGD; step_size None is epsilon / 4, target None goes away from the label."""
-
-    default_label: ClassVar[str] = "pgd"
-    step_size: float | None = None
-    steps: int = 7
-    norm: str = "linf"
-    random_start: bool = True
-    restarts: int = 1
-    target: str | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.target == "labels":
-            raise ValueError(
-                "target: expected null, least-likely or runner-up, got labels: those of an "
-                "evaluation are the true ones"
-            )
-
-    def attack(self) -> Attack:
-        return PGD(
-            epsilon=self.epsilon,
-            step_size=self.step_size,
-            steps=self.steps,
-            norm=self.norm,
-            random_start=self.random_start,
-            restarts=self.restarts,
-            target=self.target,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class APGDAccuracy(AttackAccuracy):
-    """Accuracy under Auto-PGD: no step size to choose, a fair judge of a front."""
-
-    default_label: ClassVar[str] = "apgd"
-    steps: int = 100
-    loss: str = "ce"
-    norm: str = "linf"
-    restarts: int = 1
-
-    def attack(self) -> Attack:
-        return APGD(
-            epsilon=self.epsilon,
-            steps=self.steps,
-            loss=self.loss,
-            norm=self.norm,
-            restarts=self.restarts,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SquareAccuracy(AttackAccuracy):
-    """Accuracy under the Square attack, which sees no gradients."""
-
-    default_label: ClassVar[str] = "square"
-    queries: int = 1000
-
-    def attack(self) -> Attack:
-        return Square(epsilon=self.epsilon, queries=self.queries)
-
-
-@dataclass(frozen=True, kw_only=True)
-class NoiseAccuracy(AttackAccuracy):
-    """Accuracy under random noise: the worst of several draws."""
-
-    default_label: ClassVar[str] = "noise"
-    region: str = "cube"
-    distribution: str = "uniform"
-    draws: int = 10
-
-    def attack(self) -> Attack:
-        return Noise(
-            epsilon=self.epsilon,
-            region=self.region,
-            distribution=self.distribution,
-            draws=self.draws,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
 class CascadeAccuracy(Metric):
-    """Accuracy left by FGSM, then PGD, then Auto-PGD on what stands (L infinity).
+    """Accuracy left by several attacks, each on what the ones before it left.
 
     Args:
-        epsilon: radius of the attacks, pixels in [0, 1]; a search fills in its recipe's.
-        pgd_steps, apgd_steps: steps of the second and the third.
+        attacks: in their order.
+
+    Raises:
+        ValueError: no attacks, or one towards given labels.
     """
 
     default_label: ClassVar[str] = "cascade"
-    epsilon: float = 8 / 255
-    pgd_steps: int = 20
-    apgd_steps: int = 100
+    attacks: tuple[Attack, ...] = (FGSM(), PGD(steps=20), APGD(steps=100))
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.attacks()
+        if not self.attacks:
+            raise ValueError("attacks: expected one or more, got none")
+        for attack in self.attacks:
+            AttackAccuracy(attack=attack)
 
-    def attacks(self) -> tuple[Attack, ...]:
-        """Return the attacks in their order."""
-        return (
-            FGSM(epsilon=self.epsilon),
-            PGD(epsilon=self.epsilon, steps=self.pgd_steps),
-            APGD(epsilon=self.epsilon, steps=self.apgd_steps),
-        )
+    def settings(self) -> dict[str, Any]:
+        attacks = [{"name": name_of(attack), **_settings(attack)} for attack in self.attacks]
+        return {"limit": self.limit, "attacks": attacks}
+
+    def identity(self) -> tuple[str, Mapping[str, Any]]:
+        """Return what there was when a cascade was always FGSM, PGD and Auto-PGD, where it is."""
+        kinds = [type(attack) for attack in self.attacks]
+        if kinds == [FGSM, PGD, APGD]:
+            _, pgd, apgd = (_settings(attack) for attack in self.attacks)
+            usual = {"epsilon": pgd["epsilon"], "pgd_steps": pgd["steps"]}
+            usual |= {"apgd_steps": apgd["steps"]}
+            if self.attacks == usual_cascade(**usual):
+                return "CascadeAccuracy", {"limit": self.limit, **usual}
+        return super().identity()
 
     def measure(
         self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None
     ) -> tuple[float, ...]:
-        result = cascade(model, images, labels, self.attacks(), generator=generator)
+        result = cascade(model, images, labels, self.attacks, generator=generator)
         return result.accuracy, result.stderr
+
+
+def usual_cascade(epsilon: float, pgd_steps: int, apgd_steps: int) -> tuple[Attack, ...]:
+    """Return FGSM, PGD and Auto-PGD at one epsilon."""
+    return (
+        FGSM(epsilon=epsilon),
+        PGD(epsilon=epsilon, steps=pgd_steps),
+        APGD(epsilon=epsilon, steps=apgd_steps),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,10 +203,6 @@ class Suspicion(Metric):
         Square(epsilon=self.epsilon, queries=self.queries)  # refuse now, not after training
         Noise(epsilon=self.epsilon, draws=self.draws)
 
-    @property
-    def score_names(self) -> tuple[str, ...]:
-        return tuple(f"{self.label}_{s}" if self.label else s for s in self.suffixes)
-
     def measure(
         self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None
     ) -> tuple[float, ...]:
@@ -264,3 +217,20 @@ class Suspicion(Metric):
         )
         values = [v for f in flags for v in (f.value, f.threshold, float(f.raised))]
         return float(sum(f.raised for f in flags)), *values
+
+
+# ------------------------------------------------------------------------------------------- parts
+
+_LATER: dict[type[Attack], dict[str, Any]] = {APGD: {"target": None}, Square: {"share": 0.8}}
+"""Settings that metrics once did not have: where they are as they were then, the draws are too."""
+
+
+def name_of(attack: Attack) -> str:
+    """Return the attack's name in ``ATTACKS``, or else ``pkg.module:Class``."""
+    kind = type(attack)
+    known = (name for name, named in ATTACKS.items() if named is kind)
+    return next(known, f"{kind.__module__}:{kind.__qualname__}")
+
+
+def _settings(attack: Attack) -> dict[str, Any]:
+    return {f.name: getattr(attack, f.name) for f in fields(attack) if f.init}

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from metrics.attacks.base import gradient_of, logits_of, useless
+from metrics.answers import gradient_of, logits_of, useless
 from metrics.attacks.geometry import column, unit
 from metrics.engine.evaluator import Evaluator, evaluator
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from metrics.answers import logits_of, misclassified
 from metrics.attacks import FGSM, PGD, Attack, Noise, Square
-from metrics.attacks.base import logits_of, misclassified
 from metrics.attacks.geometry import length_of
 from metrics.engine.evaluator import Evaluator, evaluator
 
@@ -102,33 +102,32 @@ def suspicion(
         half, double = (accuracy(_pgd(min(s * epsilon, 1.0), FEW)) for s in (0.5, 2.0))
         silent, probabilities, change, lead = _outputs(ready, images, labels, right)
         checked = _pgd(epsilon, STEPS) if attack is None else attack
-        values = (
-            pgd - accuracy(FGSM(epsilon=epsilon)),
-            pgd - accuracy(Square(epsilon=epsilon, queries=queries)),
-            pgd - accuracy(Noise(epsilon=epsilon, draws=draws)),
-            max(few - half, double - few),
-            last[STEPS] - min(last),
-            accuracy(_pgd(1.0, STEPS)),
-            last[FEW] - last[STEPS],
-            zero / n,
-            (nonfinite + silent) / n,
-            probabilities,
-            change,
-            lead,
-            _violations(model, images, labels, checked, generator),
+        chance = max(WEAKER, 1.5 / n)  # one image more or less
+        point = max(0.01, chance)
+        broken = len(x) / n - last[STEPS]
+        square, noise = (
+            Square(epsilon=epsilon, queries=queries),
+            Noise(epsilon=epsilon, draws=draws),
         )
-    late = max(RISE, LATE * (len(x) / n - last[STEPS]))
-    chance = max(WEAKER, 1.5 / n)  # one image more or less
-    few_points = max(0.01, chance)
-    thresholds = (
-        *(chance, chance, chance),
-        *(few_points, max(RISE, chance), few_points, late),
-        *(chance, 0.0, 0.5, 1e-3, 0.1, 0.0),
-    )
-    return tuple(
-        Flag(name, float(value), threshold)
-        for name, value, threshold in zip(FLAGS, values, thresholds, strict=True)
-    )
+        return (  # in this order: the attacks draw from one generator
+            Flag("one_step_beats_iterative", pgd - accuracy(FGSM(epsilon=epsilon)), chance),
+            Flag("black_box_beats_white_box", pgd - accuracy(square), chance),
+            Flag("noise_beats_gradient", pgd - accuracy(noise), chance),
+            Flag("not_monotone_in_epsilon", max(few - half, double - few), point),
+            Flag("not_monotone_in_steps", last[STEPS] - min(last), max(RISE, chance)),
+            Flag("unbounded_not_zero", accuracy(_pgd(1.0, STEPS)), point),
+            Flag("not_converged", last[FEW] - last[STEPS], max(RISE, LATE * broken)),
+            Flag("zero_gradient", zero / n, chance),
+            Flag("nonfinite_gradient", (nonfinite + silent) / n, 0.0),
+            Flag("logits_are_probabilities", probabilities, 0.5),
+            Flag("randomized_model", change, 1e-3),
+            Flag("saturated_logits", lead, 0.1),
+            Flag(
+                "invariant_violation",
+                float(_violations(model, images, labels, checked, generator)),
+                0.0,
+            ),
+        )
 
 
 def _pgd(epsilon: float, steps: int) -> PGD:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from metrics.attacks.base import gradient_of
+from metrics.answers import gradient_of
 from metrics.susceptibility.sphere import SMALLEST, on_sphere, rms
 
 STEPS = ("rel", "norm", "sign", "adam", "plain")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from metrics.attacks.base import evaluating
+from metrics.left_as_found import evaluating
 
 BATCH_NORM = ("eval", "frozen", "batch")
 FEW = 4  # inputs, below which the statistics of a batch say little

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from metrics.attacks.base import check_model
-from metrics.engine.evaluator import BATCH_SIZES, Spent, fast_copy
+from metrics.checks import check_model
+from metrics.engine.evaluator import BATCH_SIZES, Spent
+from metrics.engine.folding import fast_copy
 from metrics.susceptibility.ascent import Ascent
 from metrics.susceptibility.limit import susceptibility_limit
 from metrics.susceptibility.normalisation import (

@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from metrics.engine.evaluator import full_float32
-from metrics.registry import Metric
+from metrics.engine.precision import full_float32
+from metrics.metric import Metric
 from nas.data.arrays import Data, DataConfig, Images, Limit, prepare
 from nas.data.datasets import load_images
 from nas.errors import Diverged, InputError
-from nas.seeds import derive_seed, value_hash
+from nas.seeds import derive_seed, settings_hash
 from nas.trial.training import Epoch, Recipe, Training, Weights, drain, train
 from search_spaces import Architecture, InvalidArchitecture, Task, space_of
 
@@ -304,7 +304,8 @@ def score(
 
 def metric_key(metric: Metric) -> str:
     """Return what tells a metric and its settings from any other."""
-    return f"{type(metric).__name__}-{value_hash(metric, leave_out=('label',))}"
+    name, settings = metric.identity()
+    return f"{name}-{settings_hash(settings)}"
 
 
 def _score(trial: Trial, model: nn.Module, data: Data, stage: str) -> dict[str, float]:

@@ -22,15 +22,15 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from metrics.attacks import FGSM, PGD, Attack, StepLL
+from metrics.attacks import ATTACKS, PGD, Attack
 from metrics.robustness.accuracy import correct, robust_accuracy
 from nas.data.arrays import Data
 from nas.errors import Diverged
+from nas.names import find
 from nas.seeds import value_hash
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("one-cycle", "cosine", "step", "constant")
-ADVERSARIES = ("none", "fgsm", "step-ll", "pgd")
 PRECISIONS = ("auto", "float32", "bf16")
 CHECK_EVERY = 16  # steps between looks at the loss: each one waits for a GPU
 
@@ -52,10 +52,11 @@ class Recipe:
         momentum: of ``sgd``.
         weight_decay: L2 penalty; decoupled for ``adamw``.
         label_smoothing: share of the label spread over all classes.
-        adversary: ``none``, ``fgsm`` (with predicted labels), ``step-ll`` or ``pgd``.
-        epsilon: L-infinity radius of the adversary, pixels in [0, 1].
-        steps: of ``pgd``.
-        step_size: of ``pgd``; None is epsilon / 4.
+        adversary: ``none``, a name in ``ATTACKS`` or ``pkg.module:Attack``. One that would leak
+            the true labels into its images (``fgsm``, ``step-ll``) is given predicted ones.
+        epsilon: radius of the adversary, pixels in [0, 1].
+        steps: of an adversary that has steps, and of the PGD that judges epochs.
+        step_size: the same; None is epsilon / 4.
         adversarial_share: share of each minibatch that is adversarial.
         entropy_weight: λ in loss + λ H(p).
         gradient_clip: largest norm of the gradient; None does not clip.
@@ -98,7 +99,6 @@ class Recipe:
         for field, known in (
             ("optimizer", OPTIMIZERS),
             ("schedule", SCHEDULES),
-            ("adversary", ADVERSARIES),
             ("precision", PRECISIONS),
         ):
             if getattr(self, field) not in known:
@@ -121,6 +121,7 @@ class Recipe:
         if self.gradient_clip is not None and not self.gradient_clip > 0:
             raise ValueError(f"gradient_clip: expected > 0 or null, got {self.gradient_clip}")
         self.judge()  # checks epsilon, steps and step_size
+        self.attack()
 
     @property
     def hash(self) -> str:
@@ -128,12 +129,18 @@ class Recipe:
         return value_hash(self)
 
     def attack(self) -> Attack | None:
-        """Return the attack that training images are made with."""
-        if self.adversary == "fgsm":
-            return FGSM(epsilon=self.epsilon)
-        if self.adversary == "step-ll":
-            return StepLL(epsilon=self.epsilon)
-        return self.judge() if self.adversary == "pgd" else None
+        """Return the attack that training images are made with; None trains on clean ones.
+
+        Raises:
+            ValueError: an unknown adversary.
+        """
+        if self.adversary == "none":
+            return None
+        kind: Any = find(self.adversary, {"none": None, **ATTACKS}, "adversary")
+        if not (isinstance(kind, type) and issubclass(kind, Attack)):
+            raise ValueError(f"adversary: expected a subclass of Attack, got {kind!r}")
+        shared = {f.name for f in fields(kind)} & {"epsilon", "steps", "step_size"}
+        return kind(**{name: getattr(self, name) for name in shared})
 
     def judge(self) -> PGD:
         """Return the attack that decides the best epoch, whatever the adversary.
@@ -269,8 +276,7 @@ def _step(
     with autocast(recipe, x.device):
         attacked = round(recipe.adversarial_share * len(x)) if attack is not None else 0
         if attack is not None and attacked:
-            # Single-step training with true labels leaks them into the images.
-            labels = y[:attacked] if recipe.adversary == "pgd" else None
+            labels = None if attack.leaks_labels else y[:attacked]
             adversarial = attack(model, x[:attacked], labels, generator=generator)
             x = torch.cat([adversarial, x[attacked:]])
         logits = model(x).float()

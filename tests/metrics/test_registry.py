@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from metrics import cost
-from metrics.registry import METRICS, CleanAccuracy, PGDAccuracy, PsiRatio
+from metrics import METRICS, cost
+from metrics.robustness.scores import CleanAccuracy
+from metrics.susceptibility.scores import PsiRatio
 from search_spaces import DepthChannels, Task
 
 every_metric = pytest.mark.parametrize("kind", METRICS.values(), ids=METRICS.keys())
@@ -59,7 +60,7 @@ def test_limit_is_checked_and_used(kind, digits_net, batch):
 
 def test_an_attack_metric_refuses_bad_settings_when_made():
     with pytest.raises(ValueError, match="8/255"):
-        PGDAccuracy(epsilon=8)
+        METRICS["pgd"](epsilon=8)
     with pytest.raises(ValueError, match="radii"):
         PsiRatio(radii=())
 
@@ -99,7 +100,7 @@ def test_cost_by_hand():
         ("suspicion", {"epsilon": 8}, "epsilon"),
         ("min-fgsm", {"limit_epsilon": 2}, "limit_epsilon"),
         ("pgd", {"target": "labels"}, "least-likely"),
-        ("cascade", {"apgd_steps": 0}, "steps"),
+        ("cascade", {"attacks": ()}, "attacks"),
         ("square", {"queries": 0}, "queries"),
         ("noise", {"region": "torus"}, "region"),
         ("apgd", {"loss": "mse"}, "loss"),

@@ -11,7 +11,7 @@ from torch import nn
 
 from metrics.attacks import FGSM
 from metrics.cost import macs, parameters
-from metrics.engine.evaluator import fast_copy
+from metrics.engine.folding import fast_copy
 from metrics.robustness.accuracy import robust_accuracy
 from search_spaces import FeedForward, InvalidArchitecture, Task
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torchvision import models
 
-from metrics.attacks.base import gradient_of
-from metrics.engine.evaluator import fast_copy
+from metrics.answers import gradient_of
+from metrics.engine.folding import fast_copy
 from search_spaces import InvalidArchitecture, ResNets, Task
 
 PARAMETERS = {18: 11_689_512, 34: 21_797_672, 50: 25_557_032, 101: 44_549_160, 152: 60_192_808}

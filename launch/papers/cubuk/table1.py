@@ -15,7 +15,7 @@ from launch.runs.run import FinishedTrial, best_trial, load_run_config, trial_re
 from launch.runs.score import trial_model
 from metrics.attacks import FGSM, Attack, StepLL, Transfer
 from metrics.cost import parameters
-from metrics.engine.evaluator import fast_copy
+from metrics.engine.folding import fast_copy
 from metrics.robustness.accuracy import correct, robust_accuracy, standard_error
 from nas.data.arrays import prepare, prepare_test
 from nas.data.datasets import load_images, load_test_images

@@ -7,7 +7,7 @@ import yaml
 
 from launch.config.config import differing_keys, load_config, parse_config
 from launch.config.documents import preset_about, preset_names, read_document
-from metrics.registry import PGDAccuracy
+from metrics import METRICS
 from nas.errors import InputError
 from nas.trial.evaluation import Trial
 
@@ -51,8 +51,8 @@ def test_attacks_take_the_recipes_epsilon_unless_they_name_one():
         ],
     )
     first, second = config.built_metrics()
-    assert first == PGDAccuracy(epsilon=0.2)
-    assert second == PGDAccuracy(epsilon=4 / 255, steps=20, label="weak")
+    assert first == METRICS["pgd"](epsilon=0.2)
+    assert second == METRICS["pgd"](epsilon=4 / 255, steps=20, label="weak")
 
 
 def test_a_file_and_user_classes(tmp_path):
@@ -81,7 +81,7 @@ MISTAKES = [
     ("recipe.epsilon=8", "recipe.epsilon: expected a pixel distance in [0, 1], such as 8/255, got"),
     ("metrics=[{name: pgd, epsilon: 8}]", "metrics.pgd.epsilon: expected a pixel distance"),
     ("recipe.epochs=three", "recipe.epochs: expected a valid integer"),
-    ("recipe.adversary=cw", "recipe.adversary: expected one of ['none', 'fgsm', "),
+    ("recipe.adversary=cw", "recipe.adversary: expected one of none, fgsm, step-ll, pgd, "),
     ("recipe=3", "recipe: expected a dictionary"),
     ("data.name=imaginary", "data.name: expected one of digits, mnist, "),
     ("data.classes=[1]", "data.classes: expected two or more distinct labels"),

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from metrics.attacks import APGD, FGSM, PGD, Noise, Square, StepLL, evaluating
-from metrics.attacks.base import logits_of
-from metrics.engine.evaluator import AGREEMENT, _agree, channels_last, fast_copy
+from metrics.answers import logits_of
+from metrics.attacks import APGD, FGSM, PGD, Noise, Square, StepLL
+from metrics.engine.folding import AGREEMENT, _agree, channels_last, fast_copy
+from metrics.left_as_found import evaluating
 from metrics.robustness.accuracy import correct, robust_accuracy
 from nas.trial.training import Recipe, drain, train
 from search_spaces import DepthChannels, Task
@@ -346,7 +347,7 @@ def test_more_restarts_are_never_weaker_over_many_batches(attack, digits_net, di
 
 
 def test_the_settings_of_a_gpu_are_left_alone():
-    from metrics.engine.evaluator import full_float32
+    from metrics.engine.precision import full_float32
 
     before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
     torch.backends.cudnn.deterministic = True

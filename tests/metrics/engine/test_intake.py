@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from metrics.engine.evaluator import fast_copy
+from metrics.engine.folding import fast_copy
 from metrics.engine.intake import IntakeConv2d
 from search_spaces import DepthChannels, Task
 

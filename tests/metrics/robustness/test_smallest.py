@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from metrics.attacks import FGSM, evaluating, input_gradient
+from metrics.answers import input_gradient
+from metrics.attacks import FGSM
+from metrics.left_as_found import evaluating
 from metrics.robustness.accuracy import correct, robust_accuracy
 from metrics.robustness.smallest import gradient_line, minimal_fgsm
 

@@ -9,14 +9,22 @@ import pytest
 import torch
 from faulty_spaces import Faulty
 
-from metrics.registry import CleanAccuracy, Cost, PGDAccuracy, PsiRatio
+import metrics
 from nas.data.arrays import DataConfig, Limit
 from nas.data.datasets import load_images
 from nas.trial.evaluation import TRAINING_SCORES, Trial, TrialRunner, evaluate
 from nas.trial.training import Recipe, drain
 from search_spaces import Answers, DepthChannels
 
-METRICS = (CleanAccuracy(), PGDAccuracy(epsilon=0.1, steps=2), PsiRatio(limit=8), Cost())
+METRICS = tuple(
+    metrics.METRICS[name](**settings)
+    for name, settings in (
+        ("clean", {}),
+        ("pgd", {"epsilon": 0.1, "steps": 2}),
+        ("psi", {"limit": 8}),
+        ("cost", {}),
+    )
+)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from metrics.attacks import FGSM, PGD, Attack, StepLL
+from metrics.attacks import ATTACKS, FGSM, PGD, Attack, StepLL
 from metrics.robustness.accuracy import correct
 from nas.data.arrays import Data, Split
 from nas.errors import Diverged
@@ -88,6 +88,8 @@ def test_the_share_of_the_minibatch_is_attacked(share, expected, adversary, labe
     seen = []
 
     class Spy(Attack):
+        leaks_labels = ATTACKS[adversary].leaks_labels
+
         def perturb(self, model, x, labels, generator):
             seen.append((len(x), labels is not None))
             return x

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from metrics.attacks import FGSM, PGD
 from metrics.cost import macs, parameters
-from metrics.engine.evaluator import fast_copy
+from metrics.engine.folding import fast_copy
 from metrics.robustness.accuracy import robust_accuracy
 from search_spaces import InvalidArchitecture, NASNet, Task
 from search_spaces.graphs import Cell

@@ -1,0 +1,53 @@
+"""Attacks of one step of length epsilon: PGD with one step and no random start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from metrics.attacks.base import Attack, Found
+from metrics.attacks.pgd import PGD
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneStep(Attack):
+    """PGD with one step of length epsilon and no random start.
+
+    Single-step training with true labels leaks them into the images (Kurakin et al. 2017).
+    """
+
+    leaks_labels: ClassVar[bool] = True
+
+    def pgd(self) -> PGD:
+        """Return the PGD that this is."""
+        return PGD(
+            epsilon=self.epsilon,
+            step_size=self.epsilon or None,
+            steps=1,
+            norm=self.distance,
+            random_start=False,
+            target=self.towards,
+        )
+
+    def perturb(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        labels: Tensor | None,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        return self.pgd().perturb(model, x, labels, generator)
+
+    def search(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        labels: Tensor,
+        generator: torch.Generator | None,
+        *,
+        early_exit: bool = True,
+    ) -> Found:
+        return self.pgd().search(model, x, labels, generator, early_exit=early_exit)
