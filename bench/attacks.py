@@ -32,11 +32,14 @@ from metrics.answers import input_gradient, logits_of, misclassified
 from metrics.attacks import PGD
 from metrics.engine.folding import channels_last, fast_copy
 from metrics.left_as_found import evaluating
-from metrics.robustness.accuracy import accuracy_curve, correct, robust_accuracy
+from metrics.robustness.accuracy import correct, robust_accuracy
+from metrics.robustness.curves import accuracy_curve
 from metrics.robustness.smallest import minimal_fgsm
-from nas.data.arrays import Data, DataConfig, Limit, prepare
+from nas.data.arrays import Data, prepare
+from nas.data.config import DataConfig, Limit
 from nas.data.datasets import load_images
-from nas.trial.training import Recipe, drain, train
+from nas.trial.recipe import Recipe
+from nas.trial.training import drain, train
 from search_spaces import DepthChannels
 
 STEPS = 20

@@ -22,7 +22,8 @@ import optuna
 import pandas as pd
 from optuna.distributions import CategoricalDistribution
 
-from nas.benchmark.tabular import plan_search, read_table, search_table
+from nas.benchmark.replay import plan_search, search_table
+from nas.benchmark.table import read_table
 from nas.samplers.registry import SAMPLERS
 from search_spaces import DepthChannels
 

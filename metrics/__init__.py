@@ -3,15 +3,9 @@
 from metrics.attacks import APGD, ATTACKS, FGSM, PGD, Attack, Noise, Square, StepLL, Transfer
 from metrics.metric import Metric
 from metrics.registry import METRICS
-from metrics.robustness.accuracy import (
-    AttackResult,
-    Cascade,
-    Curve,
-    accuracy_curve,
-    cascade,
-    correct,
-    robust_accuracy,
-)
+from metrics.robustness.accuracy import AttackResult, correct, robust_accuracy
+from metrics.robustness.cascade import Cascade, cascade
+from metrics.robustness.curves import Curve, accuracy_curve
 from metrics.robustness.smallest import Smallest, gradient_line, minimal_fgsm
 from metrics.robustness.suspicion import Flag, suspicion
 from metrics.susceptibility import Susceptibility, susceptibility

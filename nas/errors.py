@@ -25,3 +25,15 @@ class Diverged(PsinasError, ArithmeticError):
 
 class WorkerFailure(PsinasError):
     """Workers cannot run trials at all, whatever the architecture."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says that is not empty; the system's own words."""
+    text = getattr(error, "strerror", None) or str(error)
+    return next((line.strip() for line in str(text).splitlines() if line.strip()), "")
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's kind and its first line."""
+    line = next((text.strip() for text in str(error).splitlines() if text.strip()), "")
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -19,13 +19,12 @@ def find(name: str, known: Mapping[str, T], what: str) -> T:
     """
     if name in known:
         return known[name]
-    module, _, attribute = name.partition(":")
-    if not attribute:
+    if not name.partition(":")[2]:
         raise InputError(
             f"{what}: expected one of {', '.join(known)} or pkg.module:Thing, got {name!r}"
         )
     try:
-        found: T = getattr(importlib.import_module(module), attribute)
+        found: T = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"{what}: {name!r} cannot be imported: {error}") from error
     return found

@@ -14,7 +14,9 @@ from typing import ClassVar
 
 from torch import nn
 
-from search_spaces.space import Architecture, Choice, InvalidArchitecture, SearchSpace, Task
+from search_spaces.architecture import Architecture, Choice
+from search_spaces.space import InvalidArchitecture, SearchSpace
+from search_spaces.task import Task
 
 STEMS = {
     # kernel, stride and padding of the first convolution; the same of the max-pool behind it

@@ -15,7 +15,9 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from search_spaces.space import Architecture, Choice, InvalidArchitecture, SearchSpace, Task
+from search_spaces.architecture import Architecture, Choice
+from search_spaces.space import InvalidArchitecture, SearchSpace
+from search_spaces.task import Task
 
 KINDS = ("dense", "conv")
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import json
+import pkgutil
 from pathlib import Path
 
 from torch import nn
 
+from search_spaces.architecture import Architecture
 from search_spaces.depth_channels import DepthChannels
 from search_spaces.feedforward import FeedForward
 from search_spaces.nasbench201.space import NASBench201
 from search_spaces.nasnet.space import NASNet
 from search_spaces.resnet import ResNets
-from search_spaces.space import Architecture, SearchSpace, Task
+from search_spaces.space import SearchSpace
+from search_spaces.task import Task
 
 SEARCH_SPACES: dict[str, type[SearchSpace]] = {
     DepthChannels.name: DepthChannels,
@@ -32,12 +34,11 @@ def space_class(name: str) -> type[SearchSpace]:
     """
     if name in SEARCH_SPACES:
         return SEARCH_SPACES[name]
-    module, _, attribute = name.partition(":")
-    if not attribute:
+    if not name.partition(":")[2]:
         known = ", ".join(SEARCH_SPACES)
         raise ValueError(f"expected a search space ({known} or pkg.module:Class), got {name!r}")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        found = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"search space {name!r} cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, SearchSpace)):

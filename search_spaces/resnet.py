@@ -13,7 +13,9 @@ from typing import ClassVar
 
 from torch import nn
 
-from search_spaces.space import Architecture, Choice, InvalidArchitecture, SearchSpace, Task
+from search_spaces.architecture import Architecture, Choice
+from search_spaces.space import InvalidArchitecture, SearchSpace
+from search_spaces.task import Task
 
 BLOCKS = {
     # blocks in each of the four stages

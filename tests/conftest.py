@@ -11,11 +11,14 @@ import torch
 from helpers import TINY
 
 import launch.cli
-from nas.data.arrays import Data, DataConfig, Limit, prepare
+from launch.show.console import console as terminal
+from nas.data.arrays import Data, prepare
+from nas.data.config import DataConfig, Limit
 from nas.data.datasets import load_images
 from nas.trial.evaluation import evaluation
 from nas.trial.files import save_trial
-from nas.trial.training import Recipe, drain, train
+from nas.trial.recipe import Recipe
+from nas.trial.training import drain, train
 from search_spaces import DepthChannels
 
 
@@ -63,7 +66,7 @@ def psinas(monkeypatch, capsys):
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["psinas", *map(str, arguments)])
-        launch.cli.console._width = 200
+        terminal._width = 200
         try:
             launch.cli.main()
             code = 0
@@ -79,14 +82,14 @@ def psinas(monkeypatch, capsys):
 def in_process(monkeypatch):
     """Let commands run their trials in this process, without Ray, one after another."""
 
-    def run_search(search, config, run, display, *, address=None):
-        display.begin(search, 1)
+    def run_search(search, config, run, progress, *, address=None):
+        progress.begin(search, 1)
         images = load_images(config.data)
         while (proposal := search.propose()) is not None:
             result = drain(evaluation(proposal.trial, prepare(images, proposal.trial.data)))
             save_trial(run, proposal.number, proposal.trial, result)
             written = search.finish(proposal.number, result.to_dict())
-            display.finished(proposal.number, written, search)
+            progress.finished(proposal.number, written, search)
         return True
 
-    monkeypatch.setattr("launch.cluster.driver.run_search", run_search)
+    monkeypatch.setattr("launch.runs.searching.run_search", run_search)

@@ -72,11 +72,11 @@ def test_a_trial_runs_where_neither_ray_nor_optuna_is_installed():
     code = """
 import sys
 sys.modules["ray"] = sys.modules["optuna"] = sys.modules["pydantic"] = None  # import raises
-import metrics, search_spaces, nas.trial.evaluation
-from nas.data.arrays import DataConfig, Limit
-from nas.trial.training import Recipe
+import metrics, search_spaces, nas.trial.evaluation, nas.trial.trial
+from nas.data.config import DataConfig, Limit
+from nas.trial.recipe import Recipe
 space = search_spaces.DepthChannels(depth=(1,), channels=(4,), stem="small")
-trial = nas.trial.evaluation.Trial(
+trial = nas.trial.trial.Trial(
     space.architecture({"depth": 1, "channels": 4}),
     Recipe(epochs=1, steps=1),
     DataConfig(limit=Limit(train=64, validation=32)),

@@ -21,20 +21,24 @@ from launch.cluster.searcher import OUTCOME, NoteFailures, StudySearcher
 from launch.cluster.session import fit, ray_session
 from launch.config.config import Config
 from launch.config.sections import EPOCH_SCORES
-from launch.show.progress import Display
-from nas.data.arrays import DataConfig, Images, prepare
+from launch.show.progress import Progress
+from nas.data.arrays import Images, prepare
+from nas.data.config import DataConfig
 from nas.data.datasets import load_images
+from nas.device import choose_device
 from nas.errors import InputError
 from nas.search.search import Search
-from nas.trial.evaluation import Evaluation, Trial, TrialRunner
+from nas.trial.evaluation import Evaluation
 from nas.trial.files import save_trial
+from nas.trial.runner import TrialRunner
 from nas.trial.training import Epoch
+from nas.trial.trial import Trial
 
 Sources = dict[tuple[str, str | None, int | None], Images]
 
 
 def run_search(
-    search: Search, config: Config, run: Path, display: Display, *, address: str | None = None
+    search: Search, config: Config, run: Path, progress: Progress, *, address: str | None = None
 ) -> bool:
     """Run what is left of a search; return False when it was interrupted.
 
@@ -42,7 +46,7 @@ def run_search(
         search: over the run's ledger, which the caller has locked.
         config: the resolved configuration.
         run: the run directory, on storage that all nodes share.
-        display: told of everything that happens.
+        progress: told of everything that happens.
         address: of a Ray cluster, ``auto`` or ``HOST:PORT``; None starts Ray here and ends it.
 
     Raises:
@@ -52,9 +56,9 @@ def run_search(
     images = read_sources(config, search)
     with ray_session(address):
         slots = fit(config.resources, launch.cluster.session.nodes())
-        display.begin(search, slots.count)
+        progress.begin(search, slots.count)
         rungs = open_rungs(config, search)
-        searcher = StudySearcher(search, config, run, display, rungs)
+        searcher = StudySearcher(search, config, run, progress, rungs)
         actor = tune.with_parameters(
             TrialActor,
             template=search.plan.template,
@@ -142,7 +146,7 @@ class TrialActor(tune.Trainable):
         self._runner = TrialRunner(
             template,
             images,
-            device="cuda" if ray.get_gpu_ids() else "cpu",
+            device=choose_device(bool(ray.get_gpu_ids())),
             threads=threads,
             time_limit_seconds=time_limit_seconds,
         )

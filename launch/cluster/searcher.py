@@ -12,9 +12,10 @@ from ray.exceptions import RayActorError
 from ray.tune.search import Searcher
 
 from launch.config.config import Config
-from launch.show.progress import Display
-from nas.errors import WorkerFailure
-from nas.search.rungs import RUNGS, Rungs
+from launch.show.progress import Progress
+from nas.errors import WorkerFailure, one_line
+from nas.ledger.results import RUNGS
+from nas.search.rungs import Rungs
 from nas.search.search import Proposal, Search, failure
 from nas.search.winners import worth_keeping
 from nas.trial.files import drop_weights
@@ -31,13 +32,13 @@ class StudySearcher(Searcher):
         search: Search,
         config: Config,
         run: Path,
-        display: Display,
+        progress: Progress,
         rungs: Rungs | None = None,
     ) -> None:
         super().__init__()
         self._search: Search | None = search
         self._rungs = rungs
-        self._config, self._run, self._display = config, run, display
+        self._config, self._run, self._progress = config, run, progress
         self._numbers: dict[str, int] = {}
         self._first_deaths: dict[str, str] = {}
         self._deaths_in_a_row = 0
@@ -47,7 +48,7 @@ class StudySearcher(Searcher):
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles the searcher for its own restore, which we never use: the ledger is the truth
-        left_out = ("_search", "_display", "_rungs", "failure")
+        left_out = ("_search", "_progress", "_rungs", "failure")
         return {**self.__dict__, **dict.fromkeys(left_out)}
 
     def set_search_properties(self, *arguments: Any, **more: Any) -> bool:
@@ -66,7 +67,7 @@ class StudySearcher(Searcher):
             finished: str = Searcher.FINISHED
             return finished
         self._numbers[trial_id] = proposal.number
-        self._display.started(proposal, self._search)
+        self._progress.started(proposal, self._search)
         return to_worker(proposal)
 
     def on_trial_complete(
@@ -83,7 +84,7 @@ class StudySearcher(Searcher):
                 if self._rungs is not None:
                     outcome = {**outcome, RUNGS: self._rungs.reached(number)}
                 written = self._search.finish(number, outcome)
-                self._display.finished(number, written, self._search)
+                self._progress.finished(number, written, self._search)
                 self._keep([*self._kept, {"number": number, **written}])
         except Exception as problem:  # noqa: BLE001  Tune would swallow it: raised after the run
             self.failure = problem
@@ -97,10 +98,10 @@ class StudySearcher(Searcher):
     def note_first_failure(self, trial_id: str, error: Exception | None) -> None:
         """Tell a worker's death, which Tune answers with one more try, from a fault that stays."""
         if error is None or isinstance(error, RayActorError):
-            self._first_deaths[trial_id] = _one_line(error)
+            self._first_deaths[trial_id] = "unknown" if error is None else one_line(error)
         else:  # our own code raised outside the trial: a full disk, a module that is not there
             cause = getattr(error, "cause", None) or error
-            self.failure = WorkerFailure(f"a worker cannot go on: {_one_line(cause)}")
+            self.failure = WorkerFailure(f"a worker cannot go on: {one_line(cause)}")
 
     def _outcome(
         self, trial_id: str, result: dict[str, Any] | None, error: bool
@@ -165,10 +166,3 @@ def to_worker(proposal: Proposal) -> dict[str, Any]:
         "architecture": proposal.trial.architecture.to_dict(),
         "overrides": dict(proposal.overrides),
     }
-
-
-def _one_line(error: Exception | None) -> str:
-    if error is None:
-        return "unknown"
-    line = next((text.strip() for text in str(error).splitlines() if text.strip()), "")
-    return f"{type(error).__name__}: {line}"

@@ -27,7 +27,7 @@ os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 import ray  # noqa: E402
 
 from launch.config.sections import Resources  # noqa: E402
-from nas.errors import InputError  # noqa: E402
+from nas.errors import InputError, first_line  # noqa: E402
 
 Result = TypeVar("Result")
 
@@ -69,9 +69,8 @@ def ray_session(address: str | None) -> Iterator[None]:
         try:
             ray.init(address=address or "local", **settings)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            line = str(error).strip().partition("\n")[0]
             raise InputError(
-                f"--address: expected a running Ray cluster, got {address!r}: {line}"
+                f"--address: expected a running Ray cluster, got {address!r}: {first_line(error)}"
             ) from error
     try:
         yield

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from launch.runs.run import Run
+from launch.show.cells import draw_cell
 from launch.show.console import say
 from nas.errors import InputError
-
-if TYPE_CHECKING:
-    from search_spaces import Architecture
+from search_spaces import SEARCH_SPACES, Architecture
 
 
 def draw(
@@ -29,8 +29,6 @@ def draw(
 
     Example: psinas draw runs/cubuk-experiment2-small:3 --out cell.svg
     """
-    from launch.show.cells import draw_cell
-
     architecture = _architecture(target)
     try:
         draw_cell(architecture, out)
@@ -45,9 +43,6 @@ def _architecture(target: str) -> Architecture:
     Raises:
         InputError: none of the three forms, or no such thing.
     """
-    from launch.runs.run import finished_trial
-    from search_spaces import SEARCH_SPACES
-
     space, _, text = target.partition(":")
     if space in SEARCH_SPACES and text:
         try:
@@ -59,7 +54,7 @@ def _architecture(target: str) -> Architecture:
         return _exported(exported)
     place, _, number = target.rpartition(":")
     if place and number.isdigit():
-        return finished_trial(Path(place), int(number)).trial.architecture
+        return Run(place).trial(int(number)).trial.architecture
     spaces = ", ".join(SEARCH_SPACES)
     raise InputError(
         f"expected RUN:TRIAL, EXPORT_DIR or SPACE:STRING (spaces: {spaces}), got {target!r}"
@@ -67,8 +62,6 @@ def _architecture(target: str) -> Architecture:
 
 
 def _exported(path: Path) -> Architecture:
-    from search_spaces import Architecture
-
     try:
         return Architecture.from_dict(json.loads(path.read_text())["architecture"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -5,22 +5,27 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 import yaml
+from pydantic import TypeAdapter
 
-from launch.show.console import say
+from launch.commands.options import Address, RunArgument, TrialOption
+from launch.config.config import Config
+from launch.config.documents import assign
+from launch.config.sections import Retrain
+from launch.config.values import fractions, validated
+from launch.runs.retrain import retrain as retrain_trial
+from launch.runs.retrained import table_lines
+from launch.runs.run import Run
+from launch.show.reporter import Reporter
 from nas.errors import InputError
-
-if TYPE_CHECKING:
-    from launch.config.config import Config
-    from launch.config.sections import Retrain
 
 
 def retrain(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
-    trial: Annotated[int | None, typer.Option(help="The number of the trial.")] = None,
+    run: RunArgument,
+    trial: TrialOption = None,
     best: Annotated[
         str | None, typer.Option(metavar="SCORE", help="The best on it; the winner by default.")
     ] = None,
@@ -39,42 +44,28 @@ def retrain(
         Path | None,
         typer.Option(metavar="DIR", help="Where to; a directory in RUN/retrain by default."),
     ] = None,
-    address: Annotated[
-        str | None, typer.Option(help="A running Ray cluster: auto or HOST:PORT.")
-    ] = None,
+    address: Address = None,
 ) -> None:
     """Enlarge a trial, train it under several recipes, and attack it on test images.
 
     Example: psinas retrain runs/cubuk-experiment2 --scale filters=32 --set recipe.epochs=100
     """
-    from launch.papers.cubuk.beside import rows_beside
-    from launch.papers.cubuk.table1 import table_lines
-    from launch.runs import retrain as retraining
-    from launch.runs.run import best_trial, finished_trial, load_run_config
-
     if trial is not None and best is not None:
         raise InputError("expected --trial N or --best SCORE, got both")
-    config = load_run_config(run)
-    asked = _asked(config, scale, recipes, assignments or [])
-    first = next(iter(config.objectives))
-    winner = finished_trial(run, trial) if trial is not None else best_trial(run, best or first)
-    row = retraining.retrain(run, asked, winner=winner, out=out, address=address)
+    found, report = Run(run), Reporter()
+    asked = _asked(found.config, scale, recipes, assignments or [])
+    winner = found.trial(trial) if trial is not None else found.best(best)
+    row = retrain_trial(found, asked, report, winner=winner, out=out, address=address)
     if row is None:
         sys.exit(130)
-    for line in table_lines([row, *rows_beside(run, asked)]):
-        say(line)
+    for line in table_lines([row]):
+        report.say(line)
 
 
 def _asked(
     config: Config, scale: str | None, recipes: Path | None, assignments: Sequence[str]
 ) -> Retrain:
     """Return the configuration's retraining with the command line laid over it."""
-    from pydantic import TypeAdapter
-
-    from launch.config.documents import assign
-    from launch.config.sections import Retrain
-    from launch.config.values import fractions, validated
-
     document: dict[str, Any] = (config.retrain or Retrain()).model_dump()
     for assignment in assignments:
         assign(document, assignment)

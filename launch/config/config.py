@@ -6,9 +6,7 @@ configuration is saved in the run directory, and is all that a resume or a repla
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -27,20 +25,24 @@ from launch.config.values import (
     refuse_unknown,
     validated,
 )
+from launch.config.vary import varied_values
 from metrics.metric import Metric
-from nas.data.arrays import DataConfig
+from nas.data.config import DataConfig
 from nas.data.datasets import check_dataset
 from nas.errors import InputError
-from nas.ledger.study import STUDY
+from nas.ledger.results import STUDY
 from nas.names import find
 from nas.samplers.registry import SAMPLERS, SamplerFactory
-from nas.search.plan import SearchPlan
+from nas.search.plan import SearchPlan, fixed_choices
 from nas.search.trust import plain_names
-from nas.trial.evaluation import TRAINING_SCORES, Trial
-from nas.trial.training import Recipe
+from nas.trial.evaluation import TRAINING_SCORES
+from nas.trial.recipe import Recipe
+from nas.trial.trial import Trial
 from search_spaces import SEARCH_SPACES, SearchSpace, space_class
 
 DIRECTORY_KEYS = ("made_with", "run_id")
+RETIRED = ("beside", "laid")
+"""Keys of ``retrain`` that run directories of earlier versions have; they named other searches."""
 MAY_DIFFER = ("trials", "keep", "resources", "retrain", "data.root", "data.download")
 """Keys that a resumed search may change: how far it goes, where it runs and where the files are.
 
@@ -111,12 +113,12 @@ class Config(Strict):
         plan = SearchPlan(
             space,
             template,
-            self._vary(),
+            varied_values(self.vary, self.recipe, self.data),
             self.objectives,
             sampler,
             settings,
             trials=self.trials,
-            fixed=self._fixed(space),
+            fixed=fixed_choices(space, self.fix),
         )
         if taken := set(plan.decisions) & {*RESERVED, *known}:
             raise InputError(f"space: expected other names of decisions than {sorted(taken)}")
@@ -192,64 +194,6 @@ class Config(Strict):
             for key, value in settings.items()
         }
 
-    def _fixed(self, space: SearchSpace) -> dict[str, Any]:
-        """Return ``fix``, every choice as the space has it."""
-        decisions = space.decisions()
-        fixed = {}
-        for name, choice in self.fix.items():
-            if name not in decisions:
-                raise InputError(f"fix: expected decisions among {', '.join(decisions)}, "
-                                 f"got {name!r}")  # fmt: skip
-            if choice not in decisions[name]:
-                raise InputError(
-                    f"fix.{name}: expected one of {list(decisions[name])}, got {choice!r}"
-                )
-            fixed[name] = decisions[name][decisions[name].index(choice)]
-        return fixed
-
-    def _vary(self) -> dict[str, list[Any]]:
-        """Return ``vary`` with every value as its key wants it: ``1`` for a share is ``1.0``."""
-        kinds: dict[str, type[Any]] = {"recipe": Recipe, "data": DataConfig}
-        known = [f"{part}.{f.name}" for part, kind in kinds.items() for f in fields(kind)]
-        known += ["recipe", "repeat"]
-        document = {"recipe": asdict(self.recipe), "data": asdict(self.data)}
-        varied: dict[str, list[Any]] = {}
-        for name, values in self.vary.items():
-            if name not in known:
-                raise InputError(f"vary: expected keys among {', '.join(known)}, got {name!r}")
-            if not values:
-                raise InputError(f"vary.{name}: expected one or more values, got none")
-            part, _, key = name.partition(".")
-            varied[name] = []
-            for value in values:
-                if part == "repeat":
-                    if type(value) is not int or value < 0:
-                        raise InputError(f"vary.repeat: expected integers >= 0, got {value!r}")
-                    varied[name].append(value)
-                    continue
-                if name == "recipe":
-                    varied[name].append(self._recipe_set(value))
-                    continue
-                built = build_value(kinds[part], {**document[part], key: value}, part)
-                if name == "data.name":
-                    check_dataset(value)
-                varied[name].append(plain(asdict(built)[key]))
-            if len({json.dumps(value, sort_keys=True) for value in varied[name]}) < len(values):
-                raise InputError(f"vary.{name}: expected different values, got {values}")
-        for key in {key for values in varied.get("recipe", ()) for key in values}:
-            if f"recipe.{key}" in varied:
-                raise InputError(
-                    f"vary: expected recipe.{key} once, got it in vary.recipe and by itself"
-                )
-        return varied
-
-    def _recipe_set(self, value: Any) -> dict[str, Any]:
-        """Return several keys of the recipe, each as it wants it."""
-        if not isinstance(value, Mapping) or not value:
-            raise InputError(f"vary.recipe: expected mappings of recipe keys, got {value!r}")
-        built = build_value(Recipe, {**asdict(self.recipe), **value}, "recipe")
-        return {name: plain(asdict(built)[name]) for name in value}
-
 
 def load_config(source: str | Path, assignments: Iterable[str] = ()) -> Config:
     """Return the configuration of a preset or a YAML file, with ``key=value`` laid over it.
@@ -285,6 +229,8 @@ def unchecked_config(document: Mapping[str, Any]) -> Config:
         InputError: they are not.
     """
     known = {k: v for k, v in document.items() if k not in DIRECTORY_KEYS}
+    if "made_with" in document and isinstance(known.get("retrain"), Mapping):
+        known["retrain"] = {k: v for k, v in known["retrain"].items() if k not in RETIRED}
     config: Config = validated(TypeAdapter(Config), fractions(known), "", Config)
     return config
 

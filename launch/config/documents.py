@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from nas.errors import InputError
+from nas.errors import InputError, first_line
 
 
 def read_document(source: str | Path) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def read_document(source: str | Path) -> dict[str, Any]:
         try:
             text = path.read_text()
         except (OSError, UnicodeDecodeError) as error:
-            why = getattr(error, "strerror", None) or error
+            why = first_line(error)
             raise InputError(f"expected a preset or a YAML file, got {source}: {why}") from error
     elif str(source) in _presets():
         text = _presets()[str(source)].read_text()

@@ -85,8 +85,6 @@ class Retrain(Strict):
     held_out: share of the training images that choose among them.
     test_images: at most so many test images; null: all.
     resources: keys laid over the search's, whose time limit is lifted first.
-    beside: presets whose winners stand in the same table; those not there are searched too.
-    laid: what ``--set`` laid over this configuration and lays over theirs.
     """
 
     scale: dict[str, Any] = {}
@@ -96,5 +94,3 @@ class Retrain(Strict):
     held_out: float = Field(default=0.1, gt=0, lt=1)
     test_images: int | None = Field(default=None, ge=1)
     resources: dict[str, Any] = {}
-    beside: list[str] = []
-    laid: list[str] = []

@@ -1,83 +1,71 @@
-"""The Ψ paper's tables and figures: each a search, a table beside the paper's, and a picture.
-
-Several share a search: Figure 4 is Table 2 drawn, and Figures 5, 6 and 7 are about the nets of
-Table 3. So a reproduction names its preset and works on the run directory, which a second
-reproduction finds there.
-"""
+"""Every reproduction by name. Open this to add one: its folder's files, and a line here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-
-from launch.config.config import Config
-from launch.config.sections import Keep
-from launch.papers.outcome import Outcome, Tell
+from launch.papers.cubuk.figure9 import figure_9
+from launch.papers.cubuk.table1 import table_1 as robust_cells
 from launch.papers.psi.trained import figure_2, figure_3, figure_6, figure_7, table_1, table_3
 from launch.papers.psi.untrained import SCORES, table_2
+from launch.papers.reproduction import Reproduction
 from nas.errors import InputError
 
-QUICK_DATA = ("digits", "fashion-mnist", "food101-10")
+GRID = ("depth", "channels")
+RESNETS, UNTRAINED, TRAINED = ("psi-table1",), ("psi-table2",), ("psi-table3",)
+NOISE = {"noise": ("psi-table2-quick",)}
+EXPERIMENTS = ("cubuk-vanilla", "cubuk-experiment1", "cubuk-experiment2")
+IN_SMALL = {"fashion-mnist": tuple(f"{name}-small" for name in EXPERIMENTS)}
 
 
-@dataclass(frozen=True)
-class Reproduction:
-    """One table or figure of the paper.
+def _in_small(preset: str) -> dict[str, tuple[str, ...]]:
+    return {data: (f"{preset}-{data}",) for data in ("digits", "fashion-mnist", "food101-10")}
 
-    Attributes:
-        about: one line.
-        preset: of the search that it needs; the small one is called ``PRESET-DATA``, or
-            ``PRESET-quick`` where no data plays a part.
-        make: works on the finished run.
-        needs: decisions and scores that it cannot do without.
-    """
 
-    about: str
-    preset: str
-    make: Callable[[Path, Config, Tell], Outcome]
-    needs: tuple[str, ...] = ("depth",)
-
-    @property
-    def trained(self) -> bool:
-        """Whether the search trains its nets."""
-        return self.preset != "psi-table2"
-
-    def settle(self, config: Config) -> Config:
-        """Return the configuration to search: every weight of trained nets is kept.
-
-        Raises:
-            InputError: a decision or a score that the reproduction needs is not there.
-        """
-        plan = config.plan()
-        there = {*plan.decisions, *(n for m in plan.template.metrics for n in m.score_names)}
-        if missing := [name for name in self.needs if name not in there]:
-            raise InputError(
-                f"expected the decisions and scores {', '.join(self.needs)}, got none of "
-                f"{', '.join(missing)}: leave the preset's space and metrics as they are"
-            )
-        if not self.trained:
-            return config
-        keep = Keep(top=max(config.keep.top, plan.size))
-        return config.model_copy(update={"keep": keep})
-
-    def source(self, *, quick: bool, data: str | None) -> str:
-        """Return the name of the preset.
-
-        Raises:
-            InputError: ``data`` without ``quick``, or one that no small preset is for.
-        """
-        if data is not None and not (quick and self.trained):
-            why = "the full one has its own" if self.trained else f"{self.preset} is on noise"
-            raise InputError(f"--data: expected only with --quick, got {data}: {why}")
-        if not quick:
-            return self.preset
-        if not self.trained:
-            return f"{self.preset}-quick"
-        name = data or QUICK_DATA[0]
-        if name not in QUICK_DATA:
-            raise InputError(f"--data: expected one of {', '.join(QUICK_DATA)}, got {name!r}")
-        return f"{self.preset}-{name}"
+REPRODUCTIONS: dict[str, Reproduction] = {
+    "psi-table1": Reproduction(
+        "Ψ̂ of trained ResNets",
+        RESNETS, table_1, _in_small("psi-table1"), needs=("depth",), keep_all=True,
+    ),
+    "psi-table2": Reproduction(
+        "Ψ̂ of untrained nets on noise",
+        UNTRAINED, table_2, NOISE, needs=(*GRID, *SCORES),
+    ),
+    "psi-table3": Reproduction(
+        "Ψ̂ of trained depth x channels nets",
+        TRAINED, table_3, _in_small("psi-table3"), needs=GRID, keep_all=True,
+    ),
+    "psi-figure2": Reproduction(
+        "drift of hidden states in a ResNet",
+        RESNETS, figure_2, _in_small("psi-table1"), needs=("depth",), keep_all=True,
+    ),
+    "psi-figure3": Reproduction(
+        "Ψ̂ against the radius",
+        RESNETS, figure_3, _in_small("psi-table1"), needs=("depth",), keep_all=True,
+    ),
+    "psi-figure4": Reproduction(
+        "Table 2 drawn, with the limit r → 0",
+        UNTRAINED, table_2, NOISE, needs=(*GRID, *SCORES),
+    ),
+    "psi-figure5": Reproduction(
+        "Table 3 drawn",
+        TRAINED, table_3, _in_small("psi-table3"), needs=GRID, keep_all=True,
+    ),
+    "psi-figure6": Reproduction(
+        "post-attack accuracy against radius",
+        TRAINED, figure_6, _in_small("psi-table3"), needs=GRID, keep_all=True,
+    ),
+    "psi-figure7": Reproduction(
+        "Ψ̂ against post-attack accuracy",
+        TRAINED, figure_7, _in_small("psi-table3"), needs=GRID, keep_all=True,
+    ),
+    "cubuk-table1": Reproduction(
+        "robust cells, searched and retrained, under white-box and black-box attacks",
+        EXPERIMENTS, robust_cells, IN_SMALL, retrained=True,
+    ),
+    "cubuk-figure9": Reproduction(
+        "adversarial accuracy of a search's children against clean accuracy and parameters",
+        ("cubuk-experiment2",), figure_9, {"fashion-mnist": ("cubuk-experiment2-small",)},
+    ),
+}  # fmt: skip
 
 
 def reproduction(name: str) -> Reproduction:
@@ -89,24 +77,3 @@ def reproduction(name: str) -> Reproduction:
     if name not in REPRODUCTIONS:
         raise InputError(f"expected one of {', '.join(REPRODUCTIONS)}, got {name!r}")
     return REPRODUCTIONS[name]
-
-
-GRID = ("depth", "channels")
-
-REPRODUCTIONS: dict[str, Reproduction] = {
-    "psi-table1": Reproduction("Ψ̂ of trained ResNets", "psi-table1", table_1),
-    "psi-table2": Reproduction(
-        "Ψ̂ of untrained nets on noise", "psi-table2", table_2, (*GRID, *SCORES)
-    ),
-    "psi-table3": Reproduction("Ψ̂ of trained depth x channels nets", "psi-table3", table_3, GRID),
-    "psi-figure2": Reproduction("drift of hidden states in a ResNet", "psi-table1", figure_2),
-    "psi-figure3": Reproduction("Ψ̂ against the radius", "psi-table1", figure_3),
-    "psi-figure4": Reproduction(
-        "Table 2 drawn, with the limit r → 0", "psi-table2", table_2, (*GRID, *SCORES)
-    ),
-    "psi-figure5": Reproduction("Table 3 drawn", "psi-table3", table_3, GRID),
-    "psi-figure6": Reproduction(
-        "post-attack accuracy against radius", "psi-table3", figure_6, GRID
-    ),
-    "psi-figure7": Reproduction("Ψ̂ against post-attack accuracy", "psi-table3", figure_7, GRID),
-}

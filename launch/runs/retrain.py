@@ -1,4 +1,4 @@
-"""From a search's winner to a row of Table 1 of Cubuk et al. 2017.
+"""From a search's winner to a trained model: enlarged, trained on all images, then attacked.
 
 The winner's choices stay; the space's settings (filters, cells) grow. It is trained on the training
 images, those included that the search validated on, all but a held-out share that is drawn anew
@@ -15,19 +15,22 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from launch.config.config import Config, deciding, parse_config
 from launch.config.sections import Retrain
-from launch.papers.cubuk.table1 import Row, measure
-from launch.runs.run import FinishedTrial, best_trial, load_run_config
-from launch.runs.searching import search_and_report
+from launch.runs.retrained import Retrained, measure
+from launch.runs.run import FinishedTrial, Run
+from launch.runs.searching import Searched, search
+from launch.show.reporter import Reporter
 from nas.errors import InputError, NoWinner
-from nas.trial.files import write_whole
-from nas.trial.training import Recipe
-from search_spaces.space import canonical_hash
+from nas.files import write_whole
+from nas.trial.recipe import Recipe
+from search_spaces.architecture import canonical_hash
 
 DIRECTORY, COPY, ROW = "retrain", "copy", "table1.json"
 COPIES = 3  # starts that are tried where the copy diverges
@@ -126,19 +129,21 @@ def _chooser(config: Config) -> str:
 
 
 def retrain(
-    run: Path,
+    run: Run,
     asked: Retrain,
+    report: Reporter,
     *,
     winner: FinishedTrial,
     out: Path | None = None,
     address: str | None = None,
     again: str | None = None,
-) -> Row | None:
+) -> Retrained | None:
     """Retrain a search's trial and measure it on test images; None: interrupted.
 
     Args:
         run: the search.
         asked: what to change, and how much to measure.
+        report: is told of the trainings.
         winner: the trial.
         out: where the trainings go; None is :func:`directory`.
         address: of a Ray cluster.
@@ -148,23 +153,24 @@ def retrain(
         InputError: a setting that is refused, another retraining in ``out``, or no training that
             completed.
     """
-    config = load_run_config(run)
-    grid = retrain_config(config, winner, asked)
-    where = out if out is not None else directory(run, winner, grid)
+    grid = retrain_config(run.config, winner, asked)
+    where = out if out is not None else directory(run.path, winner, grid)
     options = f"--trial {winner.number}, with the options that were given"
-    again = again or f"psinas retrain {run} {options}"
+    again = again or f"psinas retrain {run.path} {options}"
+    go_on = partial(search, resume=True, keep_trials=True, address=address, again=again)
     try:
-        if not _search(grid, where, address, again):
-            return None
+        trained = go_on(grid, where, report)
     except NoWinner as error:
         raise InputError(f"{error}; delete {where} to train them again") from error
-    best = best_trial(where, next(iter(grid.objectives)))
-    if (copy := _copy(grid, best, where, address, again)) is None:
+    if not trained.whole:
+        return None
+    best = trained.run.best()
+    if (copy := _copy(grid, best, where, partial(go_on, report=report))) is None:
         return None
     if (row := _saved(where / ROW, key := _key(best, asked))) is None:
         made = {"trial": winner.number, "scale": dict(asked.scale)}
-        limit = asked.test_images
-        row = measure(config.name, where, best, copy, limit=limit, made=made, address=address)
+        limit, name = asked.test_images, run.config.name
+        row = measure(name, trained.run, best, copy, limit=limit, made=made, address=address)
         text = json.dumps({"key": key, **asdict(row)}, indent=2) + "\n"
         write_whole(where / ROW, lambda partial: partial.write_text(text))
     return row
@@ -179,39 +185,31 @@ def directory(run: Path, winner: FinishedTrial, grid: Config) -> Path:
     return run / DIRECTORY / f"{winner.number}-{canonical_hash(decides)[:8]}"
 
 
-def saved_row(run: Path) -> Row | None:
+def saved_row(run: Run) -> Retrained | None:
     """Return the row of a run's own winner, retrained as its own configuration says, or None."""
-    config = load_run_config(run)
-    asked = config.retrain or Retrain()
-    winner = best_trial(run, next(iter(config.objectives)))
-    grid = retrain_config(config, winner, asked)
-    where = directory(run, winner, grid)
+    asked = run.config.retrain or Retrain()
+    winner = run.best()
+    where = directory(run.path, winner, retrain_config(run.config, winner, asked))
     if not (where / ROW).exists():
         return None
-    return _saved(where / ROW, _key(best_trial(where, next(iter(grid.objectives))), asked))
+    return _saved(where / ROW, _key(Run(where).best(), asked))
 
 
 def _copy(
-    grid: Config, best: FinishedTrial, where: Path, address: str | None, again: str
-) -> Path | None:
+    grid: Config, best: FinishedTrial, where: Path, go_on: Callable[..., Searched]
+) -> Run | None:
     """Train the black-box copy, from another start where one diverges; None: interrupted."""
     for repeat in range(1, COPIES + 1):
         place = where / f"{COPY}-{repeat}"
         try:
-            whole = _search(copy_config(grid, best, repeat), place, address, again)
+            trained = go_on(copy_config(grid, best, repeat), place)
         except NoWinner as error:
             if repeat == COPIES:
                 copies = f"{where / COPY}-1 ... {repeat}"
                 raise InputError(f"{error}; delete {copies} to train copies again") from error
         else:
-            return place if whole else None
+            return trained.run if trained.whole else None
     raise AssertionError("unreachable")
-
-
-def _search(config: Config, where: Path, address: str | None, again: str) -> bool:
-    return search_and_report(
-        config, where, resume=True, keep_trials=True, address=address, again=again
-    )
 
 
 def _key(best: FinishedTrial, asked: Retrain) -> str:
@@ -219,10 +217,10 @@ def _key(best: FinishedTrial, asked: Retrain) -> str:
     return f"{best.trial.key} {asked.test_images}"
 
 
-def _saved(path: Path, key: str) -> Row | None:
+def _saved(path: Path, key: str) -> Retrained | None:
     if not path.exists():
         return None
     document = json.loads(path.read_text())
-    if document.pop("key") != key or document.keys() != {field.name for field in fields(Row)}:
+    if document.pop("key") != key or document.keys() != {field.name for field in fields(Retrained)}:
         return None  # of another model, or as another version wrote it
-    return Row(**document)
+    return Retrained(**document)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,17 +14,18 @@ import yaml
 from torch import nn
 
 from launch.config.config import Config, parse_config
-from launch.runs.run import FinishedTrial, finished_trial, load_run_config
+from launch.runs.run import FinishedTrial, Run
 from metrics.metric import Metric
 from metrics.robustness.scores import Suspicion
-from nas.data.arrays import DataConfig, prepare, prepare_test
+from nas.data.arrays import prepare, prepare_test
+from nas.data.config import DataConfig
 from nas.data.datasets import load_images, load_test_images
-from nas.errors import InputError
+from nas.errors import InputError, first_line
 from nas.export.export import MODEL
 from nas.names import find
 from nas.seeds import derive_seed
-from nas.trial.evaluation import metric_key, score
 from nas.trial.files import WEIGHTS, trial_directory
+from nas.trial.scoring import metric_key, score
 from search_spaces import Task, load, space_of
 
 
@@ -87,7 +90,7 @@ def _model(target: str) -> tuple[nn.Module, dict[str, Any]]:
         return load(directory), {k: trial[k] for k in ("data", "recipe", "metrics")}
     place, _, number = target.rpartition(":")
     if place and number.isdigit():
-        return _trial_model(Path(place), int(number))
+        return _trial_model(Run(place), int(number))
     if not place:
         raise InputError(f"expected EXPORT_DIR, RUN:TRIAL or pkg.module:callable, got {target!r}")
     found: Any = find(target, {}, "model")
@@ -99,16 +102,16 @@ def _model(target: str) -> tuple[nn.Module, dict[str, Any]]:
     return model.eval(), {}
 
 
-def _trial_model(run: Path, number: int) -> tuple[nn.Module, dict[str, Any]]:
-    row = finished_trial(run, number)
+def _trial_model(run: Run, number: int) -> tuple[nn.Module, dict[str, Any]]:
+    row = run.trial(number)
     return trial_model(run, row), {
         "data": asdict(row.trial.data),
         "recipe": asdict(row.trial.recipe),
-        "metrics": load_run_config(run).resolved()["metrics"],
+        "metrics": run.config.resolved()["metrics"],
     }
 
 
-def trial_model(run: Path, row: FinishedTrial) -> nn.Module:
+def trial_model(run: Run, row: FinishedTrial) -> nn.Module:
     """Return the trained model of a trial, in ``eval()``.
 
     Raises:
@@ -116,11 +119,11 @@ def trial_model(run: Path, row: FinishedTrial) -> nn.Module:
     """
     from safetensors.torch import load_file
 
-    directory = trial_directory(run, row.number)
+    directory = trial_directory(run.path, row.number)
     if not (directory / WEIGHTS).exists():
         raise InputError(
             f"trial {row.number}: expected weights in {directory}, got none: "
-            f"`psinas replay {run} --trial {row.number}` trains them again"
+            f"`psinas replay {run.path} --trial {row.number}` trains them again"
         )
     task = Task.from_dict(json.loads((directory / "architecture.json").read_text())["task"])
     model = space_of(row.trial.architecture).build(row.trial.architecture, task)
@@ -168,11 +171,16 @@ def _check_fit(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> 
             logits = model(images[:2])
     except RuntimeError as error:
         raise InputError(
-            f"the model does not take images {tuple(images.shape[1:])}: "
-            f"{str(error).splitlines()[0]}"
+            f"the model does not take images {tuple(images.shape[1:])}: {first_line(error)}"
         ) from error
     if logits.ndim != 2 or logits.shape[1] <= int(labels.max()):
         raise InputError(
             f"expected logits of at least {int(labels.max()) + 1} classes, "
             f"got {tuple(logits.shape)}"
         )
+
+
+def to_json(scores: Mapping[str, float]) -> str:
+    """Return scores as strict JSON: a number that is not finite is null."""
+    finite = {k: v if math.isfinite(v) else None for k, v in scores.items()}
+    return json.dumps(finite, indent=2, allow_nan=False)

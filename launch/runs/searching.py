@@ -1,84 +1,98 @@
-"""A search from its configuration to its printed table: what every command that searches does."""
+"""A search from its configuration to its winner: what every command that searches does."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from launch.show.console import console, say
+from launch.cluster.driver import run_search
+from launch.config.config import Config
+from launch.runs.begin import make_directory, open_search, settle_config
+from launch.runs.export import export_row
+from launch.runs.run import FinishedTrial, Run
+from launch.show.reporter import Reporter
+from launch.show.tables import doubt_lines
 from nas.errors import NoWinner
-from nas.search.trust import suspicions
+from nas.ledger.journal import repair_journal
+from nas.ledger.lock import RunLock
+from nas.ledger.results import JOURNAL
+from nas.ledger.study import records_of
+from nas.ledger.table import save_table
+from nas.search.search import MAX_REPEATS, Search
+from nas.search.winners import best
 
-# torch, ray and optuna take seconds to import: what needs them is imported where it is used.
-if TYPE_CHECKING:
-    from launch.config.config import Config
-    from launch.runs.run import FinishedTrial
+
+@dataclass(frozen=True)
+class Searched:
+    """A search that was run: its directory, its winner, and whether it ran to its end."""
+
+    run: Run
+    winner: FinishedTrial | None
+    whole: bool
 
 
-def search_and_report(
+def search(
     config: Config,
-    run: Path,
+    path: Path,
+    report: Reporter,
     *,
     resume: bool,
     keep_trials: bool,
     address: str | None,
     again: str | None = None,
-) -> bool:
-    """Run what is left of a search, print its table, export its winner; False: interrupted.
+) -> Searched:
+    """Run what is left of a search, tell its table, export its winner.
 
-    ``again`` is the command that goes on, where it is another than ``psinas search --resume``.
+    Args:
+        config: what to search.
+        path: the run directory, made if it is not there.
+        report: is told of everything.
+        resume: go on with what is there.
+        keep_trials: the user named no number of trials, so a larger saved one stands.
+        address: of a Ray cluster; None starts Ray here.
+        again: the command that goes on, where it is another than ``psinas search --resume``.
 
     Raises:
-        NoWinner: no trial completed.
+        InputError: a directory, cluster or dataset that is refused.
+        NoWinner: the search ran to its end, and no trial completed.
     """
-    from launch.runs.run import finish_run, make_directory, open_search, settle_config
-    from launch.show.progress import Display
-    from launch.show.tables import print_trials
-    from nas.ledger.study import JOURNAL, RunLock, repair_journal
-    from nas.search.search import MAX_REPEATS
-
-    make_directory(run)
-    with RunLock(run):
-        if repaired := repair_journal(run / JOURNAL):
-            say(f"{run}: {repaired}")
-        config = settle_config(run, config, resume=resume, keep_trials=keep_trials)
-        going = open_search(run, config)
+    make_directory(path)
+    with RunLock(path):
+        if repaired := repair_journal(path / JOURNAL):
+            report.say(f"{path}: {repaired}")
+        config = settle_config(path, config, resume=resume, keep_trials=keep_trials)
+        going = open_search(path, config)
         whole = True
         if going.left():
-            from launch.cluster.driver import run_search
-
-            display = Display(console)
             try:
-                whole = run_search(going, config, run, display, address=address)
+                whole = run_search(going, config, path, report.progress, address=address)
             finally:
-                display.end()
-        table, winner = finish_run(run, going)
-        print_trials(console, table, config)
-        done = f"{going.finished} trials in {run}"
+                report.progress.end()
+        found = finish(path, going, whole=whole)
+        run, winner = found.run, found.winner
+        report.table(run.table(), run.legend)
+        done = f"{going.finished} trials in {path}"
         if not whole:
-            say(f"stopped: {done}; go on with: {again or f'psinas search --resume --out {run}'}")
-            return False
+            go_on = again or f"psinas search --resume --out {path}"
+            report.say(f"stopped: {done}; go on with: {go_on}")
+            return found
         if going.used_up:
             done += f" (nothing new in {MAX_REPEATS} proposals: the space is used up)"
         if winner is None:
             raise NoWinner(f"{done}: no trial completed; their reasons are in the table above")
-        say(f"{done}; winner: trial {winner.number}, exported to {run / 'best'}")
-        objective, direction = next(iter(config.objectives.items()))
-        say_doubts(going.results(), winner, objective, direction)
-    return True
+        report.say(f"{done}; winner: trial {winner.number}, exported to {path / 'best'}")
+        row, objective = {"number": winner.number, **winner.result}, run.objective
+        for line in doubt_lines(run.results, row, objective, run.legend.direction(objective)):
+            report.say(line)
+    return found
 
 
-def say_doubts(
-    results: Sequence[Mapping[str, Any]], winner: FinishedTrial, objective: str, direction: str
-) -> None:
-    """Say which suspicious trials scored better than the winner, and whether it is one itself."""
-    from nas.search.winners import overruled
-
-    if flags := suspicions(winner.result["scores"]):
-        say(f"trial {winner.number} is suspicious, as is every other: {', '.join(flags)}")
-    for result in overruled(results, winner.result, objective, direction):
-        say(
-            f"trial {result['number']} has {objective} {result['scores'][objective]:.4g} but is "
-            f"suspicious ({', '.join(suspicions(result['scores']))}): left out"
-        )
+def finish(path: Path, going: Search, *, whole: bool = True) -> Searched:
+    """Save the trial table and export the winner, the best on the first objective."""
+    run = Run(path, records_of(going.study))
+    save_table(run.table(), path)
+    if best(run.results, run.objective, run.legend.direction(run.objective)) is None:
+        return Searched(run, None, whole)
+    winner = run.best()
+    export_row(run, winner, path / "best")
+    return Searched(run, winner, whole)

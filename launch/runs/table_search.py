@@ -13,27 +13,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from launch.config.config import Config
-from launch.papers.outcome import Tell
-from launch.papers.psi import figures
-from nas.benchmark.tabular import (
-    Table,
-    best_so_far,
-    optimum,
-    plan_search,
-    read_table,
-    run_seed,
-    search_table,
-)
+from launch.show.reporter import Reporter
+from launch.show.sampler_curves import sampler_curves
+from nas.benchmark.replay import best_so_far, optimum, plan_search, run_seed, search_table
+from nas.benchmark.table import Table, read_table
 from nas.errors import InputError
+from nas.files import write_whole
 from nas.ledger.table import read_csv
-from nas.trial.files import write_whole
+from nas.types import FloatArray
 
 MARKS = (1, 2, 5)  # times powers of ten: the numbers of queries that are printed
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -60,7 +52,7 @@ class Request:
         """Read the table.
 
         Raises:
-            InputError: as of :func:`nas.benchmark.tabular.read_table`, or an unknown space.
+            InputError: as of :func:`nas.benchmark.table.read_table`, or an unknown space.
         """
         space = Config(space=dict(self.space)).built_space()
         return read_table(self.path, space, self.objectives, column=self.column)
@@ -111,7 +103,7 @@ def request(
 
 
 def table_search(
-    asked: Request, *, workers: int, out: Path | None, tell: Tell
+    asked: Request, *, workers: int, out: Path | None, report: Reporter
 ) -> tuple[pd.DataFrame, list[str]]:
     """Search with every sampler and seed; return one row a sampler and query, and what to print.
 
@@ -127,7 +119,7 @@ def table_search(
     for label, curves in _run(asked, table, workers):
         rows.append(_summary(label, curves, best))
         last = rows[-1].iloc[-1]
-        tell(
+        report.say(
             f"{label}: {asked.seeds} searches of {asked.budget} queries, best "
             f"{_figure(last['mean'], last['deviation'])}"
         )
@@ -136,7 +128,7 @@ def table_search(
             write_whole(out, lambda p, found=found: found.to_csv(p, index=False))  # type: ignore[misc]
     found = pd.concat(rows, ignore_index=True)
     if out is not None:
-        picture = figures.table_search(found, _measure(table), best)
+        picture = sampler_curves(found, _measure(table), best)
         write_whole(out.with_suffix(".png"), lambda p: picture.savefig(p, format="png", dpi=150))
     return found, _lines(found, table, best)
 

@@ -16,7 +16,7 @@ from matplotlib.textpath import TextPath
 
 from launch.show.layout import Place, arrange
 from nas.errors import InputError
-from nas.trial.files import write_whole
+from nas.files import write_whole
 from search_spaces import Architecture, space_of
 from search_spaces.graphs import Cell
 

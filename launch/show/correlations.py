@@ -5,16 +5,17 @@ from __future__ import annotations
 import pandas as pd
 from rich.console import Console
 
-from launch.config.config import Config
+from launch.show.columns import aligned
 from launch.show.tables import shown_columns, trusted
 from nas.analysis.correlations import correlations
 from nas.errors import InputError
+from nas.ledger.table import Legend
 
 FEWEST = 4  # trials; below there is no interval
 
 
 def correlation_table(
-    table: pd.DataFrame, config: Config, *, top: int | None = None, trust: bool = False
+    table: pd.DataFrame, legend: Legend, *, top: int | None = None, trust: bool = False
 ) -> pd.DataFrame:
     """Return the correlations of the numeric columns that the trial table shows.
 
@@ -22,7 +23,7 @@ def correlation_table(
 
     Args:
         table: a trial table, without repeats.
-        config: of its search.
+        legend: of its search.
         top: how many rows.
         trust: leave suspicious trials out.
 
@@ -34,9 +35,9 @@ def correlation_table(
     if complete < FEWEST:
         which = "complete trials without a raised flag" if trust else "complete trials"
         raise InputError(f"--correlations: expected at least {FEWEST} {which}, got {complete}")
-    objective = next(iter(config.objectives))
+    objective = next(iter(legend.objectives))
     numeric = set(table.select_dtypes("number").columns) - {"number"}
-    names = [name for name in shown_columns(table, config) if name in numeric]
+    names = [name for name in shown_columns(table, legend) if name in numeric]
     found = correlations(table, sorted(names, key=lambda name: name != objective))
     if found.empty:
         raise InputError(
@@ -56,13 +57,8 @@ def print_correlations(console: Console, found: pd.DataFrame) -> None:
         "spearman": _cells(found, "spearman"),
         "kendall": _cells(found, "kendall"),
     }
-    widths = {name: max(map(len, [name, *cells])) for name, cells in columns.items()}
-    for row in [tuple(columns), *zip(*columns.values(), strict=True)]:
-        cells = (
-            cell.rjust(width) if name == "n" else cell.ljust(width)
-            for cell, (name, width) in zip(row, widths.items(), strict=True)
-        )
-        console.out("  ".join(cells).rstrip(), highlight=False)
+    for line in aligned(columns, right=["n"]):
+        console.out(line, highlight=False)
     console.out("(95 % intervals, each for its pair alone)", highlight=False)
 
 

@@ -2,40 +2,46 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.text import Text
+from rich import progress as bars
+from rich.console import Console
 
 from nas.search.search import Proposal, Search
 from nas.search.trust import suspicions
 from nas.search.winners import best
 
 
-class Display:
+class Progress:
     """Told of every event of a search; shows done, running, failed, the best, and time left."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._live: Live | None = None
-        self._started = 0.0
-        self._before = self._failed = 0
+        self._live: bars.Progress | None = None
+        self._bar = bars.TaskID(0)
+        self._failed = 0
         self._best: dict[str, Mapping[str, Any]] = {}
 
     def begin(self, search: Search, slots: int) -> None:
         """Say what is about to run."""
-        self._started, self._before = time.monotonic(), search.finished
         results = search.results()
         self._failed = sum(_failed(result) for result in results)
         self._note(results, search)
         todo = f"{search.finished} of {_total(search)} trials done, {slots} at a time"
         self._console.print(todo, highlight=False)
         if self._console.is_terminal:
-            self._live = Live(self._picture(search), console=self._console, transient=True)
+            self._live = bars.Progress(
+                bars.BarColumn(bar_width=None),
+                bars.TextColumn("{task.fields[told]}", markup=False),
+                bars.TimeRemainingColumn(compact=True),
+                console=self._console,
+                transient=True,
+                expand=True,
+                speed_estimate_period=3600,
+            )
+            self._bar = self._live.add_task("", total=_total(search), told=self._told(search))
+            self._live.update(self._bar, completed=search.finished)
             self._live.start()
 
     def started(self, proposal: Proposal, search: Search) -> None:
@@ -76,18 +82,16 @@ class Display:
 
     def _refresh(self, search: Search) -> None:
         if self._live is not None:
-            self._live.update(self._picture(search))
+            told = self._told(search)
+            self._live.update(self._bar, completed=search.finished, told=told)
 
-    def _picture(self, search: Search) -> Group:
+    def _told(self, search: Search) -> str:
         done, total = search.finished, _total(search)
         told = f"{done}/{total} done, {len(search.running)} running, {self._failed} failed"
-        if done > self._before:
-            pace = (time.monotonic() - self._started) / (done - self._before)
-            told += f", about {_duration(pace * (total - done))} left"
         for name, top in self._best.items():
             mark = "!" if suspicions(top["scores"]) else ""
             told += f" | best {name} {top['scores'][name]:.4g} (trial {top['number']}{mark})"
-        return Group(ProgressBar(total=total, completed=done), Text(told))
+        return told
 
 
 def _failed(outcome: Mapping[str, Any]) -> bool:
@@ -98,8 +102,3 @@ def _total(search: Search) -> int:
     """Return how many trials there will be at most."""
     size = search.plan.size
     return min(size, search.plan.trials or size)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from rich.cells import cell_len
 from rich.console import Console
 
-from launch.config.config import Config
-from launch.runs.run import direction_of
+from launch.show.columns import BETWEEN, aligned, beside
 from nas.errors import InputError
 from nas.ledger.fronts import pareto_front
+from nas.ledger.table import Legend
 from nas.search.trust import BEGIN, RAISED, plain_names, suspicions, was_checked
+from nas.search.winners import overruled
 
 DETAIL = tuple(
     "_stderr _low _high _gradients _cancelled _epoch _seconds _robust_accuracy _radius_mean "
@@ -27,53 +29,42 @@ SUSPICIOUS = "suspicious"
 
 
 def print_trials(
-    console: Console, table: pd.DataFrame, config: Config, front: set[int] | None = None
+    console: Console, table: pd.DataFrame, legend: Legend, front: set[int] | None = None
 ) -> None:
     """Print a trial table, marking the numbers in ``front`` (the table's own where None) by a star.
 
     A suspicious trial is marked by an exclamation mark, and its flags are named below.
     """
-    front = front_of(table, config) if front is None else front
+    front = front_of(table, legend) if front is None else front
     flags = flags_of(table)
-    columns = shown_columns(table, config)
+    columns = shown_columns(table, legend)
     texts = {name: [_cell(value) for value in table[name]] for name in columns}
     texts["number"] = [
         f"{n}{'*' if n in front else ''}{'!' if n in flags else ''}" for n in table["number"]
     ]
-    widths = {name: max(map(len, [name, *cells])) for name, cells in texts.items()}
-    room = console.width if console.is_terminal else sum(widths.values()) + 2 * len(widths)
-    shown: list[str] = []
-    for name in columns:
-        if shown and room < widths[name]:
-            break
-        shown.append(name)
-        room -= widths[name] + 2
-    for row in [shown, *zip(*(texts[name] for name in shown), strict=True)]:
-        cells = (
-            cell.rjust(widths[name]) if _numeric(table, name) else cell.ljust(widths[name])
-            for name, cell in zip(shown, row, strict=True)
-        )
-        console.out("  ".join(cells).rstrip(), highlight=False)
+    shown = _fitting(texts, console.width if console.is_terminal else None)
+    right = [name for name in shown if _numeric(table, name)]
+    for line in aligned({name: texts[name] for name in shown}, right):
+        console.out(line, highlight=False)
     if left := len(columns) - len(shown):
         console.out(f"({left} more columns with --format csv)", highlight=False)
     if front:
-        objectives = ", ".join(config.objectives)
+        objectives = ", ".join(legend.objectives)
         console.out(f"* on the Pareto front of {objectives}", highlight=False)
     for number, names in flags.items():
         console.out(f"! trial {number} is suspicious: {', '.join(names)}", highlight=False)
 
 
-def shown_columns(table: pd.DataFrame, config: Config) -> Sequence[str]:
+def shown_columns(table: pd.DataFrame, legend: Legend) -> Sequence[str]:
     """Return the columns worth printing, those that matter most first."""
     scores = [c for c in plain_names(table.columns[3:]) if not c.endswith(DETAIL)]
     if SUSPICIOUS in scores and not table[SUSPICIOUS].any():
         scores.remove(SUSPICIOUS)
-    plan = config.plan()
-    first = [c for c in ("number", *plan.told_apart, *config.objectives) if c in table]
+    first = [c for c in ("number", *legend.told_apart, *legend.objectives) if c in table]
     if (table["status"] != "complete").any():
         first[1:1] = ["status"]
     reason = [] if (table["reason"] == "").all() else ["reason"]
-    hidden = {"epochs", "architecture", *first, *plan.decisions}
+    hidden = {"epochs", "architecture", *first, *legend.decisions}
     rest = [c for c in scores if c not in hidden]
     return [*first, *reason, *rest]
 
@@ -88,12 +79,39 @@ def flags_of(table: pd.DataFrame) -> dict[int, list[str]]:
 def flag_lines(scores: Mapping[str, float]) -> list[str]:
     """Return one line for each suspicion flag in a model's scores: value, threshold, raised."""
     names = [n for n in scores if BEGIN in n and n + RAISED in scores]
-    width = max(map(len, names), default=0)
-    return [
-        f"{name:{width}}  {scores[name]:<12.6g} threshold {scores[name + '_threshold']:<8.4g}"
-        f"{'  RAISED' if scores[name + RAISED] else ''}".rstrip()
-        for name in names
-    ]
+    return beside(
+        {
+            name: (
+                f"{scores[name]:.6g}",
+                f"threshold {scores[name + '_threshold']:.4g}",
+                "RAISED" if scores[name + RAISED] else "",
+            )
+            for name in names
+        }
+    )
+
+
+def doubt_lines(
+    results: Sequence[Mapping[str, Any]], winner: Mapping[str, Any], score: str, direction: str
+) -> list[str]:
+    """Return which suspicious trials scored better than the winner, and whether it is one.
+
+    Args:
+        results: of the ledger.
+        winner: one of them.
+        score: on which it won.
+        direction: ``max`` or ``min``.
+    """
+    lines = []
+    if flags := suspicions(winner["scores"]):
+        number = winner["number"]
+        lines.append(f"trial {number} is suspicious, as is every other: {', '.join(flags)}")
+    for result in overruled(results, winner, score, direction):
+        lines.append(
+            f"trial {result['number']} has {score} {result['scores'][score]:.4g} but is "
+            f"suspicious ({', '.join(suspicions(result['scores']))}): left out"
+        )
+    return lines
 
 
 def trusted(table: pd.DataFrame) -> pd.DataFrame:
@@ -110,7 +128,7 @@ def trusted(table: pd.DataFrame) -> pd.DataFrame:
     return table[~table["number"].isin(list(flags_of(table)))]
 
 
-def front_of(table: pd.DataFrame, config: Config, *, trust: bool = False) -> set[int]:
+def front_of(table: pd.DataFrame, legend: Legend, *, trust: bool = False) -> set[int]:
     """Return the numbers of the trials on the front of the search's objectives.
 
     With ``trust``, suspicious ones are not on it.
@@ -119,13 +137,13 @@ def front_of(table: pd.DataFrame, config: Config, *, trust: bool = False) -> set
     complete = table[table["status"] == "complete"]
     if complete.empty:
         return set()
-    values = complete[list(config.objectives)].to_numpy()
-    return set(complete["number"][pareto_front(values, list(config.objectives.values()))])
+    values = complete[list(legend.objectives)].to_numpy()
+    return set(complete["number"][pareto_front(values, list(legend.objectives.values()))])
 
 
 def select(
     table: pd.DataFrame,
-    config: Config,
+    legend: Legend,
     *,
     sort: str | None,
     pareto: str | None,
@@ -136,7 +154,7 @@ def select(
 
     Args:
         table: a trial table.
-        config: of its search, which says what is better.
+        legend: of its search, which says what is better.
         sort: a score.
         pareto: scores with commas; ``SCORE:max`` or ``SCORE:min`` says which way.
         top: how many rows.
@@ -150,13 +168,13 @@ def select(
     if pareto is not None:
         pairs = [name.partition(":") for name in pareto.split(",")]
         names = [_score(table, name) for name, _, _ in pairs]
-        ways = [way or direction_of(name, config) for name, _, way in pairs]
+        ways = [way or legend.direction(name) for name, _, way in pairs]
         if unknown := set(ways) - {"max", "min"}:
             raise InputError(f"--pareto: expected SCORE:max or SCORE:min, got {sorted(unknown)}")
         complete = table[table["status"] == "complete"]
         table = complete[pareto_front(complete[names].to_numpy(), ways)]
     if sort is not None:
-        ascending = direction_of(_score(table, sort), config) == "min"
+        ascending = legend.direction(_score(table, sort)) == "min"
         table = table.sort_values(sort, ascending=ascending, kind="stable", na_position="last")
     return table.head(top) if top is not None else table
 
@@ -190,6 +208,19 @@ def _score(table: pd.DataFrame, name: str) -> str:
     if name not in numeric:
         raise InputError(f"expected a score ({', '.join(plain_names(numeric))}), got {name!r}")
     return name
+
+
+def _fitting(texts: Mapping[str, Sequence[str]], width: int | None) -> list[str]:
+    """Return the names of as many columns as fit in a width, the first in any case."""
+    shown: list[str] = []
+    room = width
+    for name, cells in texts.items():
+        wide = max(map(cell_len, [name, *cells]))
+        if shown and room is not None and room < wide:
+            break
+        shown.append(name)
+        room = None if room is None else room - wide - BETWEEN
+    return shown
 
 
 def _numeric(table: pd.DataFrame, name: str) -> bool:

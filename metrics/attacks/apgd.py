@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from metrics.attacks.ascent import GradientAscent
-from metrics.attacks.geometry import Draws, column, length_of, project, unit
+from metrics.attacks.geometry import Randomness, column, length_of, project, unit
 from metrics.attacks.iterative import Rows
 from metrics.attacks.losses import dlr, targeted_dlr
 
@@ -56,10 +56,10 @@ class APGD(GradientAscent):
             return super().losses(logits, aim)
         return dlr(logits, aim) if self.target is None else targeted_dlr(logits, aim)
 
-    def begin(self, rows: Rows, draws: Draws) -> None:
+    def begin(self, rows: Rows, random: Randomness) -> None:
         shape = tuple(rows.x.shape[1:])
         # The published start lies on the surface of the ball.
-        noise = 2 * draws.uniform(*shape) - 1 if self.norm == "linf" else draws.normal(*shape)
+        noise = 2 * random.uniform(*shape) - 1 if self.norm == "linf" else random.normal(*shape)
         longest = column(length_of(noise, self.norm).clamp_min(1e-30))
         rows.candidate = (rows.x + self.epsilon * noise / longest).clamp_(0, 1)
         rows.previous = rows.candidate
@@ -72,7 +72,7 @@ class APGD(GradientAscent):
         rows.halved = torch.ones_like(rows.best_loss, dtype=torch.bool)
         rows.best_at_check = rows.best_loss
 
-    def advance(self, rows: Rows, step: int, draws: Draws) -> None:
+    def advance(self, rows: Rows, step: int, random: Randomness) -> None:
         self._take_stock(rows, step)
         direction = rows.gradient.sign() if self.norm == "linf" else unit(rows.gradient)
         here, share = rows.candidate, MOMENTUM if step > 0 else 1.0

@@ -10,7 +10,7 @@ from torch import Tensor
 NORMS = ("linf", "l2")
 
 
-class Draws:
+class Randomness:
     """Random numbers for a batch of images, drawn for the whole batch whatever is left of it.
 
     So an image's numbers do not depend on which others have been dropped.
@@ -66,15 +66,15 @@ def unit(v: Tensor) -> Tensor:
     return scaled / column(torch.where(length > 0, length, 1))
 
 
-def in_ball(shape: tuple[int, ...], norm: str, draws: Draws) -> Tensor:
+def in_ball(shape: tuple[int, ...], norm: str, random: Randomness) -> Tensor:
     """Return uniform draws from the unit ball, one for each image of ``shape`` ``(C, H, W)``.
 
     The L2 draw is direction * U^(1/n), which is uniform in volume.
     """
     if norm == "linf":
-        return 2 * draws.uniform(*shape) - 1
-    direction = unit(draws.normal(*shape))
-    return direction * draws.uniform(1, 1, 1) ** (1 / direction[0].numel())
+        return 2 * random.uniform(*shape) - 1
+    direction = unit(random.normal(*shape))
+    return direction * random.uniform(1, 1, 1) ** (1 / direction[0].numel())
 
 
 def column(v: Tensor) -> Tensor:

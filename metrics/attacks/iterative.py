@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from metrics.answers import gradient_of, logits_of, misclassified, useless
 from metrics.attacks.base import Attack, Found
-from metrics.attacks.geometry import Draws
+from metrics.attacks.geometry import Randomness
 from metrics.checks import check_logits
 
 TARGETS = ("labels", "least-likely", "runner-up")
@@ -63,18 +63,18 @@ class Iterative(Attack):
         return 1
 
     @abstractmethod
-    def begin(self, rows: Rows, draws: Draws) -> None:
+    def begin(self, rows: Rows, random: Randomness) -> None:
         """Set ``rows.candidate``, which is ``rows.x`` itself on entry."""
 
     @abstractmethod
-    def advance(self, rows: Rows, step: int, draws: Draws) -> None:
+    def advance(self, rows: Rows, step: int, random: Randomness) -> None:
         """Set ``rows.candidate`` to what is looked at next.
 
         Args:
             rows: the images that are left, with ``logits`` and ``losses`` of the last look, and
                 its ``gradient`` (zero where it was not finite) if the attack uses gradients.
             step: 0 after the look at the start.
-            draws: random numbers.
+            random: random numbers.
         """
 
     def losses(self, logits: Tensor, aim: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ class _Hunt:
         self.attack, self.model, self.x, self.stop = attack, model, x, stop
         self.labels = labels
         self.aim = labels if attack.towards in (None, "labels") else None
-        self.draws = Draws(x, generator)
+        self.random = Randomness(x, generator)
         self.judges = stop or attack.returns_best  # at every look; else at the last, if at all
         self.strength = torch.full((len(x),), -torch.inf, device=x.device)
         none = torch.zeros(len(x), dtype=torch.bool, device=x.device)
@@ -136,8 +136,8 @@ class _Hunt:
     def run(self) -> Found:
         everything = torch.arange(len(self.x), device=self.x.device)
         for start in range(self.attack.starts):
-            self.draws.rows = everything[~self.found.broken] if self.stop else everything
-            if len(self.draws.rows):
+            self.random.rows = everything[~self.found.broken] if self.stop else everything
+            if len(self.random.rows):
                 self._run_from(start)
         return self.found
 
@@ -147,7 +147,7 @@ class _Hunt:
         for step in range(attack.looks + 1):
             last = step == attack.looks
             if last and not self.judges and attack.starts == 1:
-                self.found.images[self.draws.rows] = rows.candidate
+                self.found.images[self.random.rows] = rows.candidate
                 return
             self._look(rows, attack.uses_gradients and not last, first=start == step == 0)
             if self.judges or last:
@@ -155,15 +155,15 @@ class _Hunt:
             if len(rows.x) == 0:
                 return
             if not last:
-                attack.advance(rows, step, self.draws)
+                attack.advance(rows, step, self.random)
         if self.stop:
-            self.found.images[self.draws.rows] = rows.candidate
+            self.found.images[self.random.rows] = rows.candidate
 
     def _begin(self) -> Rows:
-        index = self.draws.rows
+        index = self.random.rows
         x = self.x if len(index) == len(self.x) else self.x[index]
         rows = Rows(x=x, candidate=x)
-        self.attack.begin(rows, self.draws)
+        self.attack.begin(rows, self.random)
         if (self.labels is None or self.aim is None) and rows.candidate is not x:
             self._choose_classes(logits_of(self.model, x))
         for name, classes in (("labels", self.labels), ("aim", self.aim)):
@@ -216,7 +216,7 @@ class _Hunt:
             fooled = rows.logits.argmax(dim=1) == rows.labels
         else:
             fooled = misclassified(rows.logits, rows.labels)
-        index = self.draws.rows
+        index = self.random.rows
         if not self.stop:
             strength = rows.losses.masked_fill(fooled, torch.inf)
             fooled = strength > self.strength[index]  # NaN is not
@@ -226,7 +226,7 @@ class _Hunt:
             if self.stop:
                 self.found.broken[index[fooled]] = True
                 rows.keep(~fooled)
-                self.draws.rows = index[~fooled]
+                self.random.rows = index[~fooled]
 
 
 def check_target(target: str | None) -> None:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from metrics.attacks.geometry import Draws, in_ball, project, unit
+from metrics.attacks.geometry import Randomness, in_ball, project, unit
 from metrics.attacks.iterative import Iterative, Rows, check_counts
 
 REGIONS = ("cube", "ball", "sphere")
@@ -61,17 +61,17 @@ class Noise(Iterative):
     def distance(self) -> str:
         return "linf" if self.region == "cube" else "l2"
 
-    def begin(self, rows: Rows, draws: Draws) -> None:
-        rows.candidate = (rows.x + self._noise(rows.x, draws)).clamp_(0, 1)
+    def begin(self, rows: Rows, random: Randomness) -> None:
+        rows.candidate = (rows.x + self._noise(rows.x, random)).clamp_(0, 1)
 
-    def advance(self, rows: Rows, step: int, draws: Draws) -> None:
-        self.begin(rows, draws)
+    def advance(self, rows: Rows, step: int, random: Randomness) -> None:
+        self.begin(rows, random)
 
-    def _noise(self, x: Tensor, draws: Draws) -> Tensor:
+    def _noise(self, x: Tensor, random: Randomness) -> Tensor:
         shape = tuple(x.shape[1:])
         if self.region == "sphere":
-            return self.epsilon * unit(draws.normal(*shape))
+            return self.epsilon * unit(random.normal(*shape))
         if self.distribution == "uniform":
-            return self.epsilon * in_ball(shape, self.distance, draws)
+            return self.epsilon * in_ball(shape, self.distance, random)
         sigma = self.epsilon / (2 if self.region == "cube" else math.sqrt(math.prod(shape)))
-        return project(sigma * draws.normal(*shape), self.distance, self.epsilon)
+        return project(sigma * random.normal(*shape), self.distance, self.epsilon)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from metrics.attacks.ascent import GradientAscent
-from metrics.attacks.geometry import Draws, in_ball, project, unit
+from metrics.attacks.geometry import Randomness, in_ball, project, unit
 from metrics.attacks.iterative import Rows
 
 
@@ -46,12 +46,12 @@ class PGD(GradientAscent):
         step = min(self.step_size * epsilon / self.epsilon, 1.0)
         return replace(self, epsilon=epsilon, step_size=step or None)
 
-    def begin(self, rows: Rows, draws: Draws) -> None:
+    def begin(self, rows: Rows, random: Randomness) -> None:
         if self.random_start:
-            start = in_ball(tuple(rows.x.shape[1:]), self.norm, draws) * self.epsilon
+            start = in_ball(tuple(rows.x.shape[1:]), self.norm, random) * self.epsilon
             rows.candidate = (rows.x + start).clamp_(0, 1)
 
-    def advance(self, rows: Rows, step: int, draws: Draws) -> None:
+    def advance(self, rows: Rows, step: int, random: Randomness) -> None:
         direction = rows.gradient.sign_() if self.norm == "linf" else unit(rows.gradient)
         moved = rows.candidate + self.step_length * direction - rows.x
         rows.candidate = (rows.x + project(moved, self.norm, self.epsilon)).clamp_(0, 1)

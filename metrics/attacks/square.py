@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from metrics.attacks.geometry import Draws, column
+from metrics.attacks.geometry import Randomness, column
 from metrics.attacks.iterative import Iterative, Rows, check_counts
 
 # Of 10,000 queries, those after which the share of changed pixels is halved once more.
@@ -54,23 +54,23 @@ class Square(Iterative):
         own = logits.gather(1, aim[:, None]).squeeze(1)
         return logits.scatter(1, aim[:, None], -torch.inf).amax(dim=1) - own
 
-    def begin(self, rows: Rows, draws: Draws) -> None:
+    def begin(self, rows: Rows, random: Randomness) -> None:
         _, channels, _, width = rows.x.shape
-        stripes = self.epsilon * _signs(draws.uniform(channels, 1, width))
+        stripes = self.epsilon * _signs(random.uniform(channels, 1, width))
         rows.candidate = (rows.x + stripes).clamp_(0, 1)
         rows.best = rows.candidate
         rows.best_loss = rows.x.new_full((len(rows.x),), -torch.inf, dtype=torch.float32)
 
-    def advance(self, rows: Rows, step: int, draws: Draws) -> None:
+    def advance(self, rows: Rows, step: int, random: Randomness) -> None:
         better = rows.losses > rows.best_loss
         rows.best_loss = torch.where(better, rows.losses, rows.best_loss)
         rows.best = torch.where(column(better), rows.candidate, rows.best)
         _, channels, height, width = rows.x.shape
         side = self._side(step, height, width)
-        corner = draws.uniform(2)
+        corner = random.uniform(2)
         square = _span(corner[:, 0], side, height)[:, None, :, None]
         square = square & _span(corner[:, 1], side, width)[:, None, None, :]
-        colour = self.epsilon * _signs(draws.uniform(channels, 1, 1))
+        colour = self.epsilon * _signs(random.uniform(channels, 1, 1))
         # best ± 2 epsilon, put back into the ball, is x ± epsilon
         rows.candidate = torch.where(square, (rows.x + colour).clamp_(0, 1), rows.best)
 

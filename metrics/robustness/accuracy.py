@@ -9,15 +9,13 @@ an attack are broken and are not attacked.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from metrics.attacks.base import Attack
-from metrics.attacks.geometry import column, length_of
-from metrics.engine.evaluator import Evaluator, evaluator
+from metrics.engine.evaluator import evaluator
 
 
 @dataclass(frozen=True)
@@ -50,53 +48,6 @@ class AttackResult:
     fast: bool
     early_exit: bool
     generator_state: Tensor | None
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Robust accuracy over epsilons.
-
-    Attributes:
-        epsilons: ascending.
-        accuracies, stderrs: one for each epsilon; never rising.
-        robust: ``(epsilons, N)`` bool.
-        zero_gradients, nonfinite_gradients: as in :class:`AttackResult`, at the largest epsilon.
-        forwards, backwards: as in :class:`AttackResult`.
-    """
-
-    epsilons: tuple[float, ...]
-    accuracies: tuple[float, ...]
-    stderrs: tuple[float, ...]
-    robust: Tensor
-    zero_gradients: int
-    nonfinite_gradients: int
-    forwards: int
-    backwards: int
-
-
-@dataclass(frozen=True)
-class Cascade:
-    """The worst case over several attacks, image by image.
-
-    Attributes:
-        accuracy, stderr: of the images that no attack broke.
-        robust: ``(N,)`` bool.
-        accuracies: accuracy left after each attack, those before it included.
-        broken_by: ``(N,)`` long: the attack that broke the image, -1 where it was wrong already,
-            the number of attacks where it still stands.
-        zero_gradients, nonfinite_gradients: as in :class:`AttackResult`, the most of any attack.
-        forwards, backwards: as in :class:`AttackResult`.
-    """
-
-    accuracy: float
-    stderr: float
-    robust: Tensor
-    accuracies: tuple[float, ...]
-    broken_by: Tensor
-    zero_gradients: int
-    nonfinite_gradients: int
-    forwards: int
-    backwards: int
 
 
 def standard_error(share: float, n: int) -> float:
@@ -158,7 +109,7 @@ def robust_accuracy(
             found = ready.search(attack, images[right], labels[right], generator)
             robust[right] = ~found.broken
             zero, nonfinite = int(found.zero_gradients.sum()), int(found.nonfinite_gradients.sum())
-    accuracy, stderr = _share(robust)
+    accuracy, stderr = share_of(robust)
     spent = ready.spent
     return AttackResult(
         accuracy,
@@ -177,141 +128,7 @@ def robust_accuracy(
     )
 
 
-def accuracy_curve(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    attack: Attack,
-    epsilons: Sequence[float],
-    *,
-    generator: torch.Generator | None = None,
-    batch_size: int | None = None,
-    fast: bool = True,
-) -> Curve:
-    """Return robust accuracy at every epsilon; what breaks at one is broken at all larger ones.
-
-    From the largest epsilon down, an image is attacked only at the one just below the smallest that
-    is known to break it. What breaks it is then shrunk towards the image, forwards only, as far as
-    it still breaks it. So an image costs one attack that fails, and few that succeed. What
-    withstands an epsilon counts as robust at all smaller ones: an attack that does worse at a
-    larger epsilon (suspicion flag ``not_monotone_in_epsilon``) could break more of them alone.
-
-    Args:
-        model, images, labels, generator, batch_size, fast: as in :func:`robust_accuracy`.
-        attack: its epsilon is replaced, its step size scaled with it.
-        epsilons: distinct, in [0, 1], in any order; 0 is clean accuracy.
-
-    Raises:
-        ValueError: no epsilons or a repeated one, and as in :func:`robust_accuracy`.
-    """
-    levels = sorted(epsilons)
-    if not levels or len(set(levels)) < len(levels):
-        raise ValueError(f"epsilons: expected one or more distinct values, got {list(epsilons)}")
-    attacks = [attack.with_epsilon(epsilon) for epsilon in levels]
-    with evaluator(model, images, labels, batch_size=batch_size, fast=fast) as ready:
-        clean_wrong, zero, nonfinite = ready.wrong(images, labels), 0, 0
-        # The index of the smallest epsilon that breaks the image; len(levels) where none does.
-        breaks = torch.where(clean_wrong, 0, len(levels))
-        for level in reversed(range(len(levels))):
-            todo = ((breaks == level + 1) & ~clean_wrong).nonzero().squeeze(1)
-            if len(todo) and levels[level] > 0:
-                x, y = images[todo], labels[todo]
-                found = ready.search(attacks[level], x, y, generator)
-                if level == len(levels) - 1:
-                    zero = int(found.zero_gradients.sum())
-                    nonfinite = int(found.nonfinite_gradients.sum())
-                b = found.broken
-                breaks[todo[b]] = _shrink(
-                    ready, x[b], found.images[b], y[b], levels[: level + 1], attack.distance
-                )
-        robust = torch.stack([breaks > level for level in range(len(levels))])
-    shares = [_share(mask) for mask in robust]
-    return Curve(
-        tuple(levels),
-        tuple(accuracy for accuracy, _ in shares),
-        tuple(stderr for _, stderr in shares),
-        robust,
-        zero,
-        nonfinite,
-        ready.spent.forwards,
-        ready.spent.backwards,
-    )
-
-
-def cascade(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    attacks: Sequence[Attack],
-    *,
-    generator: torch.Generator | None = None,
-    batch_size: int | None = None,
-    fast: bool = True,
-) -> Cascade:
-    """Return the worst case over ``attacks``: each is run on what those before it left standing.
-
-    Put the cheap ones first: FGSM, then PGD, then APGD.
-
-    Raises:
-        ValueError: no attacks, and as in :func:`robust_accuracy`.
-    """
-    if not attacks:
-        raise ValueError("attacks: expected at least one, got none")
-    with evaluator(model, images, labels, batch_size=batch_size, fast=fast) as ready:
-        broken_by = torch.where(ready.wrong(images, labels), -1, len(attacks))
-        accuracies, zero, nonfinite = [], 0, 0
-        for number, attack in enumerate(attacks):
-            standing = (broken_by == len(attacks)).nonzero().squeeze(1)
-            if len(standing):
-                found = ready.search(attack, images[standing], labels[standing], generator)
-                broken_by[standing[found.broken]] = number
-                zero = max(zero, int(found.zero_gradients.sum()))
-                nonfinite = max(nonfinite, int(found.nonfinite_gradients.sum()))
-            accuracies.append(_share(broken_by == len(attacks))[0])
-    robust = broken_by == len(attacks)
-    spent = ready.spent
-    return Cascade(
-        *_share(robust),
-        robust,
-        tuple(accuracies),
-        broken_by,
-        zero,
-        nonfinite,
-        spent.forwards,
-        spent.backwards,
-    )
-
-
-def _shrink(
-    ready: Evaluator,
-    x: Tensor,
-    adversarial: Tensor,
-    labels: Tensor,
-    levels: Sequence[float],
-    norm: str,
-) -> Tensor:
-    """Return ``(N,)``: the index of the smallest level at which a shrunk perturbation breaks.
-
-    A binary search over the levels, the last of which is known to break.
-    """
-    delta = adversarial - x
-    length = length_of(delta, norm).clamp_min(1e-30)
-    reach = torch.tensor(levels, device=x.device, dtype=x.dtype)
-    low = torch.zeros(len(x), dtype=torch.long, device=x.device)
-    high = torch.full_like(low, len(levels) - 1)
-    # At once as small as the perturbation itself is.
-    high = torch.minimum(high, torch.searchsorted(reach, length * (1 - 1e-6)))
-    while (open_ := (low < high).nonzero().squeeze(1)).numel():
-        middle = (low[open_] + high[open_]) // 2
-        share = (reach[middle] / length[open_]).clamp_max(1)
-        shrunk = (x[open_] + column(share) * delta[open_]).clamp_(0, 1)
-        wrong = ready.wrong(shrunk, labels[open_])
-        high[open_] = torch.where(wrong, middle, high[open_])
-        low[open_] = torch.where(wrong, low[open_], middle + 1)
-    return high
-
-
-def _share(mask: Tensor) -> tuple[float, float]:
+def share_of(mask: Tensor) -> tuple[float, float]:
     """Return the share that is True, and its standard error."""
     share = mask.double().mean().item()
     return share, standard_error(share, len(mask))

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from metrics.attacks import APGD, ATTACKS, FGSM, PGD, Attack, Noise, Square
 from metrics.metric import Metric, first_line
-from metrics.robustness.accuracy import cascade, correct, robust_accuracy, standard_error
+from metrics.robustness.accuracy import correct, robust_accuracy, standard_error
+from metrics.robustness.cascade import cascade
 from metrics.robustness.smallest import minimal_fgsm
 from metrics.robustness.suspicion import FLAGS, suspicion
 

@@ -27,7 +27,7 @@ BEYOND = 1.1  # the next rung is so much further than where the margin is expect
 KAPPA = 0.1  # κ1 of ITP, times the first bracket; κ2 is 2 and n0 is 1
 SCALINGS_AT_ONCE = 16
 
-_Found = tuple[Tensor, Tensor, Tensor, Tensor]
+_Point = tuple[Tensor, Tensor, Tensor, Tensor]
 """Sizes, images, which gradients are zero, which are not finite."""
 
 
@@ -84,7 +84,7 @@ def minimal_fgsm(
     if not 0 < tolerance <= limit <= 1:
         raise ValueError(f"expected 0 < tolerance <= limit <= 1, got {tolerance} and {limit}")
 
-    def along(model: nn.Module, x: Tensor, y: Tensor) -> _Found:
+    def along(model: nn.Module, x: Tensor, y: Tensor) -> _Point:
         gradient, margins = _gradient(model, x, y, "paper")
         ray = _Ray(model, x, y, gradient.nan_to_num(0, 0, 0).sign_(), clip=True)
         return *_close(ray, margins, limit, tolerance), *useless(gradient)
@@ -126,7 +126,7 @@ def gradient_line(
     if not (length > 0 and math.isfinite(length)) or scalings < 2:
         raise ValueError(f"expected length > 0 and scalings >= 2, got {length} and {scalings}")
 
-    def along(model: nn.Module, x: Tensor, y: Tensor) -> _Found:
+    def along(model: nn.Module, x: Tensor, y: Tensor) -> _Point:
         gradient, _ = _gradient(model, x, y, mode)
         ray = _Ray(model, x, y, unit(gradient.nan_to_num(0, 0, 0)), clip=clip)
         return *_first_scaling(ray, length, scalings), *useless(gradient)
@@ -261,7 +261,7 @@ def _smallest(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
-    along: Callable[[nn.Module, Tensor, Tensor], _Found],
+    along: Callable[[nn.Module, Tensor, Tensor], _Point],
     *,
     batch_size: int | None,
     fast: bool,
@@ -283,10 +283,10 @@ def _smallest(
 
 def _verified(
     ready: Evaluator,
-    along: Callable[[nn.Module, Tensor, Tensor], _Found],
+    along: Callable[[nn.Module, Tensor, Tensor], _Point],
     x: Tensor,
     labels: Tensor,
-) -> _Found:
+) -> _Point:
     """Search on the fast copy; what the model itself gets right is searched on the model."""
     size, images, zero, nonfinite = along(ready.quick, x, labels)
     if ready.quick is not ready.model:

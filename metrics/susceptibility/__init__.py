@@ -6,16 +6,12 @@ Chaos-Theoretic Sensitive Dependence" (the Ψ paper).
 
 from metrics.susceptibility.ascent import START, STEPS, Ascent
 from metrics.susceptibility.drift import Drift, drift, lyapunov_exponent
+from metrics.susceptibility.exploration import sphere_attack
 from metrics.susceptibility.limit import susceptibility_limit
 from metrics.susceptibility.normalisation import BATCH_NORM
+from metrics.susceptibility.radii import LAWS, log_radii
 from metrics.susceptibility.radius import RobustnessRadius, estimated_radius, robustness_radius
-from metrics.susceptibility.ratio import (
-    LAWS,
-    Susceptibility,
-    log_radii,
-    sphere_attack,
-    susceptibility,
-)
+from metrics.susceptibility.ratio import Susceptibility, susceptibility
 from metrics.susceptibility.sphere import on_sphere, rms
 
 __all__ = [

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,16 @@ START = ("gaussian", "sign")
 
 Move = Callable[[Tensor, Tensor], Tensor]
 """Gradient ``(N, ...)`` and radius, shaped to broadcast -> what is added to δ."""
+
+
+class AscentSettings(TypedDict, total=False):
+    """The settings of :class:`Ascent`, as functions take them and pass them on."""
+
+    steps: int
+    step: str
+    learning_rate: float
+    restarts: int
+    start: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from metrics.susceptibility.means import geometric_mean
 from metrics.susceptibility.normalisation import check_batch_norm, normalising
-from metrics.susceptibility.ratio import ROUNDING, geometric_mean
+from metrics.susceptibility.ratio import ROUNDING
 from metrics.susceptibility.sphere import rms
 
 INPUT, OUTPUT = "input", "output"

@@ -17,8 +17,9 @@ from metrics.susceptibility import (
     susceptibility,
     susceptibility_limit,
 )
+from metrics.susceptibility.exploration import check_settings
+from metrics.susceptibility.means import bootstrap, geometric_mean
 from metrics.susceptibility.normalisation import FEW, check_batch_norm
-from metrics.susceptibility.ratio import bootstrap, check_settings, geometric_mean
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,10 +25,11 @@ from metrics.susceptibility import (
     susceptibility,
     susceptibility_limit,
 )
-from metrics.susceptibility.ratio import bootstrap, geometric_mean, saturates
+from metrics.susceptibility.means import bootstrap, geometric_mean, saturates
 from nas.errors import InputError
+from nas.files import write_whole
 from nas.seeds import derive_seed, value_hash
-from nas.trial.files import trial_directory, write_whole
+from nas.trial.files import trial_directory
 
 COMMON = "common-correct.json"
 MEASURED = "susceptibility.json"

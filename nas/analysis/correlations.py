@@ -13,14 +13,14 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from nas.errors import InputError
+from nas.types import FloatArray
 
 QUANTILE = 1.959963984540054  # of the standard normal distribution at 0.975
 BOOKKEEPING = ("number", "epochs", "seconds", "repeat_of")
-Vector = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,14 @@ def pearson(a: ArrayLike, b: ArrayLike) -> Correlation:
     x, y = _pairs(a, b)
     if _undefined(x, y) or not (np.isfinite(x).all() and np.isfinite(y).all()):
         return Correlation(math.nan, math.nan, math.nan, len(x))
-    r = float(stats.pearsonr(x - x.mean(), y - y.mean()).statistic)  # scipy warns of a large mean
+    found = stats.pearsonr(x - x.mean(), y - y.mean())  # scipy warns of a large mean
+    r = float(found.statistic)
     if 1 - abs(r) < 1e-12:
         return Correlation(math.copysign(1, r), math.nan, math.nan, len(x))
-    return _correlation(r, len(x), inner=r, variance=1.0, lost=3)
+    if len(x) < 4:
+        return Correlation(r, math.nan, math.nan, len(x))
+    interval = found.confidence_interval(0.95)
+    return Correlation(r, float(interval.low), float(interval.high), len(x))
 
 
 def spearman(a: ArrayLike, b: ArrayLike) -> Correlation:
@@ -140,7 +144,7 @@ def correlations(table: pd.DataFrame, names: Sequence[str] | None = None) -> pd.
     )  # NaN last
 
 
-def _pairs(a: ArrayLike, b: ArrayLike) -> tuple[Vector, Vector]:
+def _pairs(a: ArrayLike, b: ArrayLike) -> tuple[FloatArray, FloatArray]:
     x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if x.ndim != 1 or x.shape != y.shape:
         raise ValueError(f"expected two sequences of one length, got {x.shape} and {y.shape}")
@@ -148,11 +152,11 @@ def _pairs(a: ArrayLike, b: ArrayLike) -> tuple[Vector, Vector]:
     return x[there], y[there]
 
 
-def _undefined(x: Vector, y: Vector) -> bool:
+def _undefined(x: FloatArray, y: FloatArray) -> bool:
     return len(x) < 2 or bool((x == x[0]).all() or (y == y[0]).all())
 
 
-def _perfect(x: Vector, y: Vector) -> float:
+def _perfect(x: FloatArray, y: FloatArray) -> float:
     """Return 1 where the ranks are the same, -1 where they are reversed, else 0."""
     return float((x == y).all()) or -float((x == len(x) + 1 - y).all())
 

@@ -1,7 +1,7 @@
-"""How the children of a search did under attack: the statistics of Fig. 9 of Cubuk et al. 2017.
+"""How adversarial accuracy goes with other numbers of trained models: trends and their averages.
 
-A child is one trained architecture. The paper sets the adversarial accuracy of its children against
-their parameters and their clean accuracy, and asks how far it varies among the accurate ones.
+Fig. 9 of Cubuk et al. 2017 is such a picture: it sets the adversarial accuracy of a search's models
+against their parameters and their clean accuracy, and asks how far it varies among the accurate.
 """
 
 from __future__ import annotations
@@ -14,48 +14,48 @@ from numpy.typing import ArrayLike, NDArray
 
 from nas.analysis.correlations import Correlation, spearman
 from nas.errors import InputError
+from nas.types import FloatArray
 
 ABOVE = 0.85  # the paper's clean accuracy
-FEWEST = 3  # children; below there is nothing to describe
-Vector = NDArray[np.float64]
+FEWEST = 3  # models; below there is nothing to describe
 
 
 @dataclass(frozen=True)
 class Trend:
-    """Adversarial accuracy against another number of the children.
+    """Adversarial accuracy against another number of the models.
 
     Attributes:
         rows: ``(n,)``, of the given sequences, so that ``x`` increases.
         x: ``(n,)``, the other number.
         y: ``(n,)``, adversarial accuracy in [0, 1].
         average: ``(n,)``, of ``y`` as :func:`running_average` has it.
-        window: children of one average.
+        window: models of one average.
         correlation: Spearman's, of ``x`` and ``y``.
     """
 
     rows: NDArray[np.intp]
-    x: Vector
-    y: Vector
-    average: Vector
+    x: FloatArray
+    y: FloatArray
+    average: FloatArray
     window: int
     correlation: Correlation
 
 
 @dataclass(frozen=True)
-class ChildStatistics:
+class TrendStatistics:
     """What Fig. 9 shows: left and middle as trends, right as the adversarial accuracies.
 
     Attributes:
-        n: children with both accuracies.
-        left_out: children without one of them.
+        n: models with both accuracies.
+        left_out: models without one of them.
         by_clean: over clean accuracy.
-        by_parameters: over parameters, of the children that have a number of them; None where
+        by_parameters: over parameters, of the models that have a number of them; None where
             fewer than three do.
-        above: the clean accuracy in [0, 1] that the accurate children exceed.
+        above: the clean accuracy in [0, 1] that the accurate models exceed.
         median: whether that is the median instead of what was asked for, which too few exceed;
-            the accurate children then reach or exceed it.
+            the accurate models then reach or exceed it.
         exceeding: how many exceed what was asked for.
-        accurate: ``(k,)``, rows of the accurate children in the given sequences.
+        accurate: ``(k,)``, rows of the accurate models in the given sequences.
         accuracies: ``(k,)``, their adversarial accuracies in [0, 1].
     """
 
@@ -67,11 +67,11 @@ class ChildStatistics:
     median: bool
     exceeding: int
     accurate: NDArray[np.intp]
-    accuracies: Vector
+    accuracies: FloatArray
 
     @property
     def mean(self) -> float:
-        """Of the adversarial accuracies of the accurate children."""
+        """Of the adversarial accuracies of the accurate models."""
         return float(self.accuracies.mean())
 
     @property
@@ -85,7 +85,7 @@ class ChildStatistics:
         return float(np.ptp(self.accuracies))
 
 
-def child_statistics(
+def trend_statistics(
     clean: ArrayLike,
     adversarial: ArrayLike,
     parameters: ArrayLike | None = None,
@@ -93,20 +93,20 @@ def child_statistics(
     above: float = ABOVE,
     fewest: int = 10,
     window: int | None = None,
-) -> ChildStatistics:
-    """Return the statistics of children, one element of each sequence a child.
+) -> TrendStatistics:
+    """Return the statistics of models, one element of each sequence a model.
 
     Args:
-        clean: ``(n,)``, in [0, 1]; a child whose number is not finite is left out.
+        clean: ``(n,)``, in [0, 1]; a model whose number is not finite is left out.
         adversarial: likewise.
-        parameters: likewise, but such a child is left out of the trend over parameters alone.
-        above: the clean accuracy that an accurate child exceeds.
-        fewest: accurate children, at least two; where fewer exceed ``above`` it is the median.
-        window: children of a running average, odd; None takes :func:`default_window`.
+        parameters: likewise, but such a model is left out of the trend over parameters alone.
+        above: the clean accuracy that an accurate model exceeds.
+        fewest: accurate models, at least two; where fewer exceed ``above`` it is the median.
+        window: models of a running average, odd; None takes :func:`default_window`.
 
     Raises:
         ValueError: sequences of different lengths.
-        InputError: fewer than three children, or another window.
+        InputError: fewer than three models, or another window.
     """
     x, y = np.asarray(clean, dtype=np.float64), np.asarray(adversarial, dtype=np.float64)
     size = np.full(x.shape, math.nan) if parameters is None else np.asarray(parameters, np.float64)
@@ -117,7 +117,7 @@ def child_statistics(
     there = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
     if len(there) < FEWEST:
         raise InputError(
-            f"expected at least {FEWEST} children with both accuracies, got {len(there)}"
+            f"expected at least {FEWEST} models with both accuracies, got {len(there)}"
         )
     sized = there[np.isfinite(size[there])]
     accurate = there[x[there] > above]
@@ -126,7 +126,7 @@ def child_statistics(
     if median:
         above = float(np.median(x[there]))
         accurate = there[x[there] >= above]
-    return ChildStatistics(
+    return TrendStatistics(
         n=len(there),
         left_out=len(x) - len(there),
         by_clean=_trend(there, x, y, window),
@@ -140,21 +140,21 @@ def child_statistics(
 
 
 def default_window(n: int) -> int:
-    """Return the square root of the number of children, odd and at least 5."""
+    """Return the square root of the number of models, odd and at least 5."""
     return max(5, math.isqrt(n) // 2 * 2 + 1)
 
 
-def running_average(x: Vector, y: Vector, window: int) -> Vector:
-    """Return the running average of ``y`` over ``x``: the mean over a child and its neighbours.
+def running_average(x: FloatArray, y: FloatArray, window: int) -> FloatArray:
+    """Return the running average of ``y`` over ``x``: the mean over a model and its neighbours.
 
-    The window is centred on a child. At the ends it shrinks to the neighbours that there are, down
-    to half: kept centred it would end in single children. Children of one ``x`` share one average,
+    The window is centred on a model. At the ends it shrinks to the neighbours that there are, down
+    to half: kept centred it would end in single models. Models of one ``x`` share one average,
     the mean over all orders in which they can stand.
 
     Args:
         x: ``(n,)``, increasing.
         y: ``(n,)``.
-        window: children, odd: one and as many on either side.
+        window: models, odd: one and as many on either side.
 
     Raises:
         InputError: a window that is even or below 1.
@@ -168,11 +168,11 @@ def running_average(x: Vector, y: Vector, window: int) -> Vector:
     first = np.maximum(places - window // 2, 0)
     end = np.minimum(places + window // 2 + 1, len(y))
     means = (sums[end] - sums[first]) / (end - first)
-    average: Vector = (np.bincount(group, means) / counts)[group]
+    average: FloatArray = (np.bincount(group, means) / counts)[group]
     return average
 
 
-def _trend(rows: NDArray[np.intp], x: Vector, y: Vector, window: int | None) -> Trend:
+def _trend(rows: NDArray[np.intp], x: FloatArray, y: FloatArray, window: int | None) -> Trend:
     """Return the trend over these rows; ``x`` and ``y`` hold all."""
     rows = rows[np.argsort(x[rows], kind="stable")]
     window = default_window(len(rows)) if window is None else window

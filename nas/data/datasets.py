@@ -16,8 +16,9 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.data.arrays import DataConfig, Images, stratified_order
-from nas.errors import InputError
+from nas.data.arrays import Images, stratified_order
+from nas.data.config import DataConfig
+from nas.errors import InputError, first_line
 
 NOISE_SIDE, NOISE_CLASSES = 64, 101  # the classes of Food-101
 HELD_OUT = 5  # a dataset without a test part gives every fifth image of each class to one
@@ -132,7 +133,7 @@ def _torchvision(class_name: str, folder: str, config: DataConfig, **part: Any) 
         raise InputError(
             f"data: {config.name} was not found: expected its files in {root / folder}; put them "
             "there, set PSINAS_DATA or data.root to where they are, or set data.download=true "
-            f"({str(error).splitlines()[0]})"
+            f"({first_line(error)})"
         ) from error
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from nas.errors import InputError
 from nas.search.trust import BEGIN, suspicions, was_checked
-from nas.trial.evaluation import Trial
 from nas.trial.files import WEIGHTS, trial_directory
+from nas.trial.trial import Trial
 
 MODEL = "model.safetensors"
 

@@ -8,93 +8,21 @@ known of it; the Optuna values and state are for the sampler.
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
-import socket
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal
+from typing import Literal
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import Study
 from sqlalchemy.exc import SQLAlchemyError
 
-from nas.errors import InputError, NoStudy
+from nas.errors import InputError, NoStudy, first_line
+from nas.ledger.journal import _NoLock, _WholeLines
+from nas.ledger.records import Record
+from nas.ledger.results import JOURNAL, RESULT, STUDY
 
 Direction = Literal["minimize", "maximize"]
-
-JOURNAL = "study.journal"
-LOCK = "driver.lock"
-
-STUDY = "psinas"
-"""The name of the study in a run directory's own journal."""
-
-RESULT = "psinas"
-"""The attribute of a finished trial: status, reason, scores, architecture, cost, versions."""
-
-
-class RunLock:
-    """Holds a run directory for one driver; the kernel gives it back when the process dies.
-
-    Raises:
-        InputError: another process holds it; the message names its pid and host.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / LOCK
-        self._file: Any = None
-
-    def __enter__(self) -> RunLock:
-        self._file = self._path.open("a+")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._file.seek(0)
-            owner = self._file.read().strip() or "unknown"
-            self._file.close()
-            raise InputError(
-                f"{self._path.parent} is being searched by another driver ({owner}): expected one "
-                "driver a run; wait for it, stop it, or give another --out"
-            ) from error
-        self._file.truncate(0)
-        self._file.write(f"pid {os.getpid()} on {socket.gethostname()}")
-        self._file.flush()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._file.truncate(0)
-        self._file.close()
-
-
-class _NoLock(JournalFileOpenLock):
-    """Optuna's own lock outlives a killed process; :class:`RunLock` does its work."""
-
-    def acquire(self) -> bool:
-        return True
-
-    def release(self) -> None:
-        return None
-
-
-class _WholeLines(JournalFileBackend):
-    """A journal whose every write is there whole or not at all: a full disk leaves no half line."""
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        size = os.path.getsize(self._file_path)
-        try:
-            super().append_logs(logs)
-        except BaseException:
-            os.truncate(self._file_path, size)
-            raise
 
 
 def open_study(
@@ -137,45 +65,18 @@ def open_study(
     except KeyError as error:
         raise NoStudy(f"expected a study called {name!r} in {storage or journal}") from error
     except (ValueError, AssertionError, ImportError, SQLAlchemyError) as error:
-        line = str(error).strip().partition("\n")[0]
-        raise InputError(f"the ledger {storage or journal} cannot be opened: {line}") from error
+        why = first_line(error)
+        raise InputError(f"the ledger {storage or journal} cannot be opened: {why}") from error
 
 
-def repair_journal(journal: Path) -> str | None:
-    """Put aside a last line that was cut short; return what was done, or None.
-
-    A writer that is killed in the middle of a line leaves a tail that the next line would be glued
-    to. The tail goes to ``study.journal.broken``.
-
-    Raises:
-        InputError: a line in the middle is broken: operations behind it depend on it.
-    """
-    if not journal.exists():
-        return None
-    content = journal.read_bytes()
-    lines = content.splitlines(keepends=True)
-    good = 0
-    for number, line in enumerate(lines, start=1):
-        if not (line.endswith(b"\n") and _is_json(line)):
-            if number < len(lines):
-                raise InputError(
-                    f"{journal}: expected one JSON object a line, got a broken line {number} of "
-                    f"{len(lines)}: restore the file from a copy"
-                )
-            break
-        good += len(line)
-    if good == len(content):
-        return None
-    with journal.with_suffix(".journal.broken").open("ab") as aside:
-        aside.write(content[good:] + b"\n")
-    with journal.open("r+b") as file:
-        file.truncate(good)
-        os.fsync(file.fileno())
-    return f"the last line of {journal.name} was cut short: put aside {len(content) - good} bytes"
-
-
-def _is_json(line: bytes) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except ValueError:
-        return False
+def records_of(study: Study) -> list[Record]:
+    """Return every trial of a study as a record, by number."""
+    return [
+        Record(
+            trial.number,
+            dict(trial.params),
+            {n: tuple(getattr(d, "choices", ())) for n, d in trial.distributions.items()},
+            trial.user_attrs.get(RESULT),
+        )
+        for trial in study.get_trials(deepcopy=False)
+    ]

@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
-from optuna.study import Study
 
-from nas.errors import InputError
-from nas.ledger.study import RESULT, STUDY, open_study
-from nas.search.rungs import RUNGS
+from nas.errors import InputError, first_line
+from nas.ledger.records import Record, read_records
+from nas.ledger.results import RUNGS, STUDY
 
 LEADING = ("number", "status", "reason")
+
+
+@dataclass(frozen=True)
+class Legend:
+    """What the columns of a trial table are.
+
+    Attributes:
+        objectives: score -> ``max`` or ``min``.
+        decisions: all that was decided.
+        told_apart: those of them that tell trials apart, or ``architecture``.
+    """
+
+    objectives: Mapping[str, str]
+    decisions: Sequence[str]
+    told_apart: Sequence[str]
+
+    def direction(self, score: str) -> str:
+        """Return ``max`` or ``min``: as the search has it, else ``max`` for accuracies alone."""
+        return self.objectives.get(score, "max" if score.endswith("accuracy") else "min")
 
 
 def load_table(run: str | Path, *, repeats: bool = False) -> pd.DataFrame:
@@ -32,11 +52,11 @@ def load_table(run: str | Path, *, repeats: bool = False) -> pd.DataFrame:
     config = yaml.safe_load(saved.read_text()) if saved.exists() else {}
     storage = config.get("storage")
     name = config["name"] if storage else STUDY
-    return study_table(open_study(run, storage=storage, name=name), repeats=repeats)
+    return table_of(read_records(Path(run), storage=storage, name=name), repeats=repeats)
 
 
-def study_table(study: Study, *, repeats: bool = False) -> pd.DataFrame:
-    """Return the trial table of a study: number, status, reason, decisions, scores, cost.
+def table_of(records: Iterable[Record], *, repeats: bool = False) -> pd.DataFrame:
+    """Return the trial table of records: number, status, reason, decisions, scores, cost.
 
     With a scheduler also ``rung``, the epoch after which it stopped a trial.
     """
@@ -44,14 +64,14 @@ def study_table(study: Study, *, repeats: bool = False) -> pd.DataFrame:
     decisions: dict[str, None] = {}
     scores: dict[str, None] = {}
     scheduled = False
-    for trial in study.get_trials(deepcopy=False):
-        result = trial.user_attrs.get(RESULT, {"status": "running", "reason": ""})
+    for record in records:
+        result = record.result or {"status": "running", "reason": ""}
         if result.get("repeat_of") is not None and not repeats:
             continue
-        decisions.update(dict.fromkeys(trial.params))
+        decisions.update(dict.fromkeys(record.params))
         scores.update(dict.fromkeys(result.get("scores", {})))
         scheduled |= RUNGS in result or result["status"] == "stopped"
-        rows.append(_row(trial.number, trial.params, result))
+        rows.append(_row(record.number, record.params, result))
     rung = ["rung"] if scheduled else []
     columns = [*LEADING, *decisions, *scores, "epochs", *rung, "seconds", "architecture"]
     columns += ["repeat_of"] if repeats else []
@@ -74,7 +94,7 @@ def read_csv(path: Path, what: str = "a CSV file") -> pd.DataFrame:
     try:
         return pd.read_csv(path)
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        why = first_line(error)
         raise InputError(f"expected {what} with a header, got {path}: {why}") from error
 
 

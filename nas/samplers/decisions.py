@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nas.types import FloatArray
+
 Params = Mapping[str, Any]
-FloatArray = NDArray[np.float64]
 
 ENUMERABLE = 20_000  # combinations up to which a sampler may look at every one
 REMEMBERED = 2**17  # proposals whose key is kept: a local search asks for the same ones again

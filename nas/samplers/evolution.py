@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from nas.samplers.base import History, LedgerSampler, random_weights, scalarise
+from nas.samplers.base import LedgerSampler, random_weights, scalarise
+from nas.samplers.history import History
 
 
 class EvolutionSampler(LedgerSampler):

@@ -11,14 +11,11 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.ledger.study import RESULT
-from nas.samplers.base import History
-from nas.search.rungs import reached_rungs
-
-FloatArray = NDArray[np.float64]
+from nas.ledger.results import RESULT, reached_rungs
+from nas.samplers.history import History
+from nas.types import FloatArray
 
 FEWEST = 4  # ended trials with the same rung; below, a stopped one counts as the worst that ended
 

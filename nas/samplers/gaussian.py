@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 
-FloatArray = NDArray[np.float64]
+from nas.types import FloatArray
 
 SHARES = (1 / 6, 1 / 3, 2 / 3)  # a
 SPREADS = (0.2, 0.6, 1.8)  # b

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm, rankdata
 
-from nas.samplers.base import FloatArray, History, LedgerSampler, random_weights, scalarise
+from nas.samplers.base import LedgerSampler, random_weights, scalarise
 from nas.samplers.decisions import ENUMERABLE, Decisions, Encoded
 from nas.samplers.fidelity import expected
 from nas.samplers.gaussian import Ensemble, Inputs, fit
+from nas.samplers.history import History
+from nas.types import FloatArray
 
 PARENTS, STRANGERS, CLIMBS = 10, 500, 3  # candidates elsewhere: neighbours, uniform draws, rounds
 

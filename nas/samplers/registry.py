@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
-from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
 
 from nas.samplers.evolution import EvolutionSampler
 from nas.samplers.grid import GridSampler
@@ -19,22 +19,22 @@ from nas.samplers.local_search import LocalSearchSampler
 from nas.samplers.predictor import PredictorSampler
 from nas.samplers.reinforce import ReinforceSampler
 
-Decisions = Mapping[str, Sequence[Any]]
+Choices = Mapping[str, Sequence[Any]]
 SamplerFactory = Callable[..., BaseSampler]
 """Called with (decisions, seed, **settings)."""
 
 
-def random(decisions: Decisions, seed: int) -> BaseSampler:
+def random(decisions: Choices, seed: int) -> BaseSampler:
     """Uniform and independent."""
     return RandomSampler(seed=seed)
 
 
-def grid(decisions: Decisions, seed: int) -> BaseSampler:
+def grid(decisions: Choices, seed: int) -> BaseSampler:
     """Every combination once; the seed plays no part."""
     return GridSampler(decisions)
 
 
-def tpe(decisions: Decisions, seed: int, *, startup_trials: int = 10) -> BaseSampler:
+def tpe(decisions: Choices, seed: int, *, startup_trials: int = 10) -> BaseSampler:
     """Tree-structured Parzen estimator: multivariate, grouped, with a constant liar."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -47,13 +47,20 @@ def tpe(decisions: Decisions, seed: int, *, startup_trials: int = 10) -> BaseSam
         )
 
 
-def nsga2(decisions: Decisions, seed: int, *, population_size: int = 20) -> BaseSampler:
+def nsga2(decisions: Choices, seed: int, *, population_size: int = 20) -> BaseSampler:
     """Non-dominated sorting genetic algorithm II, for several objectives."""
     return NSGAIISampler(population_size=population_size, seed=seed)
 
 
+def gp(decisions: Choices, seed: int, *, startup_trials: int = 10) -> BaseSampler:
+    """Optuna's Gaussian process with expected improvement: a yardstick, slow beyond 100 trials."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return GPSampler(n_startup_trials=startup_trials, deterministic_objective=True, seed=seed)
+
+
 def evolution(
-    decisions: Decisions, seed: int, *, population_size: int = 20, tournament_size: int = 10
+    decisions: Choices, seed: int, *, population_size: int = 20, tournament_size: int = 10
 ) -> BaseSampler:
     """Regularised evolution (Real et al. 2019): the oldest die."""
     return EvolutionSampler(
@@ -61,20 +68,20 @@ def evolution(
     )
 
 
-def local_search(decisions: Decisions, seed: int, *, initial: int = 10) -> BaseSampler:
+def local_search(decisions: Choices, seed: int, *, initial: int = 10) -> BaseSampler:
     """Every neighbour of the best, then of the next best."""
     return LocalSearchSampler(decisions, seed, initial=initial)
 
 
 def predictor(
-    decisions: Decisions, seed: int, *, initial: int = 10, observations: int = 400
+    decisions: Choices, seed: int, *, initial: int = 10, observations: int = 400
 ) -> BaseSampler:
     """Expected improvement under an ensemble of Gaussian processes, over choices and paths."""
     return PredictorSampler(decisions, seed, initial=initial, observations=observations)
 
 
 def reinforce(
-    decisions: Decisions,
+    decisions: Choices,
     seed: int,
     *,
     algorithm: str = "ppo",
@@ -106,6 +113,7 @@ SAMPLERS: dict[str, SamplerFactory] = {
     "grid": grid,
     "tpe": tpe,
     "nsga2": nsga2,
+    "gp": gp,
     "evolution": evolution,
     "local-search": local_search,
     "predictor": predictor,

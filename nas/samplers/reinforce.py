@@ -19,9 +19,11 @@ from optuna.trial import FrozenTrial
 from scipy.stats import rankdata
 from torch import Tensor
 
-from nas.samplers.base import FloatArray, History, LedgerSampler, scalarise
+from nas.samplers.base import LedgerSampler, scalarise
 from nas.samplers.decisions import Decisions
+from nas.samplers.history import History
 from nas.samplers.policy import Policy, of_answers
+from nas.types import FloatArray
 
 Moment = tuple[datetime, int]
 

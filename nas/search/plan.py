@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from nas.errors import InputError
+from nas.ledger.records import told_apart
 from nas.ledger.study import Direction
+from nas.ledger.table import Legend
 from nas.samplers.decisions import Decisions
 from nas.samplers.registry import SamplerFactory
-from nas.trial.evaluation import Trial
+from nas.trial.trial import Trial
 from search_spaces import SearchSpace
-
-MANY = 8  # decisions of a space that still fit on a line
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,12 @@ class SearchPlan:
     @property
     def told_apart(self) -> list[str]:
         """The decisions that tell trials apart; ``architecture`` for more than a few of a space."""
-        several = [name for name, choices in self.decisions.items() if len(choices) > 1]
-        shown = several or list(self.decisions)
-        varied = [name for name in shown if name in self.vary]
-        return shown if len(shown) - len(varied) <= MANY else ["architecture", *varied]
+        return told_apart(self.decisions, self.vary)
+
+    @property
+    def legend(self) -> Legend:
+        """What the columns of the search's table are."""
+        return Legend(self.objectives, list(self.decisions), self.told_apart)
 
     def trial(self, params: Mapping[str, Any]) -> Trial:
         """Return the trial of one answer to every decision."""
@@ -93,6 +96,23 @@ class SearchPlan:
             name: values[[_storable(v) for v in values].index(params[name])]
             for name, values in self.vary.items()
         }
+
+
+def fixed_choices(space: SearchSpace, fix: Mapping[str, Any]) -> dict[str, Any]:
+    """Return decision -> choice of what is not searched, every choice as the space has it.
+
+    Raises:
+        InputError: no such decision, or not one of its choices.
+    """
+    decisions = space.decisions()
+    fixed = {}
+    for name, choice in fix.items():
+        if name not in decisions:
+            raise InputError(f"fix: expected decisions among {', '.join(decisions)}, got {name!r}")
+        if choice not in decisions[name]:
+            raise InputError(f"fix.{name}: expected one of {list(decisions[name])}, got {choice!r}")
+        fixed[name] = decisions[name][decisions[name].index(choice)]
+    return fixed
 
 
 def _storable(value: Any) -> Any:

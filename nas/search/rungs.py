@@ -12,14 +12,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nas.errors import InputError
-
-Matrix = NDArray[np.float64]
-
-RUNGS = "rungs"
-"""Where a ledger's result keeps what a trial had at its rungs: ``{"3": {"accuracy": 0.5}}``."""
+from nas.ledger.fronts import crowding, front_ranks
+from nas.ledger.results import reached_rungs
+from nas.types import FloatArray
 
 
 def rung_epochs(grace_period: int, reduction_factor: float, maximum: int) -> tuple[int, ...]:
@@ -127,59 +124,7 @@ class Rungs:
                     self._at[epoch][number] = values
 
 
-def reached_rungs(result: Mapping[str, Any]) -> dict[int, dict[str, float]]:
-    """Return what a result of the ledger tells of its rungs: epoch -> values, lowest first.
-
-    Empty for a search without a scheduler.
-    """
-    rungs = result.get(RUNGS, {})
-    return {int(epoch): dict(rungs[epoch]) for epoch in sorted(rungs, key=int)}
-
-
-def front_ranks(values: Matrix) -> NDArray[np.int_]:
-    """Return ``(n,)``: 0 for the non-dominated rows, 1 for those of the rest, and so on.
-
-    All fronts come of one table of who dominates whom: 1,000 rows in 183 fronts take 8 ms, peeled
-    one by one with ``pareto_front`` 4 s.
-
-    Args:
-        values: ``(n, k)``, larger is better, all finite.
-    """
-    no_worse = np.ones((len(values), len(values)), dtype=bool)
-    for column in values.T:
-        no_worse &= column[:, None] >= column
-    dominates = no_worse & ~no_worse.T
-    dominators = dominates.sum(axis=0)
-    ranks = np.full(len(values), -1)
-    front = 0
-    while (ranks < 0).any():
-        now = (ranks < 0) & (dominators == 0)
-        ranks[now] = front
-        dominators -= dominates[now].sum(axis=0)
-        front += 1
-    return ranks
-
-
-def crowding(values: Matrix) -> Matrix:
-    """Return ``(n,)`` crowding distances of the different rows of a front (Deb et al. 2002).
-
-    The span between a row's neighbours, in units of the front's, summed over the columns; infinite
-    at both ends of a column.
-
-    Args:
-        values: ``(n, k)``, finite.
-    """
-    distances = np.zeros(len(values))
-    for column in values.T:
-        order = np.argsort(column, kind="stable")
-        span = column[order[-1]] - column[order[0]]
-        if span > 0:
-            distances[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / span
-            distances[(column == column.min()) | (column == column.max())] = math.inf
-    return distances.round(12)  # equal gaps are equal, whatever the order of the sum
-
-
-def _better(values: Matrix, mine: Matrix) -> int:
+def _better(values: FloatArray, mine: FloatArray) -> int:
     """Return how many rows are strictly better than the row ``mine``, which is among them."""
     different, counts = np.unique(values, axis=0, return_counts=True)
     me = int(np.flatnonzero((different == mine).all(axis=1))[0])

@@ -16,13 +16,13 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.ledger.study import RESULT
+from nas.ledger.results import RESULT, reached_rungs
 from nas.samplers.base import LedgerSampler
 from nas.samplers.registry import SAMPLERS
 from nas.search.plan import SearchPlan
-from nas.search.rungs import reached_rungs
 from nas.seeds import derive_seed
-from nas.trial.evaluation import Trial, not_finite
+from nas.trial.scoring import not_finite
+from nas.trial.trial import Trial
 
 MAX_REPEATS = 100  # known architectures proposed in a row before the space counts as used up
 MAX_ATTEMPTS = 3  # drivers that may die while one trial runs
@@ -56,7 +56,10 @@ class Search:
         self._finished: dict[str, FrozenTrial] = {}
         self._waiting: dict[str, list[int]] = {}
         self._orphans: list[FrozenTrial] = []
+        self._repeats = 0  # in a row, those before a restart included
         for trial in study.get_trials(deepcopy=False):
+            repeated = trial.user_attrs.get(RESULT, {}).get("repeat_of") is not None
+            self._repeats = self._repeats + 1 if repeated else 0
             if trial.state.is_finished():
                 self._remember(trial)
             elif read_only:
@@ -65,7 +68,6 @@ class Search:
                 self._tell(trial.number, trial.user_attrs[RESULT])
             else:
                 self._orphans.append(trial)
-        self._repeats = 0
 
     @property
     def finished(self) -> int:

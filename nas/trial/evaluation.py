@@ -13,22 +13,21 @@ import math
 import platform
 import time
 import traceback
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Generator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from metrics.engine.precision import full_float32
-from metrics.metric import Metric
-from nas.data.arrays import Data, DataConfig, Images, Limit, prepare
+from nas.data.arrays import Data, Images, prepare
 from nas.data.datasets import load_images
-from nas.errors import Diverged, InputError
-from nas.seeds import derive_seed, settings_hash
-from nas.trial.training import Epoch, Recipe, Training, Weights, drain, train
-from search_spaces import Architecture, InvalidArchitecture, Task, space_of
+from nas.errors import Diverged, one_line
+from nas.trial.scoring import metric_key, score
+from nas.trial.training import Epoch, Training, Weights, drain, train
+from nas.trial.trial import Trial
+from search_spaces import InvalidArchitecture, Task, space_of
 
 SECONDS = "_seconds"  # ends the names of scores that are wall time, never the same twice
 TRAINING_SCORES = (
@@ -38,54 +37,6 @@ TRAINING_SCORES = (
     "train_seconds",
     "score_seconds",
 )
-
-
-@dataclass(frozen=True)
-class Trial:
-    """Architecture + recipe + data + seed: all that scores depend on, the machine aside."""
-
-    architecture: Architecture
-    recipe: Recipe
-    data: DataConfig
-    metrics: tuple[Metric, ...]
-    seed: int = 0
-    repeat: int = 0
-
-    @property
-    def key(self) -> str:
-        """Equal for two trials that must have the same scores."""
-        return "-".join(
-            (self.architecture.hash, self.recipe.hash, self.data.hash, str(self.repeat))
-        )
-
-    def varied(self, name: str, value: Any) -> Trial:
-        """Return this trial with ``recipe.KEY``, ``data.KEY`` or ``repeat`` set to ``value``.
-
-        ``recipe`` alone takes a mapping of several of its keys.
-
-        Raises:
-            ValueError: another name, or a value out of range.
-        """
-        part, _, key = name.partition(".")
-        if name == "recipe":
-            return replace(self, recipe=replace(self.recipe, **value))
-        if part == "recipe" and key in {f.name for f in fields(Recipe)}:
-            return replace(self, recipe=replace(self.recipe, **{key: value}))
-        if part == "data" and key in {f.name for f in fields(DataConfig)}:
-            if key == "limit":
-                value = Limit(**value)
-            if key == "classes" and value is not None:
-                value = tuple(value)
-            return replace(self, data=replace(self.data, **{key: value}))
-        if name == "repeat":
-            return replace(self, repeat=value)
-        raise ValueError(f"expected recipe, recipe.KEY, data.KEY or repeat, got {name!r}")
-
-    def seed_for(self, purpose: str) -> int:
-        """Return the seed of one purpose; a trial's number and worker play no part."""
-        return derive_seed(
-            self.seed, self.architecture.hash, self.recipe.hash, self.repeat, purpose
-        )
 
 
 @dataclass(frozen=True)
@@ -149,54 +100,6 @@ def evaluate(
         torch.set_num_threads(threads)
     data = prepare(load_images(trial.data) if images is None else images, trial.data, device)
     return drain(evaluation(trial, data, time_limit_seconds=time_limit_seconds))
-
-
-class TrialRunner:
-    """Runs one trial after another in one process, the images staying on the device.
-
-    Args:
-        template: the trial of which every other is a copy, its architecture aside.
-        images: by ``DataConfig.source``.
-        device: ``cpu`` or ``cuda``.
-        threads: of torch on the CPU.
-        time_limit_seconds: of one trial.
-    """
-
-    def __init__(
-        self,
-        template: Trial,
-        images: Mapping[tuple[str, str | None, int | None], Images],
-        *,
-        device: str,
-        threads: int,
-        time_limit_seconds: float | None = None,
-    ) -> None:
-        torch.set_num_threads(threads)
-        self._template, self._images, self._device = template, images, device
-        self._limit = time_limit_seconds
-        self._prepared: tuple[str, Data] | None = None
-
-    def trial(self, architecture: Mapping[str, Any], overrides: Mapping[str, Any]) -> Trial:
-        """Return the trial of an architecture's dict and what it varies beside."""
-        trial = replace(self._template, architecture=Architecture.from_dict(architecture))
-        for name, value in overrides.items():
-            trial = trial.varied(name, value)
-        return trial
-
-    def run(self, trial: Trial) -> Generator[Epoch, None, Evaluation]:
-        """Do what :func:`evaluation` does; a dataset that cannot be prepared fails the trial."""
-        if self._prepared is None or self._prepared[0] != trial.data.hash:
-            self._prepared = None  # the old dataset makes room for the new one
-            try:
-                images = self._images[trial.data.source]
-                self._prepared = trial.data.hash, prepare(images, trial.data, self._device)
-            except InputError as error:
-                return Evaluation("invalid", str(error))
-            except (MemoryError, RuntimeError) as error:
-                if not _out_of_memory(error):
-                    raise
-                return Evaluation("oom", f"the dataset does not fit: {_first_line(error)}")
-        return (yield from evaluation(trial, self._prepared[1], time_limit_seconds=self._limit))
 
 
 def evaluation(
@@ -273,39 +176,14 @@ def evaluation(
     except InvalidArchitecture as error:
         return failed("invalid", str(error))
     except Exception as error:  # noqa: BLE001  a failure is a row of the table, not a crash
-        status = "oom" if _out_of_memory(error) else "error"
-        return failed(status, _first_line(error), traceback.format_exc())
+        status = "oom" if out_of_memory(error) else "error"
+        return failed(status, one_line(error), traceback.format_exc())
     finally:
         torch.set_rng_state(saved)
         if device.type == "cuda":  # the next trial may need what this one held
             steps = model = None  # type: ignore[assignment]
             gc.collect()
             torch.cuda.empty_cache()
-
-
-def score(
-    model: nn.Module,
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    metrics: tuple[Metric, ...],
-    seeds: dict[str, int],
-) -> dict[str, float]:
-    """Return the scores of these metrics; each has its own generator, so order plays no part.
-
-    Convolutions run in full float32: TF32 keeps ten bits, too few for Ψ at small radii.
-    """
-    scores: dict[str, float] = {}
-    with full_float32():
-        for metric in metrics:
-            generator = torch.Generator(device=labels.device).manual_seed(seeds[metric_key(metric)])
-            scores.update(metric(model, images, labels, generator=generator))
-    return scores
-
-
-def metric_key(metric: Metric) -> str:
-    """Return what tells a metric and its settings from any other."""
-    name, settings = metric.identity()
-    return f"{name}-{settings_hash(settings)}"
 
 
 def _score(trial: Trial, model: nn.Module, data: Data, stage: str) -> dict[str, float]:
@@ -334,17 +212,13 @@ def _check_output(model: nn.Module, data: Data) -> None:
         raise InvalidArchitecture(f"expected logits of shape {expected}, got {tuple(logits.shape)}")
 
 
-def _out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     text = str(error).lower()
     return isinstance(error, RuntimeError) and (
         "out of memory" in text or "can't allocate memory" in text
     )
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def _environment(device: torch.device) -> dict[str, Any]:
@@ -357,8 +231,3 @@ def _environment(device: torch.device) -> dict[str, Any]:
         "device_name": name,
         "threads": torch.get_num_threads(),
     }
-
-
-def not_finite(scores: dict[str, float], names: tuple[str, ...]) -> list[str]:
-    """Return those of ``names`` that are missing from ``scores`` or not finite."""
-    return [n for n in names if not math.isfinite(scores.get(n, math.nan))]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 
-from nas.trial.evaluation import Evaluation, Trial
+from nas.files import write_whole
+from nas.trial.evaluation import Evaluation
 from nas.trial.training import Epoch, Weights
+from nas.trial.trial import Trial
 
 WEIGHTS = "weights.safetensors"
 LAST_WEIGHTS = "last.safetensors"
@@ -50,13 +52,6 @@ def drop_weights(run: Path, numbers: Collection[int]) -> None:
     for number in numbers:
         for name in (WEIGHTS, LAST_WEIGHTS):
             (trial_directory(run, number) / name).unlink(missing_ok=True)
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write through a neighbour and rename, so that a kill leaves the old file or the new one."""
-    partial = path.with_name(f".{path.name}.partial")
-    write(partial)
-    partial.replace(path)
 
 
 def _write_epochs(path: Path, epochs: tuple[Epoch, ...]) -> None:

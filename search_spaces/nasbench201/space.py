@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from search_spaces.architecture import Architecture, Choice
 from search_spaces.graphs import Cell
 from search_spaces.nasbench201.cells import (
     EDGES,
@@ -24,7 +25,8 @@ from search_spaces.nasbench201.cells import (
     longest_path,
     reduced,
 )
-from search_spaces.space import Architecture, Choice, InvalidArchitecture, SearchSpace, Task
+from search_spaces.space import InvalidArchitecture, SearchSpace
+from search_spaces.task import Task
 
 STAGES = 3
 

@@ -15,10 +15,12 @@ from typing import ClassVar
 
 from torch import nn
 
+from search_spaces.architecture import Architecture, Choice
 from search_spaces.graphs import Cell, canonical_order
 from search_spaces.nasnet.network import INPUTS, Block, CellNetwork, layers_before, loose_ends
 from search_spaces.nasnet.operations import OPERATIONS
-from search_spaces.space import Architecture, Choice, InvalidArchitecture, SearchSpace, Task
+from search_spaces.space import InvalidArchitecture, SearchSpace
+from search_spaces.task import Task
 
 COMBINE = ("add", "concat")
 

@@ -150,7 +150,7 @@ def child_table(where: Path, command: Any) -> Any:
         }
     )
     table.to_csv(where / "made-up.csv", index=False)
-    command("children", where / "made-up.csv", "--out", where / "children.csv")
+    command("trends", where / "made-up.csv", "--out", where / "children.csv")
     return csv(where / "children.csv")
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from launch.config.config import parse_config
-from launch.runs.run import finish_run, make_directory, open_search, settle_config
+from launch.runs.begin import make_directory, open_search, settle_config
+from launch.runs.searching import finish
 from nas.data.arrays import prepare
 from nas.data.datasets import load_images
 from nas.trial.evaluation import evaluation
@@ -35,7 +36,7 @@ def search_here(run, document):
         result = drain(evaluation(proposal.trial, prepare(images, proposal.trial.data)))
         save_trial(run, proposal.number, proposal.trial, result)
         search.finish(proposal.number, result.to_dict())
-    finish_run(run, search)
+    finish(run, search)
     return run
 
 

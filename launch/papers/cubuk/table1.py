@@ -1,30 +1,21 @@
-"""Table 1 of Cubuk et al. 2017: models on test images, white box and black box."""
+"""Table 1 of Cubuk et al. 2017: robust cells, searched and retrained, attacked from two sides."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-import torch
-from torch import Tensor, nn
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
 
-from launch.config.values import plain
-from launch.runs.run import FinishedTrial, best_trial, load_run_config, trial_results
-from launch.runs.score import trial_model
-from metrics.attacks import FGSM, Attack, StepLL, Transfer
-from metrics.cost import parameters
-from metrics.engine.folding import fast_copy
-from metrics.robustness.accuracy import correct, robust_accuracy, standard_error
-from nas.data.arrays import prepare, prepare_test
-from nas.data.datasets import load_images, load_test_images
-from nas.search.trust import suspicions
-from nas.seeds import derive_seed
-from nas.trial.evaluation import Trial
-from nas.trial.training import Recipe
+from launch.runs.retrain import saved_row
+from launch.runs.retrained import ATTACKS, Retrained, table_lines
+from launch.runs.run import Run
+from launch.show.reporter import Reporter
+from launch.show.style import colours, finished, panels
+from launch.show.view import View
+from nas.errors import InputError
 
-ATTACKS = ("fgsm", "step_ll", "pgd")
 PAPER_TEST = {
     "data": "cifar10",
     "classes": None,
@@ -34,240 +25,65 @@ PAPER_TEST = {
 }
 """On what the paper's models were attacked, and by what PGD."""
 
-
-@dataclass(frozen=True)
-class Row:
-    """One row of the table; accuracies in [0, 1], None where none is given.
-
-    Attributes:
-        model: the preset or paper.
-        parameters: of the model.
-        clean, white, black: accuracies; of the last two by attack (fgsm, step_ll, pgd).
-        images: test images, 0 where the paper tells.
-        test: on what and by what PGD it was attacked; see :data:`PAPER_TEST`.
-        made: how the model came about: ``trial`` of the search, ``scale`` of its space, ``epochs``,
-            ``train_images``, ``held_out_images``, ``epoch`` (which one's weights), ``chooser`` (the
-            score that chose among the recipes), ``recipes`` and how many of them ``completed``.
-        chosen: the recipe keys that were varied, with the chosen values.
-        flags: suspicion flags of the model on held-out images.
-        copy_flags: those of the copy on which black-box images were made.
-    """
-
-    model: str
-    parameters: float | None
-    clean: float | None
-    white: Mapping[str, float | None]
-    black: Mapping[str, float | None]
-    images: int = 0
-    test: Mapping[str, Any] = field(default_factory=lambda: PAPER_TEST)
-    made: Mapping[str, Any] = field(default_factory=dict)
-    chosen: Mapping[str, Any] = field(default_factory=dict)
-    flags: Sequence[str] = ()
-    copy_flags: Sequence[str] = ()
-
-
 PAPER = (
-    Row(
+    Retrained(
         "Madry et al. 2017",
         None,
         0.873,
         {"fgsm": 0.561, "step_ll": None, "pgd": 0.500},
         {"fgsm": 0.670, "step_ll": None, "pgd": 0.642},
+        test=PAPER_TEST,
     ),
-    Row(
+    Retrained(
         "Cubuk et al. 2017, best",
         3.5e6,
         0.932,
         {"fgsm": 0.636, "step_ll": 0.779, "pgd": 0.501},
         {"fgsm": 0.781, "step_ll": 0.849, "pgd": 0.750},
+        test=PAPER_TEST,
     ),
 )
 """CIFAR-10, epsilon 8/255: what the paper prints."""
 
 
-def measure(
-    name: str,
-    where: Path,
-    best: FinishedTrial,
-    copy: Path,
-    *,
-    limit: int | None = None,
-    made: Mapping[str, Any] | None = None,
-    address: str | None = None,
-) -> Row:
-    """Return the row of a retrained model; it looks at test images.
+def table_1(runs: Sequence[Run], report: Reporter) -> View:
+    """Return the retrained winners of the searches beside the paper's rows.
 
-    Args:
-        name: of the row.
-        where, best: the run of the retraining, and its best trial.
-        copy: the run of the independently trained copy.
-        limit: at most so many test images.
-        made: what the caller knows of :attr:`Row.made`.
-        address: of a Ray cluster, on a worker of which the attacks run; None attacks here.
+    Raises:
+        InputError: a winner that has not been retrained.
     """
-    config = load_run_config(where)
-    chooser = next(iter(config.objectives))
-    source_trial = best_trial(copy, chooser)
-    model, source = trial_model(where, best), trial_model(copy, source_trial)
-    test = prepare_test(load_test_images(best.trial.data), best.trial.data)
-    x, y = test.images(slice(limit)), test.labels[:limit]
-    arguments = (model, source, x, y, best.trial.recipe)
-    if address is None:
-        gpu = config.resources.gpu != 0 and torch.cuda.is_available()
-        device = "cuda" if gpu else "cpu"
-        clean, white, black = attacked(*arguments, device=device, threads=config.resources.cpu)
-    else:
-        from launch.cluster.session import on_worker
-
-        clean, white, black = on_worker(address, config.resources, attacked, *arguments)
-    recipe = asdict(best.trial.recipe)
-    results = trial_results(where)
-    return Row(
-        name,
-        float(parameters(model)),
-        clean,
-        white,
-        black,
-        images=len(y),
-        test=_test(best.trial),
-        made={
-            **(made or {}),
-            **_trained(best.trial),
-            "chooser": chooser,
-            "recipes": len(results),
-            "completed": sum(r["status"] == "complete" for r in results),
-        },
-        chosen={key: recipe[key] for keys in config.vary["recipe"] for key in keys},
-        flags=suspicions(best.result["scores"]),
-        copy_flags=suspicions(source_trial.result["scores"]),
-    )
-
-
-def attacked(
-    model: nn.Module,
-    source: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    recipe: Recipe,
-    *,
-    device: str,
-    threads: int,
-) -> tuple[float, dict[str, float], dict[str, float]]:
-    """Return clean accuracy, and white-box and black-box accuracy by attack, in [0, 1].
-
-    Args:
-        model: images to logits.
-        source: on which black-box images are made.
-        x: ``(N, C, H, W)`` in [0, 1].
-        y: ``(N,)`` labels.
-        recipe: has epsilon, steps and step size.
-        device: where to; everything is moved there.
-        threads: of torch. As many as a trial has: more of them wait for whatever core is busy.
-    """
-    torch.set_num_threads(threads)
-    model, source, x, y = model.to(device), source.to(device), x.to(device), y.to(device)
-    source = fast_copy(source, x[:2]) or source  # the same function, and its gradients sooner
-    attacks = _attacks(recipe)
-    black = {n: Transfer(source=source, attack=attack) for n, attack in attacks.items()}
-    return (
-        correct(model, x, y).double().mean().item(),
-        {n: _robust(model, x, y, attack) for n, attack in attacks.items()},
-        {n: _robust(model, x, y, attack) for n, attack in black.items()},
-    )
-
-
-def _test(trial: Trial) -> dict[str, Any]:
-    pgd = trial.recipe.judge()
-    return {
-        "data": trial.data.name,
-        "classes": plain(trial.data.classes),
-        "epsilon": pgd.epsilon,
-        "steps": pgd.steps,
-        "step_size": pgd.step_length,
-    }
-
-
-def _trained(trial: Trial) -> dict[str, Any]:
-    data = prepare(load_images(trial.data), trial.data)
-    best = "best epoch by PGD on held-out images"
-    return {
-        "epochs": trial.recipe.epochs,
-        "train_images": len(data.train),
-        "held_out_images": len(data.validation),
-        "epoch": best if trial.recipe.selection_images else "last epoch",
-    }
-
-
-def _attacks(recipe: Recipe) -> dict[str, Attack]:
-    epsilon = recipe.epsilon
-    return {
-        "fgsm": FGSM(epsilon=epsilon),
-        "step_ll": StepLL(epsilon=epsilon),
-        "pgd": recipe.judge(),
-    }
-
-
-def _robust(model: nn.Module, x: Tensor, y: Tensor, attack: Attack) -> float:
-    generator = torch.Generator(device=y.device).manual_seed(derive_seed(0, "table 1"))
-    return robust_accuracy(model, x, y, attack, generator=generator).accuracy
-
-
-# --------------------------------------------------------------------------------------- in print
-
-
-def table_lines(rows: Sequence[Row]) -> list[str]:
-    """Return the table: the paper's rows, then ours, accuracies in percent with standard errors."""
-    names = [row.model + (" !" if row.flags or row.copy_flags else "") for row in (*PAPER, *rows)]
-    width = max(map(len, names))
-    attacks = "".join(f"{name:>12}" for name in ("FGSM", "step l.l.", "PGD"))
-    lines = [
-        f"{'':{width}}{'':>12}{'':>12}{'white box':^36}{'black box':^36}".rstrip(),
-        f"{'model':{width}}{'parameters':>12}{'clean':>12}{attacks}{attacks}",
-    ]
-    for name, row in zip(names, (*PAPER, *rows), strict=True):
-        size = f"{row.parameters / 1e6:.3g} M" if row.parameters is not None else "-"
-        values = [row.clean, *(row.white[n] for n in ATTACKS), *(row.black[n] for n in ATTACKS)]
-        cells = "".join(f"{_percent(v, row.images):>12}" for v in values)
-        lines.append(f"{name:{width}}{size:>12}{cells}")
-    lines += [line for row in rows for line in _about(row)]
+    rows = []
+    for run in runs:
+        if (row := saved_row(run)) is None:
+            raise InputError(
+                f"expected the winner of {run.path} retrained, got no {run.path}/retrain"
+            )
+        rows.append(row)
+    lines = table_lines(rows, PAPER)
+    comparable = all(row.test == PAPER_TEST for row in rows)
     lines.append(
-        "Ours: test accuracy in % ± one standard error; a white-box image counts as broken at any\n"
-        "visited iterate. The papers' rows are of CIFAR-10, epsilon 8/255, PGD of 7 steps of 2/255"
-        + (": not to be compared." if any(row.test != PAPER_TEST for row in rows) else ".")
+        "The papers' rows are of CIFAR-10, epsilon 8/255, PGD of 7 steps of 2/255"
+        + ("." if comparable else ": not to be compared.")
     )
-    keys = ("epochs", "train_images", "epoch")
-    ours = [{**row.test, **{key: row.made.get(key) for key in keys}} for row in rows]
-    if apart := [key for key in (*PAPER_TEST, *keys) if any(o[key] != ours[0][key] for o in ours)]:
-        lines.append(f"Our rows differ in more than architecture and recipe: {', '.join(apart)}.")
-    return lines
+    table = pd.DataFrame([_flat(row) for row in (*PAPER, *rows)])
+    return View(table, lines, _picture(table))
 
 
-def _about(row: Row) -> list[str]:
-    """Return what a reader must know of one of our rows."""
-    made, test = row.made, row.test
-    scale = ", ".join(f"{k} {v}" for k, v in made["scale"].items()) or "the search's size"
-    which = f"classes {test['classes']} of " if test["classes"] else ""
-    recipes = f"{made['recipes']} recipes"
-    if made["completed"] < made["recipes"]:
-        recipes = f"the {made['completed']} of {recipes} that completed"
-    chosen = ", ".join(f"{k} {v}" for k, v in row.chosen.items())
-    lines = [
-        f"{row.model}: trial {made['trial']} with {scale}; {made['epochs']} epochs on "
-        f"{made['train_images']} images, {made['epoch']}",
-        f"  best {made['chooser']} of {recipes} on {made['held_out_images']} held-out images: "
-        f"{chosen}",
-        f"  {row.images} test images of {which}{test['data']}, epsilon "
-        f"{255 * test['epsilon']:g}/255, PGD of {test['steps']} steps of "
-        f"{255 * test['step_size']:g}/255",
-    ]
-    for whose, flags in (("the model", row.flags), ("the black-box source", row.copy_flags)):
-        if flags:
-            lines.append(f"  ! {whose} is suspicious: {', '.join(flags)}")
-    return lines
+def _flat(row: Retrained) -> dict[str, object]:
+    sides = {"white": row.white, "black": row.black}
+    accuracies = {f"{side}_{a}": of[a] for side, of in sides.items() for a in ATTACKS}
+    return {"model": row.model, "parameters": row.parameters, "clean": row.clean, **accuracies}
 
 
-def _percent(value: float | None, images: int) -> str:
-    if value is None:
-        return "-"
-    error = f" ± {100 * standard_error(value, images):.1f}" if images else ""
-    return f"{100 * value:.1f}{error}"
+def _picture(table: pd.DataFrame) -> Figure:
+    """Return every model's accuracies as a line over the attacks."""
+    figure, (axes,) = panels(1, width=8)
+    names = [str(name) for name in table.columns[2:]]
+    values = 100 * table[names].astype(float)
+    for colour, model, row in zip(
+        colours(len(table)), table["model"], values.to_numpy(), strict=True
+    ):
+        axes.plot(np.arange(len(names)), row, "o-", color=colour, label=model)
+    axes.set_xticks(np.arange(len(names)), [name.replace("_", " ", 1) for name in names])
+    axes.set_ylabel("test accuracy, %")
+    return finished(figure, axes)

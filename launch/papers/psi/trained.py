@@ -6,125 +6,35 @@ On the test images that all of them get right (:mod:`nas.analysis.common_correct
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from launch.config.config import Config
-from launch.papers.outcome import Outcome, Tell, grid_lines, model_name
 from launch.papers.psi import figures
 from launch.papers.psi import printed as paper
-from launch.runs.run import finished_trial
+from launch.papers.psi.grids import grid_lines, model_name
+from launch.papers.psi.measured import Trained, trained_models
+from launch.runs.run import Run
 from launch.runs.score import trial_model
+from launch.show.reporter import Reporter
+from launch.show.view import View
 from metrics.susceptibility import drift, sphere_attack
-from nas.analysis.common_correct import CommonCorrect, common_correct, measure, recorded_common
 from nas.analysis.correlations import Correlation, pearson, spearman
 from nas.data.arrays import prepare_test
 from nas.data.datasets import load_test_images
 from nas.errors import InputError
-from nas.ledger.table import load_table
-from nas.trial.files import WEIGHTS, trial_directory
 
-MEASURED = (
-    "psi", "psi_low", "psi_high", "psi_saturated", "psi_limit", "radius_mean", "radius_min",
-    "doubtful",
-)  # fmt: skip
-INPUTS = 100  # common-correct images that Ψ̂ is the mean of
 DRIFT_INPUTS, DRIFT_RADIUS = 32, 1e-3
 FEWEST_MODELS = 4  # of which a correlation has an interval
 AT = 0.01  # the radius of Figure 7
 
 
-@dataclass(frozen=True)
-class Trained:
-    """The trained models of a run, measured on the inputs that all of them get right.
-
-    Attributes:
-        table: one row a model: decisions, test accuracy, Ψ̂ and its interval, limit.
-        radii: of the ladder.
-        psi_at, accuracy_at: ``(models, radii)``: Ψ̂ and post-attack accuracy.
-        common: the inputs.
-        decisions: what tells the models apart.
-    """
-
-    table: pd.DataFrame
-    radii: list[float]
-    psi_at: np.ndarray
-    accuracy_at: np.ndarray
-    common: CommonCorrect
-    decisions: list[str]
-
-    def about(self) -> list[str]:
-        """Say what the models were compared on."""
-        used, found = len(self.common.indices), self.common
-        lines = [
-            f"{len(found.models)} models on {used} of the {found.correct} test images (of "
-            f"{found.images}) that all of them get right"
-        ]
-        for number, accuracy in found.left_out.items():
-            lines.append(
-                f"trial {number} left out: its test accuracy of {accuracy:.3g} is hardly better "
-                "than guessing"
-            )
-        for number, count in zip(self.table["number"], self.table["doubtful"], strict=True):
-            if count:
-                lines.append(
-                    f"trial {number}: {count} of {used * len(self.radii)} ψ are 0, not finite, or "
-                    "lost in rounding"
-                )
-        return lines
-
-
-def trained_models(run: Path, config: Config, tell: Tell) -> Trained:
-    """Measure every trained model of a run on the common-correct test images.
-
-    Raises:
-        InputError: weights that were not kept, or no common inputs.
-    """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    table = load_table(run)
-    table = table[table["status"] == "complete"]
-    rows = {int(n): finished_trial(run, int(n)) for n in table["number"]}
-    if gone := [n for n in rows if not (trial_directory(run, n) / WEIGHTS).exists()]:
-        raise InputError(
-            f"expected the weights of every trial in {run}, got none of {', '.join(map(str, gone))}"
-            f": `psinas replay {run} --trial N` trains one again"
-        )
-    models = {n: trial_model(run, row).to(device) for n, row in rows.items()}
-    test = prepare_test(load_test_images(config.data), config.data, device)
-    images = test.images()
-    key = "-".join([config.data.hash, str(INPUTS), *(row.trial.key for row in rows.values())])
-    common = recorded_common(
-        run, models, key, lambda: common_correct(models, images, test.labels, INPUTS)
-    )
-    chosen = images[list(common.indices)]
-    measured = {}
-    for place, number in enumerate(common.models, start=1):
-        measured[number] = measure(run, number, models[number], chosen, common.hash)
-        tell(
-            f"[{place}/{len(common.models)}] trial {number}: Ψ̂ {measured[number]['psi']:.4g} on "
-            f"{len(chosen)} common images"
-        )
-    decisions = list(config.plan().decisions)
-    found = table[table["number"].isin(list(measured))][["number", *decisions]].copy()
-    found["test_accuracy"] = [common.models[n] for n in found["number"]]
-    for name in MEASURED:
-        found[name] = [measured[n][name] for n in found["number"]]
-    psi_at, accuracy_at = (
-        np.array([measured[n][name] for n in found["number"]]) for name in ("psi_at", "accuracy_at")
-    )
-    radii = next(iter(measured.values()))["radii"]
-    return Trained(found, radii, psi_at, accuracy_at, common, decisions)
-
-
-def table_1(run: Path, config: Config, tell: Tell) -> Outcome:
+def table_1(runs: Sequence[Run], report: Reporter) -> View:
     """Table 1: Ψ̂ of trained ResNets."""
-    trained = trained_models(run, config, tell)
+    trained = trained_models(runs[0], report)
     table = trained.table
     table["paper"] = [paper.TABLE_1.get(int(d), math.nan) for d in table["depth"]]
     table["ratio"] = table["psi"] / table["paper"]
@@ -135,15 +45,16 @@ def table_1(run: Path, config: Config, tell: Tell) -> Outcome:
             f"{row['depth']:5}  {interval:24}  {row['psi_limit']:8.4g}  {row['paper']:6.1f}  "
             f"{row['ratio']:7.3g}{_mark(row)}"
         )
-    return Outcome(table, lines, figures.resnets(table))
+    return View(table, lines, figures.resnets(table))
 
 
-def figure_2(run: Path, config: Config, tell: Tell) -> Outcome:
+def figure_2(runs: Sequence[Run], report: Reporter) -> View:
     """Figure 2: how the drift of 32 inputs grows through a trained ResNet."""
-    trained = trained_models(run, config, tell)
+    trained = trained_models(runs[0], report)
     row = trained.table.sort_values("depth").iloc[0]
-    model = trial_model(run, finished_trial(run, int(row["number"])))
-    test = prepare_test(load_test_images(config.data), config.data)
+    run = runs[0]
+    model = trial_model(run, run.trial(int(row["number"])))
+    test = prepare_test(load_test_images(run.config.data), run.config.data)
     x = test.images()[list(trained.common.indices[:DRIFT_INPUTS])]
     draws = torch.Generator().manual_seed(0)
     found = drift(model, x, sphere_attack(model, x, DRIFT_RADIUS, generator=draws))
@@ -166,12 +77,12 @@ def figure_2(run: Path, config: Config, tell: Tell) -> Outcome:
     ]
     if found.cancelled:
         lines.append(f"{found.cancelled} distances are within rounding")
-    return Outcome(table, lines, figures.hidden_states(found, depth))
+    return View(table, lines, figures.hidden_states(found, depth))
 
 
-def figure_3(run: Path, config: Config, tell: Tell) -> Outcome:
+def figure_3(runs: Sequence[Run], report: Reporter) -> View:
     """Figure 3: Ψ̂ against the radius."""
-    trained = trained_models(run, config, tell)
+    trained = trained_models(runs[0], report)
     table = _ladder(trained, trained.psi_at, "psi")
     lines = [*trained.about(), f"{'':14}" + "".join(f"{r:>10.1e}" for r in trained.radii)]
     for name, psi in zip(_names(trained), trained.psi_at, strict=True):
@@ -181,14 +92,15 @@ def figure_3(run: Path, config: Config, tell: Tell) -> Outcome:
         "radii over which Ψ̂ stays within x/÷ 1.5 of its value at the smallest: "
         f"{min(spans):.1f} to {max(spans):.1f} decades (the paper: about three)"
     )
-    return Outcome(
-        table, lines, figures.over_radii(trained, trained.psi_at, _names(trained), "Ψ̂", log=True)
+    picture = figures.over_radii(
+        trained.table, trained.radii, trained.psi_at, _names(trained), "Ψ̂", log=True
     )
+    return View(table, lines, picture)
 
 
-def table_3(run: Path, config: Config, tell: Tell) -> Outcome:
+def table_3(runs: Sequence[Run], report: Reporter) -> View:
     """Table 3 and Figure 5: Ψ̂ of trained nets over depth and channels."""
-    trained = trained_models(run, config, tell)
+    trained = trained_models(runs[0], report)
     table = trained.table
     cells = [(int(d), int(c)) for d, c in zip(table["depth"], table["channels"], strict=True)]
     table["paper"] = [paper.TABLE_3.get(cell, math.nan) for cell in cells]
@@ -199,29 +111,30 @@ def table_3(run: Path, config: Config, tell: Tell) -> Outcome:
         *grid_lines("Limit r → 0", table, "psi_limit", {}),
         *grid_lines("Test accuracy", table, "test_accuracy", {}),
     ]
-    return Outcome(table, lines, figures.trained(table))
+    return View(table, lines, figures.trained(table))
 
 
-def figure_6(run: Path, config: Config, tell: Tell) -> Outcome:
+def figure_6(runs: Sequence[Run], report: Reporter) -> View:
     """Figure 6: post-attack accuracy against the radius."""
-    trained = trained_models(run, config, tell)
+    trained = trained_models(runs[0], report)
     table = _ladder(trained, trained.accuracy_at, "post_attack_accuracy")
     lines = [*trained.about(), f"{'':14}" + "".join(f"{r:>9.1e}" for r in trained.radii[6:])]
     for name, accuracy in zip(_names(trained), trained.accuracy_at, strict=True):
         lines.append(f"{name:14}" + "".join(f"{v:9.3f}" for v in accuracy[6:]))
+    label = "post-attack accuracy"
     picture = figures.over_radii(
-        trained, trained.accuracy_at, _names(trained), "post-attack accuracy", log=False
+        trained.table, trained.radii, trained.accuracy_at, _names(trained), label, log=False
     )
-    return Outcome(table, lines, picture)
+    return View(table, lines, picture)
 
 
-def figure_7(run: Path, config: Config, tell: Tell) -> Outcome:
+def figure_7(runs: Sequence[Run], report: Reporter) -> View:
     """Figure 7: post-attack accuracy at r = 0.01, and where half of it is lost, against Ψ̂.
 
     And against the mean estimated radius, Ψ̂ beside the logits' margins: Ψ̂ alone says how far they
     move, not how far they may.
     """
-    trained = trained_models(run, config, tell)
+    trained = trained_models(runs[0], report)
     table = trained.table
     columns = {
         f"accuracy_at_{r:.1e}": trained.accuracy_at[:, i] for i, r in enumerate(trained.radii)
@@ -252,7 +165,8 @@ def figure_7(run: Path, config: Config, tell: Tell) -> Outcome:
         (column, pearson(table[column], trained.accuracy_at[:, at]))
         for column in ("psi", "radius_mean")
     ]
-    return Outcome(table, lines, figures.correlation(trained, at, shown))
+    accuracy, radius = trained.accuracy_at[:, at], trained.radii[at]
+    return View(table, lines, figures.correlation(trained.table, accuracy, radius, shown))
 
 
 def _ladder(trained: Trained, values: np.ndarray, name: str) -> pd.DataFrame:

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from launch.config.config import Config
-from launch.papers.outcome import Outcome, Tell, grid_lines
 from launch.papers.psi import figures
 from launch.papers.psi import printed as paper
-from nas.ledger.table import load_table
+from launch.papers.psi.grids import grid_lines
+from launch.runs.run import Run
+from launch.show.reporter import Reporter
+from launch.show.view import View
 
 FROZEN = {"frozen_1e-5": 1e-5, "frozen_1e-4": 1e-4, "frozen_1e-3": 1e-3}  # score -> radius
 SCORES = ("psi", "psi_1.5e-4", "psi_limit", *FROZEN)
 
 
-def table_2(run: Path, config: Config, tell: Tell) -> Outcome:
+def table_2(runs: Sequence[Run], report: Reporter) -> View:
     """Table 2 and Figure 4: Ψ̂ of untrained nets on noise, beside the limit r → 0."""
-    del config, tell
-    cells = untrained_cells(load_table(run))
+    cells = untrained_cells(runs[0].table())
     lines = []
     for name, radius in (("psi", "1e-4"), ("psi_1.5e-4", "1.5e-4")):
         title = f"Ψ̂ at r = {radius}, sign step, batch statistics"
@@ -34,7 +34,7 @@ def table_2(run: Path, config: Config, tell: Tell) -> Outcome:
         text = ", ".join(f"{v:.2e}" for v in moved)
         lines.append(f"  D = {depth:<3} {text}; Ψ̂(1e-4) is {share:.2g} of the limit")
     lines += _saturation(cells)
-    return Outcome(cells, lines, figures.untrained(cells))
+    return View(cells, lines, figures.untrained(cells))
 
 
 def _saturation(cells: pd.DataFrame) -> list[str]:

@@ -17,15 +17,16 @@ from torch import nn
 
 from launch.cluster.session import Slots, fit, on_worker
 from launch.config.config import Resources
-from launch.papers.cubuk.table1 import attacked
+from launch.runs.retrained import attacked
 from nas.errors import InputError
-from nas.ledger.study import RESULT, open_study
+from nas.ledger.results import RESULT
+from nas.ledger.study import open_study
 from nas.ledger.table import load_table
-from nas.trial.training import Recipe
+from nas.trial.recipe import Recipe
 
 pytestmark = pytest.mark.ray
 PSINAS = Path(sys.executable).with_name("psinas")
-TESTS = Path(__file__).parents[3] / "helpers"
+TESTS = Path(__file__).parents[2] / "helpers"
 TIMINGS = ["train_seconds", "score_seconds", "seconds"]
 LIMIT = 120
 

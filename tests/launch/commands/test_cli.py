@@ -14,11 +14,12 @@ import yaml
 from helpers import TINY, one_line, search_here
 
 from launch.config.config import parse_config
-from launch.runs.run import finished_trial, make_directory, open_search, settle_config
+from launch.runs.begin import make_directory, open_search, settle_config
+from launch.runs.run import Run
 from nas.data.arrays import prepare, prepare_test
 from nas.data.datasets import load_images, load_test_images
 from nas.errors import InputError
-from nas.ledger.study import RunLock
+from nas.ledger.lock import RunLock
 from nas.ledger.table import load_table
 from nas.search.search import failure
 from nas.trial.evaluation import evaluate
@@ -171,7 +172,7 @@ def test_export_gives_the_model_back(psinas, finished, tmp_path):
     description = json.loads((out / "architecture.json").read_text())
     stored = description["trial"]["scores"]
     logits = model(data.validation.images())
-    row = finished_trial(finished, description["trial"]["number"])
+    row = Run(finished).trial(description["trial"]["number"])
     evaluated = evaluate(row.trial)  # the weights before they were written and read
     trained = space_of(row.trial.architecture).build(row.trial.architecture, data.task)
     trained.load_state_dict(evaluated.weights)

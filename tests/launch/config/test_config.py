@@ -9,7 +9,7 @@ from launch.config.config import differing_keys, load_config, parse_config
 from launch.config.documents import preset_about, preset_names, read_document
 from metrics import METRICS
 from nas.errors import InputError
-from nas.trial.evaluation import Trial
+from nas.trial.trial import Trial
 
 
 @pytest.mark.parametrize("name", preset_names())

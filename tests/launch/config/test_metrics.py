@@ -10,7 +10,7 @@ from launch.config.config import parse_config
 from metrics import APGD, ATTACKS, FGSM, METRICS, PGD, Attack
 from metrics.robustness.scores import AttackAccuracy, CascadeAccuracy
 from nas.errors import InputError
-from nas.trial.evaluation import metric_key
+from nas.trial.scoring import metric_key
 
 # what rows of ledgers drew from before one metric took any attack: computed then
 KEYS = [

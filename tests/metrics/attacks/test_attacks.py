@@ -11,7 +11,7 @@ from torch import nn
 
 from metrics.answers import input_gradient
 from metrics.attacks import APGD, FGSM, PGD, Noise, Square, StepLL, Transfer
-from metrics.attacks.geometry import Draws, in_ball
+from metrics.attacks.geometry import Randomness, in_ball
 from metrics.left_as_found import evaluating
 from metrics.robustness.accuracy import correct, robust_accuracy
 
@@ -209,7 +209,7 @@ def test_a_model_that_breaks_under_attack_is_not_robust(restarts, images):
 def test_uniform_in_the_l2_ball():
     """P(|u| <= t) = (t / epsilon)^n, so the mean of |u| / epsilon is n / (n + 1)."""
     x = torch.full((4000, 1, 2, 2), 0.5)
-    drawn = in_ball((1, 2, 2), "l2", Draws(x, torch.Generator().manual_seed(0)))
+    drawn = in_ball((1, 2, 2), "l2", Randomness(x, torch.Generator().manual_seed(0)))
     length = drawn.flatten(1).norm(dim=1)
     assert length.max() <= 1 + 1e-5
     n = 4

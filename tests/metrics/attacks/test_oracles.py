@@ -13,9 +13,11 @@ import torch
 
 from metrics.attacks import APGD, FGSM, PGD, StepLL
 from metrics.robustness.accuracy import correct, robust_accuracy
-from nas.data.arrays import DataConfig, Limit, prepare
+from nas.data.arrays import prepare
+from nas.data.config import DataConfig, Limit
 from nas.data.datasets import load_images
-from nas.trial.training import Recipe, drain, train
+from nas.trial.recipe import Recipe
+from nas.trial.training import drain, train
 from search_spaces import DepthChannels
 
 torchattacks = pytest.importorskip("torchattacks")

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from metrics.attacks import APGD, FGSM, PGD, Noise, Square, StepLL
-from metrics.robustness.accuracy import accuracy_curve, correct, robust_accuracy
+from metrics.robustness.accuracy import correct, robust_accuracy
+from metrics.robustness.curves import accuracy_curve
 
 quick = settings(
     max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True

@@ -11,7 +11,8 @@ from metrics.attacks import APGD, FGSM, PGD, Noise, Square, StepLL
 from metrics.engine.folding import AGREEMENT, _agree, channels_last, fast_copy
 from metrics.left_as_found import evaluating
 from metrics.robustness.accuracy import correct, robust_accuracy
-from nas.trial.training import Recipe, drain, train
+from nas.trial.recipe import Recipe
+from nas.trial.training import drain, train
 from search_spaces import DepthChannels, Task
 
 EPSILON = 0.1

@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 from metrics.attacks import APGD, FGSM, PGD, Attack, Noise, Square, Transfer
-from metrics.robustness.accuracy import accuracy_curve, cascade, correct, robust_accuracy
+from metrics.robustness.accuracy import correct, robust_accuracy
+from metrics.robustness.cascade import cascade
+from metrics.robustness.curves import accuracy_curve
 
 EPSILONS = (0.02, 0.05, 0.08, 0.12, 0.2)
 

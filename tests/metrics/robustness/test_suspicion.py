@@ -10,7 +10,8 @@ from torch.nn import functional
 from metrics.attacks import FGSM, PGD, Attack
 from metrics.robustness.accuracy import robust_accuracy
 from metrics.robustness.suspicion import FLAGS, suspicion
-from nas.trial.training import Recipe, drain, train
+from nas.trial.recipe import Recipe
+from nas.trial.training import drain, train
 from search_spaces import DepthChannels
 
 EPSILON = 0.1
@@ -64,7 +65,8 @@ def test_honest_nets_raise_no_flag(net, request, validation):
 @pytest.mark.data
 @pytest.mark.parametrize("adversary", ["none", "pgd"])
 def test_honest_nets_on_real_images_raise_no_flag(adversary, data_root):
-    from nas.data.arrays import DataConfig, Limit, prepare
+    from nas.data.arrays import prepare
+    from nas.data.config import DataConfig, Limit
     from nas.data.datasets import load_images
 
     limit = Limit(train=3000, validation=250)

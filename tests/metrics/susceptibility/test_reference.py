@@ -12,9 +12,11 @@ import torch
 from torch import nn
 
 from metrics.susceptibility import drift, rms, sphere_attack, susceptibility, susceptibility_limit
-from nas.data.arrays import DataConfig, Limit, prepare
+from nas.data.arrays import prepare
+from nas.data.config import DataConfig, Limit
 from nas.data.datasets import load_images
-from nas.trial.training import Recipe, drain, train
+from nas.trial.recipe import Recipe
+from nas.trial.training import drain, train
 from search_spaces import DepthChannels, Task
 
 DEPTHS = (2, 4, 8, 16, 32, 64)

@@ -11,11 +11,14 @@ from torch import nn
 
 from metrics import METRICS
 from metrics.susceptibility import susceptibility, susceptibility_limit
-from nas.data.arrays import DataConfig, Limit, prepare
+from nas.data.arrays import prepare
+from nas.data.config import DataConfig, Limit
 from nas.data.datasets import load_images
 from nas.ledger.table import load_table
-from nas.trial.evaluation import Trial, evaluate, metric_key
-from nas.trial.training import Recipe
+from nas.trial.evaluation import evaluate
+from nas.trial.recipe import Recipe
+from nas.trial.scoring import metric_key
+from nas.trial.trial import Trial
 from search_spaces import DepthChannels
 
 SPACE = DepthChannels(depth=(2,), channels=(6,), stem="small")

@@ -215,9 +215,9 @@ def test_correlations_take_the_names_they_are_given(table):
 def test_suspicious_trials_are_left_out_where_asked(table):
     table.loc[:8, "suspicion_zero_gradient_raised"] = [0.0] * 3 + [1.0] + [0.0] * 5
     table["suspicion_zero_gradient"] = table["depth"] * 1.0
-    config = parse_config({**TINY, "objectives": {"psi": "min"}})
-    found = correlation_table(table, config)
-    trusted = correlation_table(table, config, trust=True)
+    legend = parse_config({**TINY, "objectives": {"psi": "min"}}).plan().legend
+    found = correlation_table(table, legend)
+    trusted = correlation_table(table, legend, trust=True)
     pair = trusted.set_index(["a", "b"]).loc[("psi", "depth")]
     assert pair["spearman"] == -1  # the flagged trial alone lies off the line
     assert pair["n"] == 7
@@ -225,14 +225,14 @@ def test_suspicious_trials_are_left_out_where_asked(table):
     assert not any("suspicion" in name for name in [*found["a"], *found["b"]])
     flagged = table.assign(suspicion_zero_gradient_raised=[1.0] * 5 + [0.0] * 4)
     with pytest.raises(InputError, match="at least 4 .* without a raised flag, got 3"):
-        correlation_table(flagged, config, trust=True)
-    assert len(correlation_table(flagged, config)) == len(found)
+        correlation_table(flagged, legend, trust=True)
+    assert len(correlation_table(flagged, legend)) == len(found)
 
 
 def test_a_space_of_one_score_is_told_so(table):
-    config = parse_config(TINY)
+    legend = parse_config(TINY).plan().legend
     with pytest.raises(InputError, match="two scores that vary over the 8 complete trials"):
-        correlation_table(table[["number", "status", "reason", "depth", "constant"]], config)
+        correlation_table(table[["number", "status", "reason", "depth", "constant"]], legend)
 
 
 # ---------------------------------------------------------------------------------- command line

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,9 @@ from helpers import one_line
 
 from launch.runs.table_search import request
 from launch.runs.table_search import table_search as run_searches
-from nas.benchmark import tabular
-from nas.benchmark.tabular import best_so_far, optimum, plan_search, read_table, search_table
+from nas.benchmark import replay as tabular
+from nas.benchmark.replay import best_so_far, optimum, plan_search, search_table
+from nas.benchmark.table import read_table
 from nas.errors import InputError
 from nas.ledger.fronts import hypervolume
 from nas.samplers.registry import SAMPLERS
@@ -22,6 +24,8 @@ from search_spaces import SEARCH_SPACES, DepthChannels
 CELLS = SEARCH_SPACES["nasbench201"]()
 GRID = DepthChannels(depth=(1, 2, 3, 4), channels=(4, 8, 16))
 ROBUST = "advtrained_cifar10_val_pgd_8_acc"
+
+SILENT = SimpleNamespace(say=lambda line: None)
 
 
 def grid_table(tmp_path, objectives=None, **columns):
@@ -168,8 +172,8 @@ def random_searches(path, *, budget, seeds, objectives=("accuracy",)):
 def test_workers_play_no_part_in_the_numbers(tmp_path):
     grid_table(tmp_path)
     asked = random_searches(tmp_path / "grid.csv", budget=6, seeds=3)
-    alone, _ = run_searches(asked, workers=1, out=None, tell=lambda line: None)
-    several, _ = run_searches(asked, workers=2, out=None, tell=lambda line: None)
+    alone, _ = run_searches(asked, workers=1, out=None, report=SILENT)
+    several, _ = run_searches(asked, workers=2, out=None, report=SILENT)
     pd.testing.assert_frame_equal(alone, several)
 
 
@@ -237,7 +241,7 @@ def test_a_table_with_next_to_nothing_of_the_space_is_refused(tmp_path):
 def test_a_search_that_ends_early_is_said_to(tmp_path):
     grid_table(tmp_path)
     asked = random_searches(tmp_path / "grid.csv", budget=20, seeds=2)
-    found, printed = run_searches(asked, workers=1, out=None, tell=lambda line: None)
+    found, printed = run_searches(asked, workers=1, out=None, report=SILENT)
     assert found["searching"].tolist() == [1.0] * 12 + [0.0] * 8
     assert "2 ended before 20 queries: no other row was found" in printed[-1]
 
@@ -282,7 +286,7 @@ def test_one_search_has_no_deviation(tmp_path):
     grid_table(tmp_path)
     asked = random_searches(tmp_path / "grid.csv", budget=12, seeds=1)
     told = []
-    _, printed = run_searches(asked, workers=1, out=None, tell=told.append)
+    _, printed = run_searches(asked, workers=1, out=None, report=SimpleNamespace(say=told.append))
     assert told == ["random: 1 searches of 12 queries, best 64"]
     assert "±" not in "".join(printed[2:])
     assert "nan" not in "".join(printed)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from nas.data.arrays import DataConfig, Images, Limit, prepare, prepare_test, stratified_order
+from nas.data.arrays import Images, prepare, prepare_test, stratified_order
+from nas.data.config import DataConfig, Limit
 from nas.data.datasets import DATASETS, load_images, load_test_images
 from nas.errors import InputError
 

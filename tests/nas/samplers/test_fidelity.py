@@ -10,10 +10,10 @@ import pytest
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
-from nas.ledger.study import RESULT
-from nas.samplers.base import History
+from nas.ledger.results import RESULT
 from nas.samplers.decisions import Decisions
 from nas.samplers.fidelity import expected
+from nas.samplers.history import History
 from nas.samplers.predictor import PredictorSampler, _tried
 
 DECISIONS = Decisions({"a": tuple(range(6)), "b": tuple(range(6))})

@@ -12,11 +12,12 @@ import pytest
 import launch.cluster.session  # noqa: F401  sets what ray reads when it is imported
 from launch.cluster.scheduler import RungScheduler, open_rungs
 from launch.config.config import parse_config
-from launch.runs.run import open_search
+from launch.runs.begin import open_search
 from nas.errors import InputError
-from nas.ledger.fronts import pareto_front
+from nas.ledger.fronts import crowding, front_ranks, pareto_front
+from nas.ledger.results import reached_rungs
 from nas.ledger.table import load_table
-from nas.search.rungs import Rungs, crowding, front_ranks, reached_rungs, rung_epochs
+from nas.search.rungs import Rungs, rung_epochs
 from nas.search.search import failure
 
 ONE = {"robust": "max"}

@@ -11,17 +11,20 @@ from dataclasses import replace
 
 import pytest
 
-from nas.data.arrays import DataConfig
+from nas.data.config import DataConfig
 from nas.errors import InputError, NoStudy
 from nas.ledger.fronts import pareto_front
-from nas.ledger.study import RESULT, RunLock, open_study, repair_journal
+from nas.ledger.journal import repair_journal
+from nas.ledger.lock import RunLock
+from nas.ledger.results import RESULT
+from nas.ledger.study import open_study
 from nas.ledger.table import load_table, save_table
 from nas.samplers.registry import SAMPLERS
 from nas.search.plan import SearchPlan
 from nas.search.search import MAX_ATTEMPTS, MAX_REPEATS, Search, failure
 from nas.search.winners import best, worth_keeping
-from nas.trial.evaluation import Trial
-from nas.trial.training import Recipe
+from nas.trial.recipe import Recipe
+from nas.trial.trial import Trial
 from search_spaces import DepthChannels, SearchSpace
 
 GRID = DepthChannels(depth=(1, 2, 3, 4), channels=(8, 16, 32))
@@ -386,7 +389,7 @@ def test_the_lock_refuses_a_second_driver_and_dies_with_its_owner(tmp_path):
     code = f"""
 import sys, time
 from pathlib import Path
-from nas.ledger.study import RunLock
+from nas.ledger.lock import RunLock
 with RunLock(Path({str(tmp_path)!r})):
     print("held", flush=True)
     time.sleep(60)
@@ -399,7 +402,7 @@ with RunLock(Path({str(tmp_path)!r})):
     owner.wait()
     owner.stdout.close()
     with RunLock(tmp_path):
-        assert f"pid {os.getpid()}" in (tmp_path / "driver.lock").read_text()
+        assert f"pid {os.getpid()}" in (tmp_path / "driver.pid").read_text()
 
 
 @pytest.mark.parametrize("lost", [1, 10, 40])

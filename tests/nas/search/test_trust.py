@@ -8,7 +8,7 @@ import pytest
 from helpers import TINY, one_line, search_here
 
 from launch.config.config import parse_config
-from launch.show.progress import Display
+from launch.show.progress import Progress
 from launch.show.tables import front_of
 from nas.export.export import model_card
 from nas.ledger.table import load_table
@@ -48,7 +48,7 @@ def test_the_row_holds_values_thresholds_and_flags(table):
 
 
 def test_the_winner_is_the_best_that_is_believed(masking, table, psinas, tmp_path):
-    config = parse_config(MASKING)
+    legend = parse_config(MASKING).plan().legend
     honest = table[~table["masks"]]
     expected = honest.loc[honest["pgd_accuracy"].idxmax(), "number"]
     code, out, err = psinas("export", masking, "--best", "pgd_accuracy", "--out", tmp_path / "e")
@@ -59,8 +59,8 @@ def test_the_winner_is_the_best_that_is_believed(masking, table, psinas, tmp_pat
     assert out.count("left out") == 2
     assert "No sign of masked gradients" in (tmp_path / "e" / "README.md").read_text()
     assert "No sign of masked gradients" in (masking / "best" / "README.md").read_text()
-    assert front_of(table, config, trust=True) == {expected}
-    assert expected not in front_of(table, config)
+    assert front_of(table, legend, trust=True) == {expected}
+    assert expected not in front_of(table, legend)
 
 
 def test_tables_mark_it_and_trust_leaves_it_out(masking, table, psinas):
@@ -121,7 +121,7 @@ def test_the_live_display_marks_it(capsys):
     search = SimpleNamespace(
         plan=plan, finished=1, running={}, results=list, params=lambda number: {"depth": 2}
     )
-    Display(Console(width=200)).finished(7, outcome, search)
+    Progress(Console(width=200)).finished(7, outcome, search)
     assert "! suspicious: zero_gradient" in capsys.readouterr().out
 
 

@@ -10,10 +10,13 @@ import torch
 from faulty_spaces import Faulty
 
 import metrics
-from nas.data.arrays import DataConfig, Limit
+from nas.data.config import DataConfig, Limit
 from nas.data.datasets import load_images
-from nas.trial.evaluation import TRAINING_SCORES, Trial, TrialRunner, evaluate
-from nas.trial.training import Recipe, drain
+from nas.trial.evaluation import TRAINING_SCORES, evaluate
+from nas.trial.recipe import Recipe
+from nas.trial.runner import TrialRunner
+from nas.trial.training import drain
+from nas.trial.trial import Trial
 from search_spaces import Answers, DepthChannels
 
 METRICS = tuple(
@@ -162,7 +165,7 @@ def test_varied():
 
 
 def test_a_runner_prepares_each_dataset_once_and_fails_one_trial_alone(trial, images, monkeypatch):
-    import nas.trial.evaluation as module
+    from nas.trial import runner as module
 
     calls = []
     original = module.prepare

@@ -12,7 +12,8 @@ from metrics.attacks import ATTACKS, FGSM, PGD, Attack, StepLL
 from metrics.robustness.accuracy import correct
 from nas.data.arrays import Data, Split
 from nas.errors import Diverged
-from nas.trial.training import Recipe, _augment, _schedule, _step, drain, train
+from nas.trial.recipe import Recipe
+from nas.trial.training import _augment, _schedule, _step, drain, train
 from search_spaces import DepthChannels, Task
 
 QUICK = Recipe(epochs=2, batch_size=32, epsilon=0.1, steps=2, selection_images=50)

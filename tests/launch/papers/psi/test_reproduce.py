@@ -12,8 +12,8 @@ from helpers import one_line, search_here
 
 from launch.config.config import load_config
 from launch.config.documents import preset_names
-from launch.papers.outcome import grid_lines, model_name
 from launch.papers.psi import printed as paper
+from launch.papers.psi.grids import grid_lines, model_name
 from launch.papers.psi.untrained import _inside, _saturation
 from launch.papers.registry import REPRODUCTIONS, reproduction
 from nas.errors import InputError
@@ -158,11 +158,10 @@ def test_every_preset_that_a_reproduction_needs_is_there():
     names = preset_names()
     for name in REPRODUCTIONS:
         asked = reproduction(name)
-        assert asked.source(quick=False, data=None) in names
-        assert asked.source(quick=True, data=None) in names
-        if asked.preset != "psi-table2":
-            for data in ("digits", "fashion-mnist", "food101-10"):
-                assert asked.source(quick=True, data=data) in names
+        for quick, data in ((False, None), (True, None), *((True, data) for data in asked.quick)):
+            assert set(asked.sources(quick=quick, data=data)) <= set(names)
+    for name in ("psi-table1", "psi-figure7"):
+        assert list(reproduction(name).quick) == ["digits", "fashion-mnist", "food101-10"]
     with pytest.raises(InputError, match="psi-table1.*got 'psi-table9'"):
         reproduction("psi-table9")
 
@@ -188,7 +187,7 @@ def test_what_a_reproduction_needs_is_asked_for_before_the_search(psinas, tmp_pa
 
 def test_every_weight_is_kept_whatever_the_grid():
     asked = reproduction("psi-table3")
-    config = asked.settle(load_config("psi-table3-digits", ["vary.repeat=[0, 1, 2]"]))
+    (config,) = asked.configs(("psi-table3-digits",), ["vary.repeat=[0, 1, 2]"])
     assert config.keep.top == 45
 
 

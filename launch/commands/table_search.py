@@ -1,4 +1,4 @@
-"""The commands about tables: ``psinas table-search`` and ``psinas children``."""
+"""The command ``psinas table-search``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from typing import Annotated
 
 import typer
 
+from launch.runs.table_search import request
+from launch.runs.table_search import table_search as compare
 from launch.show.console import say
+from launch.show.reporter import Reporter
+from launch.show.view import check_csv
 
 
 def table_search(
@@ -48,10 +52,7 @@ def table_search(
 
     Example: psinas table-search table.csv --space nasbench201 --objective accuracy --seeds 100
     """
-    from launch.papers.outcome import check_csv
-    from launch.runs import table_search as searching
-
-    asked = searching.request(
+    asked = request(
         table,
         space=space,
         objectives=objective,
@@ -64,50 +65,7 @@ def table_search(
     if out is not None:
         check_csv(out, other_than=table)
     count = workers or os.cpu_count() or 1
-    for line in searching.table_search(asked, workers=count, out=out, tell=say)[1]:
+    for line in compare(asked, workers=count, out=out, report=Reporter())[1]:
         say(line)
     if out is not None:
         say(f"curves in {out}, picture in {out.with_suffix('.png')}")
-
-
-def children(
-    table: Annotated[
-        Path, typer.Argument(metavar="RUN|TABLE.csv", help="A run directory, or one row a child.")
-    ],
-    adversarial: Annotated[
-        str | None, typer.Option(metavar="SCORE", help="By default fgsm_ or pgd_accuracy.")
-    ] = None,
-    clean: Annotated[
-        str | None, typer.Option(metavar="SCORE", help="By default clean_accuracy.")
-    ] = None,
-    parameters: Annotated[
-        str | None, typer.Option(metavar="SCORE", help="By default parameters, where there.")
-    ] = None,
-    above: Annotated[
-        float | None, typer.Option(help="Clean accuracy of the accurate; by default 0.85.")
-    ] = None,
-    window: Annotated[
-        int | None, typer.Option(help="Children of a running average; by default √n.")
-    ] = None,
-    trust: Annotated[bool, typer.Option("--trust", help="Leave suspicious trials out.")] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.csv", help="Write the children here, and FILE.png beside it."),
-    ] = None,
-) -> None:
-    """Show how adversarial accuracy goes with clean accuracy and parameters, child by child.
-
-    Example: psinas children runs/digits --adversarial pgd_accuracy --out children.csv
-    """
-    from launch.papers.cubuk.figure9 import outcome, read_children
-    from launch.papers.outcome import check_csv, write_outcome
-
-    read = read_children(table, adversarial, clean, parameters, trust=trust)
-    if out is not None:
-        check_csv(out, other_than=table)
-    found = outcome(read, above=above, window=window)
-    for line in found.lines:
-        say(line)
-    if out is not None:
-        csv, picture = write_outcome(out.parent, out.stem, found)
-        say(f"children in {csv}, picture in {picture}")

@@ -1,0 +1,16 @@
+"""Arguments and options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Lay a value over the configuration."),
+]
+Address = Annotated[str | None, typer.Option(help="A running Ray cluster: auto or HOST:PORT.")]
+TrialOption = Annotated[int | None, typer.Option(help="The number of the trial.")]

@@ -1,0 +1,70 @@
+"""The command ``psinas score``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from launch.runs.score import score_model, to_json
+from launch.show.columns import beside
+from launch.show.console import say
+from launch.show.tables import flag_lines
+from nas.errors import InputError
+from nas.search.trust import plain_names
+
+
+class Part(StrEnum):
+    """Which images ``psinas score`` uses."""
+
+    test = "test"
+    validation = "validation"
+
+
+def score(
+    target: Annotated[
+        str, typer.Argument(metavar="MODEL", help="EXPORT_DIR, RUN:TRIAL or pkg.module:callable.")
+    ],
+    data: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The dataset; an export's own by default.")
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Names, or YAML: '[{name: pgd, steps: 20}]'."),
+    ] = None,
+    epsilon: Annotated[
+        str | None, typer.Option(help="Of every attack that names none, such as 8/255.")
+    ] = None,
+    part: Annotated[Part, typer.Option("--split", help="Which images.")] = Part.test,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many images.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of random starts.")] = 0,
+    suspicion: Annotated[
+        bool, typer.Option("--suspicion", help="Also look for signs of masked gradients.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Also write here.")] = None,
+) -> None:
+    """Score a model on test images.
+
+    Example: psinas score runs/digits/best --metrics clean,pgd --epsilon 0.1 --suspicion
+    """
+    scores = score_model(
+        target,
+        data=data,
+        metrics=metrics,
+        epsilon=epsilon,
+        test=part is Part.test,
+        limit=limit,
+        seed=seed,
+        suspicion=suspicion,
+    )
+    if out is not None:
+        try:
+            out.write_text(to_json(scores) + "\n")
+        except OSError as error:
+            raise InputError(f"--out: expected a file to write, got {out}: {error}") from error
+    for line in beside({name: (f"{scores[name]:.6g}",) for name in plain_names(scores)}):
+        say(line)
+    for line in flag_lines(scores):
+        say(line)

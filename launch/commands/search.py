@@ -1,0 +1,62 @@
+"""The command ``psinas search``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from launch.commands.options import Address, Assignments
+from launch.config.config import load_config
+from launch.runs.retrain import check, retrain
+from launch.runs.retrained import table_lines
+from launch.runs.run import CONFIG
+from launch.runs.searching import search as search_all
+from launch.show.reporter import Reporter
+
+
+def search(
+    source: Annotated[
+        str | None,
+        typer.Argument(metavar="[PRESET|CONFIG.yaml]", help="What to search; digits by default."),
+    ] = None,
+    assignments: Assignments = None,
+    trials: Annotated[int | None, typer.Option(help="How many different trials.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="The run directory; runs/<name> by default.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run; begin it if there is none.")
+    ] = False,
+    address: Address = None,
+) -> None:
+    """Search, train and score; print the trial table and export the winner.
+
+    Example: psinas search digits --set recipe.epochs=4 --trials 8 --out runs/quick
+    """
+    laid = [*(assignments or []), *([f"trials={trials}"] if trials is not None else [])]
+    if source is None and resume and out is not None and (out / CONFIG).exists():
+        source = str(out / CONFIG)
+    config = load_config(source or "digits", laid)
+    check(config)
+    path = out or Path("runs") / config.name
+    report = Reporter()
+    keep_trials = not any(a.startswith("trials=") for a in laid)
+    searched = search_all(
+        config, path, report, resume=resume, keep_trials=keep_trials, address=address
+    )
+    if not searched.whole:
+        sys.exit(130)
+    if config.retrain is None or searched.winner is None:
+        return
+    report.say(f"\nretraining trial {searched.winner.number}")
+    again = f"psinas search --resume --out {path}"
+    winner = searched.winner
+    row = retrain(searched.run, config.retrain, report, winner=winner, address=address, again=again)
+    if row is None:
+        sys.exit(130)
+    report.say("")
+    for line in table_lines([row]):
+        report.say(line)

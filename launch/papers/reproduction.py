@@ -1,0 +1,90 @@
+"""What a reproduction is: searches, and a view of the run directories that they leave.
+
+Several reproductions can share a search: a second one finds the run directory there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from launch.config.config import Config, different_values, load_config, within
+from launch.config.sections import Keep
+from launch.runs.run import Run
+from launch.show.reporter import Reporter
+from launch.show.view import View
+from nas.errors import InputError
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """One table or figure of a paper.
+
+    Attributes:
+        about: one line.
+        searches: presets, one a search.
+        view: what is made of the runs, in the order of the searches.
+        quick: the searches in small, by the name of the data that they are on (``--data``); the
+            first is the default. One of a single entry has no choice of data.
+        needs: decisions and scores that it cannot do without.
+        keep_all: the view needs the weights of every trial.
+        retrained: the view needs the winners retrained, as their configurations say.
+    """
+
+    about: str
+    searches: tuple[str, ...]
+    view: Callable[[Sequence[Run], Reporter], View]
+    quick: Mapping[str, tuple[str, ...]]
+    needs: tuple[str, ...] = field(default=(), kw_only=True)
+    keep_all: bool = field(default=False, kw_only=True)
+    retrained: bool = field(default=False, kw_only=True)
+
+    def sources(self, *, quick: bool, data: str | None) -> tuple[str, ...]:
+        """Return the presets to search.
+
+        Raises:
+            InputError: ``data`` without ``quick``, or one that no small preset is for.
+        """
+        if not quick:
+            if data is not None:
+                raise InputError(
+                    f"--data: expected only with --quick, got {data}: the full one has its own"
+                )
+            return self.searches
+        if data is None:
+            return next(iter(self.quick.values()))
+        if data not in self.quick:
+            known = ", ".join(self.quick)
+            raise InputError(f"--data: expected one of {known}, got {data!r}")
+        return self.quick[data]
+
+    def configs(self, sources: Sequence[str], assignments: Sequence[str]) -> list[Config]:
+        """Return the configurations of the searches, with ``key=value`` laid over all of them.
+
+        Raises:
+            InputError: a key or value that is refused, one that tells the searches apart, or
+                something that the view needs and that is not there.
+        """
+        plain = [load_config(source).flat() for source in sources]
+        apart = {key for other in plain[1:] for key in different_values(plain[0], other)}
+        for assignment in assignments:
+            key = assignment.partition("=")[0]
+            if any(within(other, [key]) for other in apart):
+                raise InputError(
+                    f"--set {key}: expected a key that all searches share, got one that tells "
+                    f"{', '.join(sources)} apart"
+                )
+        return [self._settled(load_config(source, assignments)) for source in sources]
+
+    def _settled(self, config: Config) -> Config:
+        plan = config.plan()
+        there = {*plan.decisions, *(n for m in plan.template.metrics for n in m.score_names)}
+        if missing := [name for name in self.needs if name not in there]:
+            raise InputError(
+                f"expected the decisions and scores {', '.join(self.needs)}, got none of "
+                f"{', '.join(missing)}: leave the preset's space and metrics as they are"
+            )
+        if not self.keep_all:
+            return config
+        keep = Keep(top=max(config.keep.top, plan.size))
+        return config.model_copy(update={"keep": keep})

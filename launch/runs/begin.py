@@ -1,0 +1,145 @@
+"""How a search begins or goes on: its directory, its settled configuration, its ledger."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import uuid
+from pathlib import Path
+from typing import Any
+
+import optuna
+import yaml
+
+from launch.config.config import Config, differing_keys
+from launch.runs.run import CONFIG, Run
+from nas.errors import InputError, NoStudy
+from nas.files import write_whole
+from nas.ledger.lock import LOCK, OWNER
+from nas.ledger.study import open_study
+from nas.search.search import Search
+
+RUN_ID = "run_id"
+
+
+def make_directory(run: Path) -> None:
+    """Make the run directory, or say in one line why it cannot be.
+
+    Raises:
+        InputError: it cannot be written, or holds something else.
+    """
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        probe = run / ".probe"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"--out: expected a directory to write, got {run}: {error}") from error
+    others = [
+        p for p in run.iterdir() if p.name not in (LOCK, OWNER) and not p.name.startswith(".")
+    ]
+    if others and not (run / CONFIG).exists():
+        raise InputError(
+            f"--out: expected a new, empty or earlier run directory, got {run} with other files"
+        )
+
+
+def settle_config(run: Path, asked: Config, *, resume: bool, keep_trials: bool) -> Config:
+    """Return the configuration to run, saved in the run directory.
+
+    Args:
+        run: the run directory, made and locked.
+        asked: what the user asked for.
+        resume: go on with what is there.
+        keep_trials: the user named no number of trials, so a larger saved one stands.
+
+    Raises:
+        InputError: a search is there and resume was not asked for, or it was another search.
+    """
+    if (run / CONFIG).exists() and _begun(run):
+        saved = Run(run).config
+        if not resume:
+            raise InputError(
+                f"{run} holds a search already: --resume goes on with it, --out begins another"
+            )
+        if different := differing_keys(saved, asked):
+            raise InputError(
+                f"{run} holds a search with another configuration: expected the saved one, got "
+                f"other values for {', '.join(different)}; --out begins another search"
+            )
+        if keep_trials and asked.trials is not None and saved.trials is not None:
+            trials = max(asked.trials, saved.trials)
+            asked = asked.model_copy(update={"trials": trials})
+    run_id = _saved_id(run) or uuid.uuid4().hex
+    document = {**asked.resolved(), "run_id": run_id, "made_with": versions()}
+    text = yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100)
+    write_whole(run / CONFIG, lambda partial: partial.write_text(text))
+    return asked
+
+
+def _begun(run: Path) -> bool:
+    """Whether the run has a trial; the ledger of one that has none is taken away.
+
+    A search that was refused before its first trial (no such cluster, no such files) is no reason
+    to refuse the corrected one.
+    """
+    saved = Run(run).config
+    try:
+        study = open_study(run, storage=saved.storage, name=saved.study_name)
+    except NoStudy:
+        return False
+    if study.get_trials(deepcopy=False):
+        return True
+    if saved.storage is None:  # another run may have put its study in a shared storage
+        optuna.delete_study(study_name=saved.study_name, storage=study._storage)
+    return False
+
+
+def _saved_id(run: Path) -> str | None:
+    """Return what tells this run from another of its name, or None before there is one."""
+    return Run(run).id if (run / CONFIG).exists() else None
+
+
+def open_search(run: Path, config: Config) -> Search:
+    """Return the search over the run's ledger.
+
+    Raises:
+        InputError: the ledger cannot be read.
+    """
+    plan = config.plan()
+    study = open_study(
+        run, directions=plan.directions, storage=config.storage, name=config.study_name
+    )
+    run_id = _saved_id(run)
+    owner = study.user_attrs.get(RUN_ID)
+    if owner is None and not study.get_trials(deepcopy=False):
+        study.set_user_attr(RUN_ID, run_id)
+    elif owner != run_id or [d.name.lower() for d in study.directions] != plan.directions:
+        raise InputError(
+            f"storage: the study {config.study_name!r} in {config.storage or run} belongs to "
+            "another run: expected a name that is free; give this search another name"
+        )
+    return Search(study, plan)
+
+
+def versions() -> dict[str, Any]:
+    """Return the versions that a run was made with, and the commit of a psinas checkout.
+
+    None for what is run without being installed: a checkout on the path, say.
+    """
+    names = ("psinas", "torch", "torchvision", "ray", "optuna", "numpy")
+    found: dict[str, Any] = {name: _version(name) for name in names}
+    source = Path(__file__).resolve().parents[2]
+    if (source / ".git").exists():
+        answer = subprocess.run(
+            ["git", "-C", str(source), "rev-parse", "HEAD"], capture_output=True, text=True
+        )
+        found["commit"] = answer.stdout.strip() or None
+    return found
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,34 @@
+"""What a run tells whoever started it: lines, a table, and the progress of its search.
+
+Nothing in ``launch.runs`` prints; it is given a reporter. Commands give it one on the terminal.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+from rich.console import Console
+
+from launch.show.console import console as terminal
+from launch.show.progress import Progress
+from launch.show.tables import print_trials
+from nas.ledger.table import Legend
+
+
+class Reporter:
+    """Prints what it is told.
+
+    Args:
+        console: where to; None is the terminal.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = terminal if console is None else console
+        self.progress = Progress(self._console)
+
+    def say(self, text: str) -> None:
+        """Print a line as it is: not wrapped, not marked up."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def table(self, table: pd.DataFrame, legend: Legend) -> None:
+        """Print a trial table."""
+        print_trials(self._console, table, legend)

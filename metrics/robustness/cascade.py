@@ -1,0 +1,82 @@
+"""Several attacks in turn, each on the images that the ones before it left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from metrics.attacks.base import Attack
+from metrics.engine.evaluator import evaluator
+from metrics.robustness.accuracy import share_of
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """The worst case over several attacks, image by image.
+
+    Attributes:
+        accuracy, stderr: of the images that no attack broke.
+        robust: ``(N,)`` bool.
+        accuracies: accuracy left after each attack, those before it included.
+        broken_by: ``(N,)`` long: the attack that broke the image, -1 where it was wrong already,
+            the number of attacks where it still stands.
+        zero_gradients, nonfinite_gradients: as in :class:`AttackResult`, the most of any attack.
+        forwards, backwards: as in :class:`AttackResult`.
+    """
+
+    accuracy: float
+    stderr: float
+    robust: Tensor
+    accuracies: tuple[float, ...]
+    broken_by: Tensor
+    zero_gradients: int
+    nonfinite_gradients: int
+    forwards: int
+    backwards: int
+
+
+def cascade(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    attacks: Sequence[Attack],
+    *,
+    generator: torch.Generator | None = None,
+    batch_size: int | None = None,
+    fast: bool = True,
+) -> Cascade:
+    """Return the worst case over ``attacks``: each is run on what those before it left standing.
+
+    Put the cheap ones first: FGSM, then PGD, then APGD.
+
+    Raises:
+        ValueError: no attacks, and as in :func:`robust_accuracy`.
+    """
+    if not attacks:
+        raise ValueError("attacks: expected at least one, got none")
+    with evaluator(model, images, labels, batch_size=batch_size, fast=fast) as ready:
+        broken_by = torch.where(ready.wrong(images, labels), -1, len(attacks))
+        accuracies, zero, nonfinite = [], 0, 0
+        for number, attack in enumerate(attacks):
+            standing = (broken_by == len(attacks)).nonzero().squeeze(1)
+            if len(standing):
+                found = ready.search(attack, images[standing], labels[standing], generator)
+                broken_by[standing[found.broken]] = number
+                zero = max(zero, int(found.zero_gradients.sum()))
+                nonfinite = max(nonfinite, int(found.nonfinite_gradients.sum()))
+            accuracies.append(share_of(broken_by == len(attacks))[0])
+    robust = broken_by == len(attacks)
+    spent = ready.spent
+    return Cascade(
+        *share_of(robust),
+        robust,
+        tuple(accuracies),
+        broken_by,
+        zero,
+        nonfinite,
+        spent.forwards,
+        spent.backwards,
+    )

@@ -1,0 +1,76 @@
+"""Which images a trial sees: the data part of a configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from nas.seeds import value_hash
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Caps on the sizes; None takes all there is."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    train: int | None = None
+    validation: int | None = None
+    test: int | None = None
+
+    def __post_init__(self) -> None:
+        for field in ("train", "validation", "test"):
+            value = getattr(self, field)
+            if value is not None and value < 1:
+                raise ValueError(f"{field}: expected >= 1 or null, got {value}")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images.
+
+    Args:
+        name: a name in ``nas.data.datasets.DATASETS``, ``npz:PATH`` or ``folder:PATH``.
+        root: where the files are; None takes ``$PSINAS_DATA``, else ``~/.cache/psinas``.
+        download: let torchvision download what is missing.
+        image_size: side to which ``folder``, ``gtsrb`` and ``food101`` images are resized and
+            cropped, and of ``noise``; None is the dataset's usual one.
+        classes: keep these labels only, renumbered from 0 in this order; None keeps all.
+        limit: caps on the numbers of images, class shares kept.
+        validation_share: share of the training images that the search is judged on.
+        seed: decides the split.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    name: str = "digits"
+    root: str | None = None
+    download: bool = False
+    image_size: int | None = None
+    classes: tuple[int, ...] | None = None
+    limit: Limit = Limit()
+    validation_share: float = 1 / 6
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.validation_share < 1:
+            raise ValueError(
+                f"validation_share: expected a share in (0, 1), got {self.validation_share}"
+            )
+        if self.image_size is not None and self.image_size < 1:
+            raise ValueError(f"image_size: expected >= 1, got {self.image_size}")
+        if self.classes is not None and not len(set(self.classes)) == len(self.classes) >= 2:
+            raise ValueError(
+                f"classes: expected two or more distinct labels, got {list(self.classes)}"
+            )
+
+    @property
+    def source(self) -> tuple[str, str | None, int | None]:
+        """What reading them depends on."""
+        return self.name, self.root, self.image_size
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits of what decides the images; where the files lie plays no part."""
+        return value_hash(self, leave_out=("root", "download"))

@@ -1,0 +1,58 @@
+"""One driver a run: a lock that dies with its process, and beside it who holds it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from types import TracebackType
+
+from filelock import FileLock, Timeout
+
+from nas.errors import InputError, first_line
+
+LOCK, OWNER = "driver.lock", "driver.pid"
+
+
+class RunLock:
+    """Holds a run directory for one driver; the system gives it back when the process dies.
+
+    Raises:
+        InputError: another process holds it, whose pid and host the message names, or the file
+            system has no locks.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory, self._owner = directory, directory / OWNER
+        self._lock = FileLock(directory / LOCK, timeout=0)
+
+    def __enter__(self) -> RunLock:
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise InputError(
+                f"{self._directory} is being searched by another driver ({self._holder()}): "
+                "expected one driver a run; wait for it, stop it, or give another --out"
+            ) from error
+        except (OSError, NotImplementedError) as error:
+            raise InputError(
+                f"{self._directory}: expected a file system that can lock a file, got "
+                f"{first_line(error)}: give another --out"
+            ) from error
+        self._owner.write_text(f"pid {os.getpid()} on {socket.gethostname()}")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._owner.unlink(missing_ok=True)
+        self._lock.release()
+
+    def _holder(self) -> str:
+        try:
+            return self._owner.read_text().strip() or "unknown"
+        except OSError:
+            return "unknown"

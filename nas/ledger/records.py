@@ -1,0 +1,152 @@
+"""The ledger's trials as plain records, read from the journal without Optuna.
+
+A table, a front or an export only looks: 10,000 trials are read in the time that Optuna takes to be
+imported, also while a driver is writing. Studies in another storage of Optuna's are read by it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+from nas.errors import InputError, NoStudy
+from nas.ledger.results import JOURNAL, RESULT, STUDY
+
+MANY = 8  # decisions of a space that still fit on a line
+
+
+@dataclass
+class Record:
+    """A trial of the ledger.
+
+    Attributes:
+        number: of the trial.
+        params: decision -> choice, in the order in which they were asked.
+        choices: decision -> all its choices.
+        result: what became of it; None while it runs.
+    """
+
+    number: int
+    params: dict[str, Any] = field(default_factory=dict)
+    choices: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    result: dict[str, Any] | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is a finished trial of its own, not one answered from another's."""
+        return self.result is not None and self.result.get("repeat_of") is None
+
+
+def read_records(run: Path, *, storage: str | None = None, name: str = STUDY) -> list[Record]:
+    """Return every trial of a run, by number.
+
+    Args:
+        run: the run directory.
+        storage: the URL of another storage of Optuna's than the run's own journal.
+        name: of the study.
+
+    Raises:
+        NoStudy: there is none.
+        InputError: a line in the middle of the journal is broken.
+    """
+    if storage is not None:
+        from nas.ledger.study import open_study, records_of  # imports Optuna
+
+        return records_of(open_study(run, storage=storage, name=name))
+    journal = run / JOURNAL
+    if not journal.exists():
+        raise NoStudy(f"expected a run directory with a {JOURNAL}, got {run}")
+    return _replayed(_lines(journal), name, journal)
+
+
+def results_of(records: Iterable[Record]) -> list[dict[str, Any]]:
+    """Return what the ledger holds of every different finished trial, with its ``number``."""
+    return [{"number": r.number, **(r.result or {})} for r in records if r.counts]
+
+
+def told_apart(decisions: Mapping[str, Sequence[Any]], varied: Iterable[str]) -> list[str]:
+    """Return the decisions that tell trials apart; ``architecture`` for more than a few of a space.
+
+    Args:
+        decisions: name -> choices.
+        varied: those that are not of the space.
+    """
+    several = [name for name, choices in decisions.items() if len(choices) > 1]
+    shown = several or list(decisions)
+    beside = [name for name in shown if name in set(varied)]
+    return shown if len(shown) - len(beside) <= MANY else ["architecture", *beside]
+
+
+# ------------------------------------------------------------------------------------------- parts
+
+
+class _Op(IntEnum):
+    """What a line of Optuna's journal does (optuna.storages.journal, since its 3.1)."""
+
+    CREATE_STUDY = 0
+    DELETE_STUDY = 1
+    CREATE_TRIAL = 4
+    SET_PARAM = 5
+    SET_STATE = 6
+    SET_USER_ATTR = 8
+
+
+def _lines(journal: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines; a last one that is being written, or was cut short, is left out."""
+    with journal.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield json.loads(line)
+            except ValueError:
+                if line.endswith(b"\n") and file.read(1):
+                    raise InputError(
+                        f"{journal}: expected one JSON object a line, got a broken line {number}: "
+                        "restore the file from a copy"
+                    ) from None
+                return
+
+
+def _replayed(lines: Iterable[dict[str, Any]], name: str, journal: Path) -> list[Record]:
+    studies: dict[int, str] = {}
+    trials: list[tuple[int, Record]] = []
+    done: set[int] = set()
+    count = 0
+    for line in lines:
+        op = line["op_code"]
+        if op == _Op.CREATE_STUDY and line["study_name"] not in studies.values():
+            studies[count] = line["study_name"]
+            count += 1
+        elif op == _Op.DELETE_STUDY:
+            studies.pop(line["study_id"], None)
+        elif op == _Op.CREATE_TRIAL and line["study_id"] in studies:
+            record = Record(number=len(trials))
+            for decision, distribution in line.get("distributions", {}).items():
+                _answer(record, decision, distribution, line["params"][decision])
+            record.result = line.get("user_attrs", {}).get(RESULT)
+            trials.append((line["study_id"], record))
+        elif "trial_id" in line and line["trial_id"] < len(trials) and line["trial_id"] not in done:
+            record = trials[line["trial_id"]][1]
+            if op == _Op.SET_PARAM:
+                given = line["distribution"], line["param_value_internal"]
+                _answer(record, line["param_name"], *given)
+            elif op == _Op.SET_USER_ATTR:
+                record.result = line["user_attr"].get(RESULT, record.result)
+            elif op == _Op.SET_STATE and line["state"] in (1, 2, 3):  # COMPLETE, PRUNED, FAIL
+                done.add(line["trial_id"])
+    found = [study for study, named in studies.items() if named == name]
+    if not found:
+        raise NoStudy(f"expected a study called {name!r} in {journal}")
+    records = [record for study, record in trials if study == found[0]]
+    for number, record in enumerate(records):
+        record.number = number
+    return records
+
+
+def _answer(record: Record, decision: str, distribution: str, value: Any) -> None:
+    choices = json.loads(distribution)["attributes"].get("choices")
+    record.choices[decision] = tuple(choices) if choices is not None else ()
+    record.params[decision] = choices[int(value)] if choices is not None else value

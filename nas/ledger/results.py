@@ -1,0 +1,28 @@
+"""What the ledger holds of a trial: one JSON value, by the names that are used for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+STUDY = "psinas"
+"""The name of the study in a run directory's own journal."""
+
+RESULT = "psinas"
+"""The attribute of a finished trial: status, reason, scores, architecture, cost, versions."""
+
+
+RUNGS = "rungs"
+"""Where a ledger's result keeps what a trial had at its rungs: ``{"3": {"accuracy": 0.5}}``."""
+
+
+def reached_rungs(result: Mapping[str, Any]) -> dict[int, dict[str, float]]:
+    """Return what a result of the ledger tells of its rungs: epoch -> values, lowest first.
+
+    Empty for a search without a scheduler.
+    """
+    rungs = result.get(RUNGS, {})
+    return {int(epoch): dict(rungs[epoch]) for epoch in sorted(rungs, key=int)}
+
+
+JOURNAL = "study.journal"

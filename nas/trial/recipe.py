@@ -1,0 +1,132 @@
+"""How a model is trained, as a value: optimiser, schedule, adversary, entropy weight."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+from metrics.attacks import ATTACKS, PGD, Attack
+from nas.names import find
+from nas.seeds import value_hash
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+
+
+SCHEDULES = ("one-cycle", "cosine", "step", "constant")
+
+
+PRECISIONS = ("auto", "float32", "bf16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a model is trained.
+
+    Args:
+        epochs: passes over the training images; 0 leaves the initial weights.
+        batch_size: images a step, adversarial ones included.
+        optimizer: ``sgd`` (Nesterov momentum), ``adam`` or ``adamw``.
+        learning_rate: the largest of the schedule.
+        schedule: ``one-cycle`` (linear up over a quarter, linear down), ``cosine``, ``step``
+            (a tenth after half and after three quarters) or ``constant``.
+        momentum: of ``sgd``.
+        weight_decay: L2 penalty; decoupled for ``adamw``.
+        label_smoothing: share of the label spread over all classes.
+        adversary: ``none``, a name in ``ATTACKS`` or ``pkg.module:Attack``. One that would leak
+            the true labels into its images (``fgsm``, ``step-ll``) is given predicted ones.
+        epsilon: radius of the adversary, pixels in [0, 1].
+        steps: of an adversary that has steps, and of the PGD that judges epochs.
+        step_size: the same; None is epsilon / 4.
+        adversarial_share: share of each minibatch that is adversarial.
+        entropy_weight: λ in loss + λ H(p).
+        gradient_clip: largest norm of the gradient; None does not clip.
+        flip: mirror images at random.
+        crop_padding: pad by so many pixels and crop at random; 0 does not.
+        precision: ``bf16`` autocasts; ``auto`` does so on a GPU that has bf16.
+        selection_images: validation images that judge an epoch; of 0 none is judged, and the last
+            epoch's weights are kept.
+
+    Raises:
+        ValueError: a value out of range or an unknown name.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    epochs: int = 10
+    batch_size: int = 128
+    optimizer: str = "sgd"
+    learning_rate: float = 0.1
+    schedule: str = "one-cycle"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.0
+    adversary: str = "pgd"
+    epsilon: float = 8 / 255
+    steps: int = 7
+    step_size: float | None = None
+    adversarial_share: float = 0.5
+    entropy_weight: float = 0.0
+    gradient_clip: float | None = None
+    flip: bool = False
+    crop_padding: int = 0
+    precision: str = "auto"
+    selection_images: int = 500
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):  # 1 and 1.0 are one recipe, with one hash
+            value = getattr(self, setting.name)
+            if str(setting.type).startswith("float") and type(value) is int:
+                object.__setattr__(self, setting.name, float(value))
+        for field, known in (
+            ("optimizer", OPTIMIZERS),
+            ("schedule", SCHEDULES),
+            ("precision", PRECISIONS),
+        ):
+            if getattr(self, field) not in known:
+                raise ValueError(f"{field}: expected one of {list(known)}, got "
+                                 f"{getattr(self, field)!r}")  # fmt: skip
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size: expected >= 1, got {self.batch_size}")
+        for field in ("epochs", "selection_images", "weight_decay", "crop_padding"):
+            if getattr(self, field) < 0:
+                raise ValueError(f"{field}: expected >= 0, got {getattr(self, field)}")
+        for field in ("adversarial_share", "label_smoothing", "momentum"):
+            if not 0 <= getattr(self, field) <= 1:
+                raise ValueError(f"{field}: expected a share in [0, 1], got "
+                                 f"{getattr(self, field)}")  # fmt: skip
+        for field in ("learning_rate", "entropy_weight", "weight_decay"):
+            if not math.isfinite(getattr(self, field)):
+                raise ValueError(f"{field}: expected a finite number, got {getattr(self, field)}")
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate: expected > 0, got {self.learning_rate}")
+        if self.gradient_clip is not None and not self.gradient_clip > 0:
+            raise ValueError(f"gradient_clip: expected > 0 or null, got {self.gradient_clip}")
+        self.judge()  # checks epsilon, steps and step_size
+        self.attack()
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits over every field."""
+        return value_hash(self)
+
+    def attack(self) -> Attack | None:
+        """Return the attack that training images are made with; None trains on clean ones.
+
+        Raises:
+            ValueError: an unknown adversary.
+        """
+        if self.adversary == "none":
+            return None
+        kind: Any = find(self.adversary, {"none": None, **ATTACKS}, "adversary")
+        if not (isinstance(kind, type) and issubclass(kind, Attack)):
+            raise ValueError(f"adversary: expected a subclass of Attack, got {kind!r}")
+        shared = {f.name for f in fields(kind)} & {"epsilon", "steps", "step_size"}
+        return kind(**{name: getattr(self, name) for name in shared})
+
+    def judge(self) -> PGD:
+        """Return the attack that decides the best epoch, whatever the adversary.
+
+        It is PGD even for a single-step adversary, whose own accuracy stays high when training
+        collapses onto that one step.
+        """
+        return PGD(epsilon=self.epsilon, step_size=self.step_size, steps=self.steps)

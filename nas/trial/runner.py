@@ -1,0 +1,64 @@
+"""One trial after another in one process: what a worker does."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from nas.data.arrays import Data, Images, prepare
+from nas.errors import InputError, one_line
+from nas.trial.evaluation import Evaluation, evaluation, out_of_memory
+from nas.trial.training import Epoch
+from nas.trial.trial import Trial
+from search_spaces import Architecture
+
+
+class TrialRunner:
+    """Runs one trial after another in one process, the images staying on the device.
+
+    Args:
+        template: the trial of which every other is a copy, its architecture aside.
+        images: by ``DataConfig.source``.
+        device: ``cpu`` or ``cuda``.
+        threads: of torch on the CPU.
+        time_limit_seconds: of one trial.
+    """
+
+    def __init__(
+        self,
+        template: Trial,
+        images: Mapping[tuple[str, str | None, int | None], Images],
+        *,
+        device: str,
+        threads: int,
+        time_limit_seconds: float | None = None,
+    ) -> None:
+        torch.set_num_threads(threads)
+        self._template, self._images, self._device = template, images, device
+        self._limit = time_limit_seconds
+        self._prepared: tuple[str, Data] | None = None
+
+    def trial(self, architecture: Mapping[str, Any], overrides: Mapping[str, Any]) -> Trial:
+        """Return the trial of an architecture's dict and what it varies beside."""
+        trial = replace(self._template, architecture=Architecture.from_dict(architecture))
+        for name, value in overrides.items():
+            trial = trial.varied(name, value)
+        return trial
+
+    def run(self, trial: Trial) -> Generator[Epoch, None, Evaluation]:
+        """Do what :func:`evaluation` does; a dataset that cannot be prepared fails the trial."""
+        if self._prepared is None or self._prepared[0] != trial.data.hash:
+            self._prepared = None  # the old dataset makes room for the new one
+            try:
+                images = self._images[trial.data.source]
+                self._prepared = trial.data.hash, prepare(images, trial.data, self._device)
+            except InputError as error:
+                return Evaluation("invalid", str(error))
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                return Evaluation("oom", f"the dataset does not fit: {one_line(error)}")
+        return (yield from evaluation(trial, self._prepared[1], time_limit_seconds=self._limit))
