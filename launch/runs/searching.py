@@ -15,8 +15,8 @@ from launch.show.tables import doubt_lines
 from nas.errors import NoWinner
 from nas.ledger.journal import repair_journal
 from nas.ledger.lock import RunLock
+from nas.ledger.records import records_of
 from nas.ledger.results import JOURNAL
-from nas.ledger.study import records_of
 from nas.ledger.table import save_table
 from nas.search.search import MAX_REPEATS, Search
 from nas.search.winners import best

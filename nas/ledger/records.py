@@ -11,10 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas.errors import InputError, NoStudy
 from nas.ledger.results import JOURNAL, RESULT, STUDY
+
+if TYPE_CHECKING:
+    from optuna.study import Study
 
 MANY = 8  # decisions of a space that still fit on a line
 
@@ -54,13 +57,26 @@ def read_records(run: Path, *, storage: str | None = None, name: str = STUDY) ->
         InputError: a line in the middle of the journal is broken.
     """
     if storage is not None:
-        from nas.ledger.study import open_study, records_of  # imports Optuna
+        from nas.ledger.study import open_study  # imports Optuna
 
         return records_of(open_study(run, storage=storage, name=name))
     journal = run / JOURNAL
     if not journal.exists():
         raise NoStudy(f"expected a run directory with a {JOURNAL}, got {run}")
     return _replayed(_lines(journal), name, journal)
+
+
+def records_of(study: Study) -> list[Record]:
+    """Return every trial of a study as a record, by number."""
+    return [
+        Record(
+            trial.number,
+            dict(trial.params),
+            {n: tuple(getattr(d, "choices", ())) for n, d in trial.distributions.items()},
+            trial.user_attrs.get(RESULT),
+        )
+        for trial in study.get_trials(deepcopy=False)
+    ]
 
 
 def results_of(records: Iterable[Record]) -> list[dict[str, Any]]:

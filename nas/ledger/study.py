@@ -19,8 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from nas.errors import InputError, NoStudy, first_line
 from nas.ledger.journal import _NoLock, _WholeLines
-from nas.ledger.records import Record
-from nas.ledger.results import JOURNAL, RESULT, STUDY
+from nas.ledger.results import JOURNAL, STUDY
 
 Direction = Literal["minimize", "maximize"]
 
@@ -67,16 +66,3 @@ def open_study(
     except (ValueError, AssertionError, ImportError, SQLAlchemyError) as error:
         why = first_line(error)
         raise InputError(f"the ledger {storage or journal} cannot be opened: {why}") from error
-
-
-def records_of(study: Study) -> list[Record]:
-    """Return every trial of a study as a record, by number."""
-    return [
-        Record(
-            trial.number,
-            dict(trial.params),
-            {n: tuple(getattr(d, "choices", ())) for n, d in trial.distributions.items()},
-            trial.user_attrs.get(RESULT),
-        )
-        for trial in study.get_trials(deepcopy=False)
-    ]
