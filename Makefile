@@ -3,6 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# What `make lint` needs where psinas is not installed: no torch, no ray.
+LINT := .venv-lint
+LINTED := $(LINT)/.ready
+LINTERS := ruff mypy pandas-stubs types-PyYAML numpy pydantic typer rich filelock matplotlib optuna
+UNTYPED := --allow-subclassing-any --allow-untyped-decorators --no-warn-return-any \
+	--no-warn-unused-ignores --ignore-missing-imports
+WORKERS ?= auto
 
 .PHONY: install search test test-all lint format bench clean
 
@@ -14,19 +21,29 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps torchattacks
 	touch $(READY)
 
+$(LINTED): pyproject.toml constraints.txt
+	test -x $(LINT)/bin/python || $(PYTHON) -m venv $(LINT)
+	$(LINT)/bin/python -m pip install --quiet --constraint constraints.txt $(LINTERS)
+	touch $(LINTED)
+
 search: $(READY)  ## the default search, on data that ships with scikit-learn; again: goes on
 	$(BIN)/psinas search digits --resume
 
 test: $(READY)
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow'
 
 test-all: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS)
 
-lint: $(READY)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+lint:  ## with every type where psinas is installed, without torch's where it is not
+	@if [ -f $(READY) ]; then $(MAKE) --no-print-directory checks TOOLS=$(BIN); \
+	else $(MAKE) --no-print-directory $(LINTED) checks TOOLS=$(LINT)/bin TYPES='$(UNTYPED)'; fi
+
+.PHONY: checks
+checks:
+	$(TOOLS)/ruff check .
+	$(TOOLS)/ruff format --check .
+	$(TOOLS)/mypy $(TYPES)
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -39,4 +56,4 @@ bench: $(READY)
 	$(BIN)/python bench/table_search.py
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(LINT) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -8,13 +8,12 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from metrics.left_as_found import evaluating
 
 BATCH_NORM = ("eval", "frozen", "batch")
 FEW = 4  # inputs, below which the statistics of a batch say little
-
-_BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from metrics.attacks import APGD, FGSM, PGD, Noise, Square, StepLL
+from metrics.attacks import APGD, ATTACKS, FGSM, PGD, Noise, Square, StepLL
 from metrics.robustness.accuracy import correct, robust_accuracy
 from metrics.robustness.curves import accuracy_curve
 
@@ -17,10 +17,9 @@ quick = settings(
 epsilons = st.one_of(st.just(0.0), st.floats(1e-3, 1.0))
 norms = st.sampled_from(["linf", "l2"])
 few = st.integers(1, 4)
-attacks = st.one_of(
-    st.builds(FGSM, epsilon=epsilons, norm=norms),
-    st.builds(StepLL, epsilon=epsilons),
-    st.builds(
+SETTINGS = {
+    "fgsm": st.builds(FGSM, epsilon=epsilons, norm=norms),
+    "pgd": st.builds(
         PGD,
         epsilon=epsilons,
         step_size=st.one_of(st.none(), st.floats(1e-3, 1.0)),
@@ -30,7 +29,7 @@ attacks = st.one_of(
         restarts=st.integers(1, 2),
         target=st.sampled_from([None, "least-likely", "runner-up"]),
     ),
-    st.builds(
+    "apgd": st.builds(
         APGD,
         epsilon=epsilons,
         steps=few,
@@ -38,15 +37,19 @@ attacks = st.one_of(
         loss=st.sampled_from(["ce", "dlr"]),
         restarts=st.integers(1, 2),
     ),
-    st.builds(Square, epsilon=epsilons, queries=few),
-    st.builds(
+    "square": st.builds(Square, epsilon=epsilons, queries=few),
+    "noise": st.builds(
         Noise,
         epsilon=epsilons,
         region=st.sampled_from(["cube", "ball", "sphere"]),
         distribution=st.sampled_from(["uniform", "gaussian"]),
         draws=few,
     ),
+}
+attacks = st.one_of(
+    *(SETTINGS.get(name, st.builds(kind, epsilon=epsilons)) for name, kind in ATTACKS.items())
 )
+"""Every attack of the registry; one without an entry above with its own defaults."""
 
 
 @st.composite
