@@ -30,10 +30,10 @@ search: $(READY)  ## the default search, on data that ships with scikit-learn; a
 	$(BIN)/psinas search digits --resume
 
 test: $(READY)
-	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow'
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m 'not slow'
 
 test-all: $(READY)
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 lint:  ## with every type where psinas is installed, without torch's where it is not
 	@if [ -f $(READY) ]; then $(MAKE) --no-print-directory checks TOOLS=$(BIN); \

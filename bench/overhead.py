@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from launch.config.config import parse_config
-from launch.runs.searching import search_and_report
+from launch.runs.searching import search
+from launch.show.reporter import Reporter
 from nas.ledger.table import load_table
 
 WORKERS = 2
@@ -49,7 +50,7 @@ def run(name: str, document: dict[str, Any], directory: Path) -> tuple[float, fl
     """Return wall seconds, this process's CPU seconds, and the trial table."""
     config = parse_config({**document, "name": name, "resources": {"workers": WORKERS}})
     wall, cpu = time.perf_counter(), time.process_time()
-    search_and_report(config, directory / name, resume=False, keep_trials=False, address=None)
+    search(config, directory / name, Reporter(), resume=False, keep_trials=False, address=None)
     spent = time.perf_counter() - wall, time.process_time() - cpu
     return *spent, load_table(directory / name)
 

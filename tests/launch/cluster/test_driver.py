@@ -24,7 +24,7 @@ from nas.ledger.study import open_study
 from nas.ledger.table import load_table
 from nas.trial.recipe import Recipe
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]  # one Ray at a time
 PSINAS = Path(sys.executable).with_name("psinas")
 TESTS = Path(__file__).parents[2] / "helpers"
 TIMINGS = ["train_seconds", "score_seconds", "seconds"]

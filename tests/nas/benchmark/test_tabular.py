@@ -66,20 +66,21 @@ def test_every_cell_finds_the_row_of_its_class(robust_table, data_root):
     ("name", "at_least"), [("evolution", 0.476), ("local-search", 0.4795), ("predictor", 0.4805)]
 )
 def test_samplers_find_robust_cells(robust_table, name, at_least):
-    """Means over 10 (predictor: 3) searches of 100 queries; random reaches .470, the best is .4811.
+    """Means of 10 searches of 100 queries, of the predictor 2 of 60; random has .470 of .4811.
 
-    Over 100 searches evolution reaches .4795, local search .4809 and the predictor .4811.
+    Over 100 searches evolution reaches .4795, local search .4809 and the predictor .4811, .4810
+    after 50 queries.
     """
-    searches = 3 if name == "predictor" else 10
+    searches, queries = (2, 60) if name == "predictor" else (10, 100)
     found = []
     for seed in range(searches):
-        rows = search_table(plan_search(robust_table, SAMPLERS[name], {}, seed=seed), 100)
-        assert len(set(rows)) == len(rows) == 100
+        rows = search_table(plan_search(robust_table, SAMPLERS[name], {}, seed=seed), queries)
+        assert len(set(rows)) == len(rows) == queries
         found.append(robust_table.scores[rows, 0].max())
     assert np.mean(found) >= at_least
 
 
-@pytest.mark.parametrize("name", sorted(set(SAMPLERS) - {"tpe", "nsga2"}))
+@pytest.mark.parametrize("name", sorted(set(SAMPLERS) - {"tpe", "nsga2", "gp"}))
 def test_a_budget_above_the_table_ends_when_all_is_known(name, tmp_path):
     table = grid_table(tmp_path)
     rows = search_table(plan_search(table, SAMPLERS[name], {}, seed=1), 1000)

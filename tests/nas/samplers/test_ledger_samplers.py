@@ -118,12 +118,15 @@ def test_it_serves_a_study_that_somebody_else_began(name, direction):
 
 @every_one_of_ours
 def test_it_finds_more_than_random(name):
-    """The best of 60 proposals, 6 decisions of 5, mean of six studies: 24 is the optimum."""
+    """The best of 60 proposals, 6 decisions of 5, mean of six studies: 24 is the optimum.
+
+    Three studies of the predictor, whose every proposal takes a tenth of a second.
+    """
     decisions = {f"d{i}": tuple(range(5)) for i in range(6)}
 
     def mean_best(sampler):
         bests = []
-        for seed in range(6):
+        for seed in range(3 if sampler == "predictor" else 6):
             made = SAMPLERS[sampler](decisions, seed)
             study = optuna.create_study(direction="minimize", sampler=made)
             for _ in range(60):
