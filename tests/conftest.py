@@ -6,6 +6,10 @@ import os
 import sys
 from pathlib import Path
 
+# Before numpy and torch are there: two threads beside another busy process wait for each other.
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
 import pytest
 import torch
 from helpers import TINY
