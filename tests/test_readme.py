@@ -54,9 +54,10 @@ def small(source):
     if document["space"]["name"] == "nasnet":
         document["space"] = {"name": "nasnet", "blocks": 2, "cells": 1, "filters": 4}
         document["sampler"] = {"name": "random"}
+        document["metrics"] = ["clean", "fgsm", {"name": "pgd", "steps": 1}, "cost"]
     if document.get("retrain"):
         few = {"recipe": {"epochs": 1}, "recipes": [{"learning_rate": 0.1}], "test_images": 20}
-        some = {"limit": {"train": 64, "validation": 20}}
+        some = {"limit": {"train": 64, "validation": 6}}
         document["retrain"] = {**few, "scale": {"filters": 6}, "data": some}
     return document
 

@@ -7,9 +7,9 @@ from typing import Any
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from launch.config.config import Config
-from launch.config.sections import EPOCH_SCORES
 from nas.search.rungs import Rungs, rung_epochs
 from nas.search.search import Search
+from nas.trial.training import EPOCH_SCORES
 
 
 def open_rungs(config: Config, search: Search) -> Rungs | None:

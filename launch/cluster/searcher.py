@@ -11,6 +11,7 @@ from ray import cloudpickle, tune
 from ray.exceptions import RayActorError
 from ray.tune.search import Searcher
 
+from launch.cluster.worker import OUTCOME
 from launch.config.config import Config
 from launch.show.progress import Progress
 from nas.errors import WorkerFailure, one_line
@@ -20,7 +21,6 @@ from nas.search.search import Proposal, Search, failure
 from nas.search.winners import worth_keeping
 from nas.trial.files import drop_weights
 
-OUTCOME = "psinas_outcome"  # the key of Tune's result that holds a finished trial
 MAX_DEATHS = 5  # trials in a row that lost their worker twice: then it is not the architectures
 
 

@@ -15,19 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # these are read when ray is imported
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "60")
-os.environ.setdefault("TUNE_WARN_THRESHOLD_S", "60")
-os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+import launch.cluster.environment  # isort: skip  # noqa: F401  before ray
+import ray
 
-import ray  # noqa: E402
-
-from launch.config.sections import Resources  # noqa: E402
-from nas.errors import InputError, first_line  # noqa: E402
+from launch.config.sections import Resources
+from nas.errors import InputError, first_line
 
 Result = TypeVar("Result")
 

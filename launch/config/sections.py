@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-EpochScore = Literal["robust_accuracy", "clean_accuracy"]
-EPOCH_SCORES: tuple[EpochScore, ...] = get_args(EpochScore)
-"""What every epoch is judged by, on ``recipe.selection_images`` images."""
+from nas.trial.training import EPOCH_SCORES, EpochScore
 
 
 class Strict(BaseModel):

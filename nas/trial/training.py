@@ -14,7 +14,7 @@ import time
 from collections.abc import Generator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,9 @@ from nas.trial.recipe import Recipe
 
 CHECK_EVERY = 16  # steps between looks at the loss: each one waits for a GPU
 
+EpochScore = Literal["robust_accuracy", "clean_accuracy"]
+EPOCH_SCORES: tuple[EpochScore, ...] = get_args(EpochScore)
+"""What every epoch is judged by, on ``recipe.selection_images`` images."""
 Weights = dict[str, Tensor]
 T = TypeVar("T")
 

@@ -105,7 +105,13 @@ def wait_for(condition, process):
 
 @pytest.mark.parametrize(
     ("sampler", "workers"),
-    [("grid", (1, 2)), ("random", (1, 2)), ("tpe", (1, 1)), ("nsga2", (1, 1))],
+    [
+        ("grid", (1, 2)),
+        ("tpe", (1, 1)),
+        # as sure without Ray, in tests/nas/search: a search there is seconds, here it is twenty
+        pytest.param("random", (1, 2), marks=pytest.mark.slow),
+        pytest.param("nsga2", (1, 1), marks=pytest.mark.slow),
+    ],
     ids=str,
 )
 def test_the_same_configuration_gives_the_same_table(sampler, workers, tiny, search, tmp_path):
