@@ -6,6 +6,7 @@ imported when it is typed; ``psinas --help`` imports none.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
@@ -38,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 """Name -> (module of ``launch.commands``:function, one line of help)."""
 
+RENAMED = {"children": "trends"}
 SETTINGS: dict[str, Any] = {
     "add_completion": False,
     "pretty_exceptions_enable": False,
@@ -63,6 +65,13 @@ class Commands(TyperGroup):
         found = importlib.import_module(f"launch.commands.{module}")
         single.command(cmd_name)(getattr(found, function))
         return typer.main.get_command(single)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in COMMANDS:
+            near = difflib.get_close_matches(RENAMED.get(args[0], args[0]), COMMANDS)
+            hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Commands"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -55,7 +55,7 @@ class Metric(ABC):
 
     def settings(self) -> dict[str, Any]:
         """Return what a configuration says of it, the label aside."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "label"}
+        return {name: value for name, value in asdict(self).items() if name != "label"}
 
     def identity(self) -> tuple[str, Mapping[str, Any]]:
         """Return a name and the settings that its random draws follow from.

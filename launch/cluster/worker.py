@@ -15,7 +15,6 @@ import ray
 from ray import tune
 
 from nas.data.arrays import Images
-from nas.device import choose_device
 from nas.errors import InputError
 from nas.trial.evaluation import Evaluation
 from nas.trial.files import save_trial
@@ -51,7 +50,7 @@ class TrialActor(tune.Trainable):
         self._runner = TrialRunner(
             template,
             images,
-            device=choose_device(bool(ray.get_gpu_ids())),
+            device="cuda" if ray.get_gpu_ids() else "cpu",  # a GPU that torch cannot use fails
             threads=threads,
             time_limit_seconds=time_limit_seconds,
         )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from launch.commands.options import Address, Assignments
+from launch.config.config import Config
 from launch.papers.registry import REPRODUCTIONS, reproduction
 from launch.papers.reproduction import Reproduction
+from launch.runs.begin import check_begun
 from launch.runs.retrain import check, retrain
 from launch.runs.run import Run
 from launch.runs.searching import search
@@ -51,31 +54,38 @@ def reproduce(
     if everything and (given := [n for n, v in {"--out": out, "--data": data}.items() if v]):
         raise InputError(f"--all: expected no {given[0]}: each has its own")
     names = list(REPRODUCTIONS) if name is None else [name]
-    for each in names:
+    planned = []
+    for each in names:  # all is checked before anything is searched
         asked = reproduction(each)
-        sources = asked.sources(quick=quick, data=data)
-        _reproduce(each, asked, sources, assignments or [], out, address, Reporter())
+        configs = asked.configs(asked.sources(quick=quick, data=data), assignments or [])
+        places = [_place(config, out, alone=len(configs) == 1) for config in configs]
+        for config, place in zip(configs, places, strict=True):
+            if asked.retrained:
+                check(config)
+            check_begun(place, config)
+        planned.append((each, asked, list(zip(configs, places, strict=True))))
+    for each, asked, searches in planned:
+        _reproduce(each, asked, searches, address, Reporter())
+
+
+def _place(config: Config, out: Path | None, *, alone: bool) -> Path:
+    """Return the run directory of a search."""
+    if out is None:
+        return Path("runs") / config.name
+    return out if alone else out / config.name
 
 
 def _reproduce(
     name: str,
     asked: Reproduction,
-    sources: tuple[str, ...],
-    assignments: list[str],
-    out: Path | None,
+    searches: Sequence[tuple[Config, Path]],
     address: str | None,
     report: Reporter,
 ) -> None:
-    configs = asked.configs(sources, assignments)
     runs = []
-    for config in configs if asked.retrained else ():
-        check(config)
-    for config in configs:
-        place = Path("runs") / config.name
-        if out is not None:
-            place = out / config.name if len(configs) > 1 else out
-        again = " ".join(["psinas reproduce", name, "with the options that were given"])
-        if len(configs) > 1:
+    again = f"psinas reproduce {name} with the options that were given"
+    for config, place in searches:
+        if len(searches) > 1:
             report.say(f"\n{config.name}, in {place}")
         searched = search(
             config, place, report, resume=True, keep_trials=True, address=address, again=again

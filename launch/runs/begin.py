@@ -62,11 +62,7 @@ def settle_config(run: Path, asked: Config, *, resume: bool, keep_trials: bool) 
             raise InputError(
                 f"{run} holds a search already: --resume goes on with it, --out begins another"
             )
-        if different := differing_keys(saved, asked):
-            raise InputError(
-                f"{run} holds a search with another configuration: expected the saved one, got "
-                f"other values for {', '.join(different)}; --out begins another search"
-            )
+        _refuse_another(run, saved, asked)
         if keep_trials and asked.trials is not None and saved.trials is not None:
             trials = max(asked.trials, saved.trials)
             asked = asked.model_copy(update={"trials": trials})
@@ -75,6 +71,24 @@ def settle_config(run: Path, asked: Config, *, resume: bool, keep_trials: bool) 
     text = yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100)
     write_whole(run / CONFIG, lambda partial: partial.write_text(text))
     return asked
+
+
+def check_begun(run: Path, asked: Config) -> None:
+    """Refuse to go on with a run of another configuration, before anything else is searched.
+
+    Raises:
+        InputError: the run was begun with other values.
+    """
+    if (run / CONFIG).exists():
+        _refuse_another(run, Run(run).config, asked)
+
+
+def _refuse_another(run: Path, saved: Config, asked: Config) -> None:
+    if different := differing_keys(saved, asked):
+        raise InputError(
+            f"{run} holds a search with another configuration: expected the saved one, got "
+            f"other values for {', '.join(different)}; --out begins another search"
+        )
 
 
 def _begun(run: Path) -> bool:

@@ -77,7 +77,7 @@ def measure(
         where, best: the run of the retraining, and its best trial.
         copy: the run of the independently trained copy.
         limit: at most so many test images.
-        made: what the caller knows of :attr:`Row.made`.
+        made: what the caller knows of :attr:`Retrained.made`.
         address: of a Ray cluster, on a worker of which the attacks run; None attacks here.
     """
     config = where.config

@@ -67,8 +67,7 @@ def score_model(
         document["metrics"] = _metrics(metrics)
     elif epsilon is not None:  # the metrics that the search measured carry its epsilon
         document["metrics"] = [
-            {k: v for k, v in metric.items() if k != "epsilon"}
-            for metric in known.get("metrics", ())
+            _without_epsilon(metric) for metric in known.get("metrics", ())
         ] or Config().metrics
     if epsilon is not None:
         document["recipe"] = {**known.get("recipe", {}), "epsilon": epsilon}
@@ -129,6 +128,14 @@ def trial_model(run: Run, row: FinishedTrial) -> nn.Module:
     model = space_of(row.trial.architecture).build(row.trial.architecture, task)
     model.load_state_dict(load_file(directory / WEIGHTS))
     return model.eval()
+
+
+def _without_epsilon(metric: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an entry of ``metrics`` without its epsilon, and without those of a cascade."""
+    kept = {k: v for k, v in metric.items() if k != "epsilon"}
+    if "attacks" in kept:
+        kept["attacks"] = [_without_epsilon(attack) for attack in kept["attacks"]]
+    return kept
 
 
 def _metrics(text: str) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from rich import progress as bars
@@ -20,11 +22,14 @@ class Progress:
         self._console = console
         self._live: bars.Progress | None = None
         self._bar = bars.TaskID(0)
-        self._failed = 0
+        self._started = 0.0
+        self._before = self._failed = 0
         self._best: dict[str, Mapping[str, Any]] = {}
 
     def begin(self, search: Search, slots: int) -> None:
         """Say what is about to run."""
+        self._started, self._before = time.monotonic(), search.finished
+        self._best = {}  # one reporter is told of several searches
         results = search.results()
         self._failed = sum(_failed(result) for result in results)
         self._note(results, search)
@@ -34,11 +39,9 @@ class Progress:
             self._live = bars.Progress(
                 bars.BarColumn(bar_width=None),
                 bars.TextColumn("{task.fields[told]}", markup=False),
-                bars.TimeRemainingColumn(compact=True),
                 console=self._console,
                 transient=True,
                 expand=True,
-                speed_estimate_period=3600,
             )
             self._bar = self._live.add_task("", total=_total(search), told=self._told(search))
             self._live.update(self._bar, completed=search.finished)
@@ -88,6 +91,9 @@ class Progress:
     def _told(self, search: Search) -> str:
         done, total = search.finished, _total(search)
         told = f"{done}/{total} done, {len(search.running)} running, {self._failed} failed"
+        if done > self._before:
+            pace = (time.monotonic() - self._started) / (done - self._before)
+            told += f", about {timedelta(seconds=round(pace * (total - done)))} left"
         for name, top in self._best.items():
             mark = "!" if suspicions(top["scores"]) else ""
             told += f" | best {name} {top['scores'][name]:.4g} (trial {top['number']}{mark})"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Unpack
 
 import torch
@@ -47,7 +46,9 @@ def sphere_attack(
     Raises:
         ValueError: as there.
     """
-    climbing = replace(check_settings((radius,), batch_norm=batch_norm, **ascent), restarts=1)
+    climbing = check_settings((radius,), batch_norm=batch_norm, **ascent)
+    if climbing.restarts != 1:
+        raise ValueError(f"expected restarts 1 of a single point, got {climbing.restarts}")
     check_model(model)
     with torch.inference_mode(False), torch.enable_grad():
         x = images.detach().clone()

@@ -13,7 +13,7 @@ from nas.errors import InputError
 
 
 class _NoLock(JournalFileOpenLock):
-    """Optuna's own lock outlives a killed process; :class:`RunLock` does its work."""
+    """Optuna's own lock outlives a killed process; ``nas.ledger.lock`` does its work."""
 
     def acquire(self) -> bool:
         return True

@@ -1,9 +1,12 @@
-"""What the ledger holds of a trial: one JSON value, by the names that are used for it."""
+"""The names that the ledger uses: of its file, its study, and what it holds of a trial."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+JOURNAL = "study.journal"
+"""The ledger's file in a run directory."""
 
 STUDY = "psinas"
 """The name of the study in a run directory's own journal."""
@@ -23,6 +26,3 @@ def reached_rungs(result: Mapping[str, Any]) -> dict[int, dict[str, float]]:
     """
     rungs = result.get(RUNGS, {})
     return {int(epoch): dict(rungs[epoch]) for epoch in sorted(rungs, key=int)}
-
-
-JOURNAL = "study.journal"

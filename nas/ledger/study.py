@@ -1,9 +1,8 @@
 """The ledger: the Optuna study of a run, on an append-only journal, with one writer at a time.
 
-What a kill at any moment leaves behind is read again: a last line that was cut short is put aside
-(:func:`repair_journal`), a lock of a dead process is not waited for, and :class:`RunLock` lets only
-one driver write. Every finished trial carries one JSON attribute, ``RESULT``, with all that is
-known of it; the Optuna values and state are for the sampler.
+Every finished trial carries one JSON attribute, ``RESULT``, with all that is known of it; the
+Optuna values and state are for the sampler. The file is in :mod:`nas.ledger.journal`, the lock in
+:mod:`nas.ledger.lock`; what only looks reads :mod:`nas.ledger.records`.
 """
 
 from __future__ import annotations

@@ -44,10 +44,9 @@ class Search:
     Args:
         study: of the run; only this object writes to it.
         plan: what to do.
-        read_only: only look at results; another driver may be writing.
     """
 
-    def __init__(self, study: Study, plan: SearchPlan, *, read_only: bool = False) -> None:
+    def __init__(self, study: Study, plan: SearchPlan) -> None:
         self.plan = plan
         self.study = study
         self.study.sampler = self._sampler("sampler")
@@ -62,8 +61,6 @@ class Search:
             self._repeats = self._repeats + 1 if repeated else 0
             if trial.state.is_finished():
                 self._remember(trial)
-            elif read_only:
-                continue
             elif RESULT in trial.user_attrs:  # killed between the two writes of a finish
                 self._tell(trial.number, trial.user_attrs[RESULT])
             else:

@@ -324,3 +324,22 @@ def test_a_checkout_that_is_not_installed_says_so(psinas, monkeypatch):
     assert code == 0, err
     assert "psinas  None" in out
     assert f"torch  {version('torch')}" in out
+
+
+def test_a_mistyped_command_is_told_its_neighbour(psinas):
+    for typed, meant in (("serach", "search"), ("children", "trends")):
+        code, _, err = psinas(typed)
+        assert code == 2
+        assert f"No such command '{typed}'. Did you mean '{meant}'" in " ".join(err.split())
+
+
+def test_another_epsilon_is_that_of_every_attack_of_a_cascade(psinas, tmp_path):
+    document = {**TINY, "metrics": [*TINY["metrics"], {"name": "cascade", "limit": 30}]}
+    run = search_here(tmp_path / "run", document)
+    accuracies = []
+    for epsilon in ("0", "1"):
+        code, out, err = psinas("score", f"{run}:3", "--epsilon", epsilon)
+        assert code == 0, err
+        accuracies.append({line.split()[0]: line.split()[1] for line in out.splitlines() if line})
+    weak, strong = accuracies
+    assert float(weak["cascade_accuracy"]) > float(strong["cascade_accuracy"]) == 0.0

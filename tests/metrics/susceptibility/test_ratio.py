@@ -570,3 +570,8 @@ def test_bad_settings_are_refused(settings, match):
         susceptibility(model, torch.rand(2, 1, 4, 4), **settings)
     with pytest.raises(ValueError, match="at least one input"):
         susceptibility(model, torch.rand(0, 1, 4, 4))
+
+
+def test_a_single_point_has_one_start():
+    with pytest.raises(ValueError, match="restarts 1 of a single point, got 3"):
+        sphere_attack(nn.Flatten(), torch.rand(2, 1, 4, 4), 0.1, restarts=3)

@@ -1,4 +1,4 @@
-"""Our own samplers: what they promise beyond tests/test_samplers.py, alone and in any study."""
+"""Our own samplers: what they promise beyond test_samplers.py, alone and in any study."""
 
 from __future__ import annotations
 

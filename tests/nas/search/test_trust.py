@@ -125,6 +125,24 @@ def test_the_live_display_marks_it(capsys):
     assert "! suspicious: zero_gradient" in capsys.readouterr().out
 
 
+def test_a_second_search_knows_nothing_of_the_first_ones_best():
+    from types import SimpleNamespace
+
+    from rich.console import Console
+
+    def of(results):
+        plan = SimpleNamespace(objectives={"a": "max"}, size=4, trials=4, told_apart=["d"])
+        return SimpleNamespace(
+            plan=plan, finished=len(results), running={}, results=lambda: results
+        )
+
+    progress = Progress(Console(width=200, quiet=True))
+    progress.begin(of([{"number": 7, "status": "complete", "scores": {"a": 0.9}}]), 1)
+    assert "best a 0.9 (trial 7)" in progress._told(of([]))
+    progress.begin(of([]), 1)
+    assert "best" not in progress._told(of([]))
+
+
 def test_score_prints_the_flags(masking, table, psinas, tmp_path):
     masked, honest = (table[table["masks"] == m]["number"].iloc[0] for m in (True, False))
     psinas("export", masking, "--trial", masked, "--out", tmp_path / "masked")

@@ -60,6 +60,15 @@ def test_what_tells_the_searches_apart_cannot_be_laid_over_all(two, tmp_path, ps
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_search_begun_otherwise_is_refused_before_any_other_runs(
+    two, tmp_path, psinas, in_process
+):
+    assert psinas("search", two.searches[1], "--out", tmp_path / "runs" / "second")[0] == 0
+    arguments = ("reproduce", "two", "--out", tmp_path / "runs", "--set", "seed=5")
+    one_line(psinas(*arguments), "second holds a search with another configuration", "seed")
+    assert not (tmp_path / "runs" / "first").exists()
+
+
 def test_a_stopped_search_says_what_goes_on(two, tmp_path, psinas, in_process, monkeypatch):
     from launch.runs import searching
 
