@@ -76,11 +76,20 @@ def settle_config(run: Path, asked: Config, *, resume: bool, keep_trials: bool) 
 def check_begun(run: Path, asked: Config) -> None:
     """Refuse to go on with a run of another configuration, before anything else is searched.
 
+    A start that was refused before its first trial is none: :func:`settle_config` replaces it.
+
     Raises:
-        InputError: the run was begun with other values.
+        InputError: the run has trials of other values.
     """
-    if (run / CONFIG).exists():
-        _refuse_another(run, Run(run).config, asked)
+    if not (run / CONFIG).exists():
+        return
+    begun = Run(run)
+    try:
+        trials = begun.records
+    except NoStudy:
+        return
+    if trials:
+        _refuse_another(run, begun.config, asked)
 
 
 def _refuse_another(run: Path, saved: Config, asked: Config) -> None:

@@ -1,9 +1,7 @@
-"""A model made ready to be attacked: a fast copy of it, and a count of what an evaluation spends.
+"""A model made ready to be attacked in batches, and a count of what that spends.
 
-The copy computes the same function with batch norms folded into the convolutions before them,
-weights in channels_last, and in-place ReLUs. It is traced with ``torch.fx``; a model that cannot
-be copied or traced, has hooks, or answers otherwise than its copy is attacked as it is. Rounding
-differs in the copy, so nothing counts as broken until the model itself has misclassified the image.
+Attacks run on a fast copy (:mod:`metrics.engine.folding`), where there is one. Rounding differs in
+the copy, so nothing counts as broken until the model itself has misclassified the image.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The metrics that attack: accuracy under each attack, their worst case, the smallest epsilon."""
+"""Robustness as scores of a trial: accuracy, clean or attacked, smallest epsilons, suspicion."""
 
 from __future__ import annotations
 

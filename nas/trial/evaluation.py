@@ -1,9 +1,7 @@
 """One trial, from architecture to scores, in a plain Python process.
 
-A trial is a value (:class:`Trial`); :func:`evaluate` gives its :class:`Evaluation`. A failure is a
+:func:`evaluate` gives the :class:`Evaluation` of a :class:`nas.trial.trial.Trial`. A failure is a
 status with a reason, never an exception: a search goes on, and the trial table says what happened.
-Every seed is hashed from the search seed, the architecture, the recipe and the purpose, so that a
-trial has the same scores whoever proposed it, in whatever worker and order.
 """
 
 from __future__ import annotations

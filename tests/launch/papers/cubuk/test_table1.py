@@ -7,9 +7,11 @@ import pytest
 import yaml
 from helpers import one_line
 
+from launch.config.config import load_config
 from launch.papers.cubuk.table1 import PAPER, PAPER_TEST
 from launch.papers.registry import REPRODUCTIONS
 from launch.papers.reproduction import Reproduction
+from launch.runs.begin import make_directory, open_search, settle_config
 from launch.runs.run import Run
 from nas.errors import InputError
 
@@ -67,6 +69,17 @@ def test_a_search_begun_otherwise_is_refused_before_any_other_runs(
     arguments = ("reproduce", "two", "--out", tmp_path / "runs", "--set", "seed=5")
     one_line(psinas(*arguments), "second holds a search with another configuration", "seed")
     assert not (tmp_path / "runs" / "first").exists()
+
+
+def test_a_start_that_was_refused_is_no_obstacle(two, tmp_path, psinas, in_process):
+    """It left a configuration and a ledger without trials; the corrected command replaces them."""
+    place = tmp_path / "runs" / "second"
+    make_directory(place)
+    begun = load_config(two.searches[1], ["seed=9"])
+    open_search(place, settle_config(place, begun, resume=False, keep_trials=False))
+    code, _, err = psinas("reproduce", "two", "--out", tmp_path / "runs")
+    assert code == 0, err
+    assert Run(place).config.seed == 0
 
 
 def test_a_stopped_search_says_what_goes_on(two, tmp_path, psinas, in_process, monkeypatch):
