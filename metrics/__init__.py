@@ -6,8 +6,9 @@ from metrics.registry import METRICS
 from metrics.robustness.accuracy import AttackResult, correct, robust_accuracy
 from metrics.robustness.cascade import Cascade, cascade
 from metrics.robustness.curves import Curve, accuracy_curve
+from metrics.robustness.flags import Flag
 from metrics.robustness.smallest import Smallest, gradient_line, minimal_fgsm
-from metrics.robustness.suspicion import Flag, suspicion
+from metrics.robustness.suspicion import suspicion
 from metrics.susceptibility import Susceptibility, susceptibility
 
 __all__ = [

@@ -5,19 +5,48 @@ An image's row depends on that image alone: losses are summed, never averaged.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+from metrics.checks import check_logits
+from metrics.precision import widened
+
+
+def answer(model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Return logits ``(N, classes)``, in float32 at least; of a copy, which a model may write to.
+
+    Raises:
+        ValueError: a model that returns something else.
+    """
+    return widened(check_logits(model(images.clone()), len(images)))
+
+
+def logits_of(model: nn.Module, images: Tensor) -> Tensor:
+    """Return :func:`answer` without a graph."""
+    with torch.no_grad():
+        return answer(model, images)
+
+
+def margin_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return ``(N,)``: log-sum-exp of the other logits, minus the label's.
+
+    The cross entropy is its softplus, so the two are large for the same images and their gradients
+    have one direction. But float32 rounds the probability of a label that leads by 17 to 1, and
+    its part of the cross entropy's gradient to 0; this one never saturates.
+    """
+    own = logits.gather(1, labels[:, None]).squeeze(1)
+    return logits.scatter(1, labels[:, None], -torch.inf).logsumexp(dim=1) - own
 
 
 def input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    """Return d(sum of cross entropies)/d(images): every image's own gradient, not a mean's.
+    """Return d(sum of margin losses)/d(images): every image's own gradient, not a mean's.
 
     Of a loss that does not depend on the images it is zero.
     """
     images = images.detach().requires_grad_()
-    logits = model(images.clone()).float()  # of a copy, for a model that writes to its input
-    return gradient_of(functional.cross_entropy(logits, labels, reduction="sum"), images)
+    return gradient_of(margin_loss(answer(model, images), labels).sum(), images)
 
 
 def gradient_of(value: Tensor, at: Tensor) -> Tensor:
@@ -37,13 +66,6 @@ def useless(gradient: Tensor) -> tuple[Tensor, Tensor]:
 def misclassified(logits: Tensor, labels: Tensor) -> Tensor:
     """Return ``(N,)`` bool: another class is the largest, or a logit is not finite."""
     return (logits.argmax(dim=1) != labels) | ~logits.isfinite().all(dim=1)
-
-
-def logits_of(model: nn.Module, images: Tensor) -> Tensor:
-    """Return float32 logits without a graph; of a copy, for a model that writes to its input."""
-    with torch.no_grad():
-        logits: Tensor = model(images.clone())
-    return logits.float()
 
 
 def predicted(model: nn.Module, images: Tensor) -> Tensor:

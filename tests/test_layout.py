@@ -36,7 +36,7 @@ FLOORS = {
         attacks
         cost
         metric answers
-        checks left_as_found
+        checks left_as_found precision
     """,
     "nas": """
         export benchmark

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from metrics.attacks.ascent import GradientAscent
-from metrics.attacks.geometry import Randomness, column, length_of, project, unit
-from metrics.attacks.iterative import Rows
+from metrics.attacks.geometry import Randomness, column, length_of
+from metrics.attacks.iterative import Rows, unbeaten
 from metrics.attacks.losses import dlr, targeted_dlr
 
 LOSSES = ("ce", "dlr")
@@ -33,8 +33,9 @@ class APGD(GradientAscent):
     Args:
         epsilon, norm, target: as in :class:`GradientAscent`.
         steps: number of steps; the checkpoints are shares of it.
-        loss: ``ce`` (cross entropy) or ``dlr`` (difference of logits ratio, invariant to the scale
-            of the logits; needs 3 classes, with a target 4).
+        loss: ``ce`` (climbs what the cross entropy climbs, :func:`metrics.answers.margin_loss`) or
+            ``dlr`` (difference of logits ratio, invariant to the scale of the logits; needs 3
+            classes, with a target 4).
         restarts: random starts.
 
     Raises:
@@ -57,15 +58,15 @@ class APGD(GradientAscent):
         return dlr(logits, aim) if self.target is None else targeted_dlr(logits, aim)
 
     def begin(self, rows: Rows, random: Randomness) -> None:
+        self.surround(rows)
         shape = tuple(rows.x.shape[1:])
         # The published start lies on the surface of the ball.
         noise = 2 * random.uniform(*shape) - 1 if self.norm == "linf" else random.normal(*shape)
         longest = column(length_of(noise, self.norm).clamp_min(1e-30))
-        rows.candidate = (rows.x + self.epsilon * noise / longest).clamp_(0, 1)
+        rows.candidate = self.inside(rows, rows.x + self.epsilon * noise / longest)
         rows.previous = rows.candidate
         rows.best = rows.candidate
-        n = len(rows.x)
-        rows.best_loss = rows.x.new_full((n,), -torch.inf, dtype=torch.float32)
+        rows.best_loss = unbeaten(rows.x)
         rows.last_loss = rows.best_loss
         rows.step_size = torch.full_like(rows.best_loss, 2 * self.epsilon)
         rows.increases = torch.zeros_like(rows.best_loss)
@@ -74,15 +75,11 @@ class APGD(GradientAscent):
 
     def advance(self, rows: Rows, step: int, random: Randomness) -> None:
         self._take_stock(rows, step)
-        direction = rows.gradient.sign() if self.norm == "linf" else unit(rows.gradient)
         here, share = rows.candidate, MOMENTUM if step > 0 else 1.0
         step_size = column(rows.step_size).to(here.dtype)
-        ahead = self._inside(here + step_size * direction, rows.x)
-        moved = here + share * (ahead - here) + (1 - share) * (here - rows.previous)
-        rows.previous, rows.candidate = here, self._inside(moved, rows.x)
-
-    def _inside(self, images: Tensor, x: Tensor) -> Tensor:
-        return (x + project(images - x, self.norm, self.epsilon)).clamp_(0, 1)
+        ahead = self.inside(rows, here + step_size * self.direction(rows.gradient))
+        further = here + share * (ahead - here) + (1 - share) * (here - rows.previous)
+        rows.previous, rows.candidate = here, self.inside(rows, further)
 
     def _take_stock(self, rows: Rows, step: int) -> None:
         """Remember the best iterate; at a checkpoint, halve the step where it did not pay."""

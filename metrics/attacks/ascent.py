@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metrics.attacks.geometry import check_norm
-from metrics.attacks.iterative import Iterative, check_counts, check_target
+from torch import Tensor
+
+from metrics.attacks.geometry import check_norm, moved, project, unit, within
+from metrics.attacks.iterative import Iterative, Rows, check_counts, check_target
+from metrics.precision import widened
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +25,7 @@ class GradientAscent(Iterative):
             class of the clean logits; ``labels`` towards the labels that the call is given.
 
     Raises:
-        ValueError: epsilon outside [0, 1], steps or restarts below 1, unknown norm or target.
+        ValueError: as :class:`Attack`; steps or restarts below 1, unknown norm or target.
     """
 
     steps: int = 7
@@ -51,3 +54,19 @@ class GradientAscent(Iterative):
     @property
     def looks(self) -> int:
         return self.steps
+
+    def surround(self, rows: Rows) -> None:
+        """Add to ``rows`` what :meth:`inside` needs to know of the images."""
+        if self.norm == "linf":
+            rows.low, rows.high = within(rows.x, self.epsilon)
+
+    def inside(self, rows: Rows, images: Tensor) -> Tensor:
+        """Return ``images`` moved into the ball around ``rows.x`` and into the box, exactly."""
+        if self.norm == "linf":
+            return images.to(rows.x.dtype).clamp(rows.low, rows.high)
+        delta = widened(images) - widened(rows.x)
+        return moved(rows.x, project(delta, self.norm, self.epsilon))
+
+    def direction(self, gradient: Tensor) -> Tensor:
+        """Return the longest step of length 1 up this gradient."""
+        return gradient.sign() if self.norm == "linf" else unit(gradient)

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from metrics.answers import input_gradient, logits_of, misclassified, useless
+from metrics.attacks.geometry import Randomness, check_length, check_reach, own_generator
 from metrics.checks import check_images, check_labels, check_model
 from metrics.left_as_found import evaluating
+from metrics.precision import full_float32
 
 
 @dataclass(frozen=True)
@@ -45,19 +47,20 @@ class Attack(ABC):
         epsilon: radius of the ball, in pixels of [0, 1].
 
     Raises:
-        ValueError: epsilon outside [0, 1].
+        ValueError: epsilon outside [0, 1], or in L2 below 0 or not finite; when called, one above
+            the diameter of the images, the root of their number of pixels.
     """
 
     uses_gradients: ClassVar[bool] = True
+    draws_by_image: ClassVar[bool] = False  # from a Randomness: batches may then leave images out
+    any_length: ClassVar[bool] = False  # of epsilon: the box cuts what is too long
     leaks_labels: ClassVar[bool] = False  # into training images, where it is given the true ones
     as_metric: ClassVar[Mapping[str, Any]] = {}  # defaults of its metric that are not its own
     epsilon: float = 8 / 255
 
     def __post_init__(self) -> None:
-        if not 0 <= self.epsilon <= 1:
-            raise ValueError(
-                f"epsilon: expected a pixel distance in [0, 1], such as 8/255, got {self.epsilon!r}"
-            )
+        norm = "l2" if self.any_length else self.distance
+        check_length("epsilon", self.epsilon, norm, zero=True)
 
     def with_epsilon(self, epsilon: float) -> Attack:
         """Return this attack at another epsilon, lengths of its steps in proportion."""
@@ -86,23 +89,30 @@ class Attack(ABC):
         Args:
             model: images in [0, 1] to logits ``(N, classes)``; attacked in ``eval()`` mode and
                 left as found.
-            images: ``(N, C, H, W)`` float, in [0, 1].
+            images: ``(N, C, H, W)`` float, in [0, 1]; what rounding put outside is put back.
             labels: ``(N,)`` true labels. None takes the labels that the model predicts, which
                 keeps single-step training from leaking the label (Kurakin et al. 2017).
-            generator: decides every random draw; None draws from torch's global generator.
+            generator: decides every random draw; None takes one that torch's global one seeds.
 
         Raises:
-            ValueError: integer images, values outside [0, 1] or not finite; labels or logits that
-                do not fit; a model that was made under ``inference_mode``.
+            ValueError: integer images, values outside [0, 1] or not finite, no images; labels or
+                logits that do not fit; a model that cannot be attacked or left as found, such as
+                one made under ``inference_mode``.
         """
-        check_images(images)
         check_model(model)
-        with torch.inference_mode(False), torch.enable_grad(), evaluating(model):
-            x = images.detach().clone()
-            if labels is not None:
-                check_labels(images, labels)
-                labels = labels.clone().long()
+        x = check_images(images)
+        self.check_reach(x)
+        labels = None if labels is None else check_labels(images, labels)
+        generator = own_generator(generator, x.device)
+        with full_float32(), torch.inference_mode(False), torch.enable_grad(), evaluating(model):
+            x = x.detach().clone()
+            labels = None if labels is None else labels.clone()
             return self.perturb(model, x, labels, generator).detach()
+
+    def check_reach(self, images: Tensor) -> None:
+        """Raise ValueError where epsilon is further than any two of ``images`` are apart."""
+        if not self.any_length:
+            check_reach(self.epsilon, self.distance, images)
 
     @abstractmethod
     def perturb(
@@ -119,7 +129,7 @@ class Attack(ABC):
         model: nn.Module,
         x: Tensor,
         labels: Tensor,
-        generator: torch.Generator | None,
+        random: Randomness,
         *,
         early_exit: bool = True,
     ) -> Found:
@@ -132,5 +142,5 @@ class Attack(ABC):
         zero = nonfinite = torch.zeros_like(labels, dtype=torch.bool)
         if self.uses_gradients:
             zero, nonfinite = useless(input_gradient(model, x, labels))
-        images = self.perturb(model, x, labels, generator).detach()
+        images = self.perturb(model, x, labels, random.generator).detach()
         return Found(images, misclassified(logits_of(model, images), labels), zero, nonfinite)

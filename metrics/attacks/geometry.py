@@ -1,65 +1,139 @@
-"""Balls, spheres and cubes around images: projections and uniform draws."""
+"""Balls, spheres and cubes around images: projections that no rounding leaves, uniform draws."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from metrics.precision import widened
+
 NORMS = ("linf", "l2")
+SHORTER = 1 - 2**-20  # of an L2 length: what float32 may lose of its sum of squares
+_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+Block = tuple[torch.Generator, int]
+"""A generator, and how many images it draws for at a time."""
 
 
 class Randomness:
-    """Random numbers for a batch of images, drawn for the whole batch whatever is left of it.
+    """Random numbers that belong to images.
 
-    So an image's numbers do not depend on which others have been dropped.
+    They are drawn in blocks of images, each with a generator of its own, whatever is left of a
+    block: so an image's numbers depend neither on which others have been dropped nor on how many
+    are looked at together.
 
     Args:
-        batch: ``(N, C, H, W)``, gives the size, type and device.
-        generator: draws on its own device; None is torch's global one.
+        batch: ``(N, C, H, W)``, gives the type and device.
+        blocks: of the images; None is one block of all of them, of ``generator``.
+        places: ``(N,)``, where each image stands in the blocks, counted through.
+        generator: draws on its own device.
     """
 
-    def __init__(self, batch: Tensor, generator: torch.Generator | None) -> None:
-        self._like, self._generator = batch, generator
+    def __init__(
+        self,
+        batch: Tensor,
+        generator: torch.Generator | None = None,
+        *,
+        blocks: Sequence[Block] = (),
+        places: Tensor | None = None,
+    ) -> None:
+        self._device = batch.device
+        self._type = torch.float64 if batch.dtype == torch.float64 else torch.float32
+        self._blocks = blocks or [(own_generator(generator, batch.device), len(batch))]
+        self._places = torch.arange(len(batch), device=batch.device) if places is None else places
+        self._all = places is None
         self.rows = torch.arange(len(batch), device=batch.device)
+        """Which images of the batch are left."""
+
+    @property
+    def generator(self) -> torch.Generator:
+        """The generator of the first block: for attacks that draw for a whole batch themselves."""
+        return self._blocks[0][0]
+
+    def keep(self, rows: Tensor) -> None:
+        """Draw for these images of the batch alone, ``(rows,)``, from now on."""
+        self.rows, self._all = rows, False
 
     def uniform(self, *shape: int) -> Tensor:
-        """Return ``(rows, *shape)`` draws from U[0, 1)."""
+        """Return ``(rows, *shape)`` draws from U[0, 1), in float32 at least."""
         return self._draw(torch.rand, shape)
 
     def normal(self, *shape: int) -> Tensor:
-        """Return ``(rows, *shape)`` draws from N(0, 1)."""
+        """Return ``(rows, *shape)`` draws from N(0, 1), in float32 at least."""
         return self._draw(torch.randn, shape)
 
     def _draw(self, make: Callable[..., Tensor], shape: tuple[int, ...]) -> Tensor:
-        like = self._like
-        device = like.device if self._generator is None else self._generator.device
-        size = (len(like), *shape)
-        drawn = make(size, generator=self._generator, device=device, dtype=like.dtype)
-        drawn = drawn.to(like.device)
-        return drawn if len(self.rows) == len(like) else drawn[self.rows]
+        drawn = [
+            make((n, *shape), generator=g, device=g.device, dtype=self._type).to(self._device)
+            for g, n in self._blocks
+        ]
+        whole = drawn[0] if len(drawn) == 1 else torch.cat(drawn)
+        if self._all:
+            return whole
+        return whole.index_select(0, self._places.index_select(0, self.rows))
+
+
+def own_generator(generator: torch.Generator | None, device: torch.device) -> torch.Generator:
+    """Return ``generator``, or one seeded by torch's global one.
+
+    The global one is no source for the steps of an attack: a model may seed it in its forward.
+    """
+    if generator is not None:
+        return generator
+    return torch.Generator(device).manual_seed(int(torch.randint(2**62, (), device="cpu")))
+
+
+def within(x: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Return the least and the greatest image of the cube of half side ``epsilon``, in the box.
+
+    Both have the type of ``x`` and are rounded towards it, so that whatever lies between them is
+    in the ball exactly, in half precision too.
+    """
+    wide = x.double()
+    low = (wide - epsilon).clamp_min(0).to(x.dtype)
+    high = (wide + epsilon).clamp_max(1).to(x.dtype)
+    low = _step(low, (wide - low.double() > epsilon).to(_integers(x)))
+    return low, _step(high, -(high.double() - wide > epsilon).to(_integers(x)))
+
+
+def moved(x: Tensor, delta: Tensor) -> Tensor:
+    """Return ``x + delta`` in the box, in the type of ``x``; no pixel goes further than asked.
+
+    Args:
+        x: in [0, 1].
+        delta: in float32 at least.
+    """
+    wide = x.to(delta.dtype)
+    there = (wide + delta).clamp_(0, 1).to(x.dtype)
+    went = there.to(delta.dtype) - wide
+    back = torch.where(went > 0, -1, 1).to(_integers(x))
+    return _step(there, torch.where(went.abs() > delta.abs(), back, 0))
 
 
 def project(delta: Tensor, norm: str, epsilon: float) -> Tensor:
     """Return ``delta`` moved to the nearest point of the ball of radius ``epsilon``."""
     if norm == "linf":
         return delta.clamp(-epsilon, epsilon)
-    length = delta.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-    return torch.where(length > epsilon, delta * (epsilon / length.clamp_min(1e-30)), delta)
+    length = column(length_of(delta, norm))
+    shorter = delta * (SHORTER * epsilon / torch.where(length > 0, length, 1))
+    return torch.where(length > SHORTER * epsilon, shorter, delta)
 
 
 def length_of(delta: Tensor, norm: str) -> Tensor:
-    """Return ``(N,)``: the length of each sample of ``delta`` in ``norm``."""
-    flat = delta.flatten(1)
+    """Return ``(N,)``: the length of each sample of ``delta`` in ``norm``, in float32 at least."""
+    flat = widened(delta).flatten(1)
     return flat.abs().amax(dim=1) if norm == "linf" else flat.norm(dim=1)
 
 
 def unit(v: Tensor) -> Tensor:
-    """Return each sample of ``v`` at Euclidean length 1; a zero one stays zero.
+    """Return each sample of ``v`` at Euclidean length 1, in float32 at least; 0 stays 0.
 
     Divided by the largest entry first: squares of entries below 1e-19 are lost in float32.
     """
+    v = widened(v)
     largest = v.flatten(1).abs().amax(dim=1)
     scaled = v / column(torch.where(largest > 0, largest, 1))
     length = scaled.flatten(1).norm(dim=1)
@@ -86,3 +160,38 @@ def check_norm(norm: str) -> None:
     """Raise ValueError for an unknown norm."""
     if norm not in NORMS:
         raise ValueError(f"norm: expected one of {list(NORMS)}, got {norm!r}")
+
+
+def check_length(name: str, length: float, norm: str, *, zero: bool) -> None:
+    """Raise ValueError for a length in pixels that no images in [0, 1] have.
+
+    In L infinity none is above 1; in L2 the longest is the root of the number of pixels, which
+    :func:`check_reach` asks of the images.
+    """
+    if not (math.isfinite(length) and (0 <= length if zero else 0 < length)):
+        raise ValueError(f"{name}: expected a pixel distance {'>=' if zero else '>'} 0, "
+                         f"got {length!r}")  # fmt: skip
+    if norm == "linf" and length > 1:
+        begin = "[0" if zero else "(0"
+        raise ValueError(
+            f"{name}: expected a pixel distance in {begin}, 1], such as 8/255, got {length!r}"
+        )
+
+
+def check_reach(epsilon: float, norm: str, images: Tensor) -> None:
+    """Raise ValueError for an L2 radius above the diameter of the images."""
+    diameter = math.sqrt(images[0].numel())
+    if norm == "l2" and epsilon > diameter:
+        raise ValueError(
+            f"epsilon: expected an L2 length up to {diameter:.4g}, the diameter of images "
+            f"{tuple(images.shape[1:])} in [0, 1], got {epsilon!r}"
+        )
+
+
+def _integers(x: Tensor) -> torch.dtype:
+    return _INTEGERS[x.element_size()]
+
+
+def _step(v: Tensor, ulps: Tensor) -> Tensor:
+    """Return ``v`` >= 0 moved by so many of its neighbours: floats in the order of their bits."""
+    return (v.view(ulps.dtype) + ulps).view(v.dtype)

@@ -14,12 +14,12 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from metrics.answers import gradient_of, logits_of, misclassified, useless
+from metrics.answers import answer, gradient_of, logits_of, margin_loss, misclassified, useless
 from metrics.attacks.base import Attack, Found
-from metrics.attacks.geometry import Randomness
-from metrics.checks import check_logits
+from metrics.attacks.geometry import Randomness, column
+from metrics.checks import check_classes
+from metrics.precision import widened
 
 TARGETS = ("labels", "least-likely", "runner-up")
 
@@ -40,16 +40,17 @@ class Rows:
     def __setattr__(self, name: str, value: Tensor) -> None:
         vars(self)[name] = value
 
-    def keep(self, kept: Tensor) -> None:
-        """Drop the rows where ``kept`` ``(N,)`` is False."""
+    def keep(self, rows: Tensor) -> None:
+        """Keep these rows, ``(rows,)``, and drop the others."""
         for name, tensor in vars(self).items():
-            vars(self)[name] = tensor[kept]
+            vars(self)[name] = tensor.index_select(0, rows)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Iterative(Attack):
     """An attack in steps, from one or several starts."""
 
+    draws_by_image: ClassVar[bool] = True
     returns_best: ClassVar[bool] = False  # of all candidates looked at, else the last one
 
     @property
@@ -79,7 +80,7 @@ class Iterative(Attack):
 
     def losses(self, logits: Tensor, aim: Tensor) -> Tensor:
         """Return ``(N,)``: what the attack wants large."""
-        loss = functional.cross_entropy(logits, aim, reduction="none")
+        loss = margin_loss(logits, aim)
         return loss if self.towards is None else -loss
 
     def perturb(
@@ -89,14 +90,14 @@ class Iterative(Attack):
         labels: Tensor | None,
         generator: torch.Generator | None,
     ) -> Tensor:
-        return _Hunt(self, model, x, labels, generator, stop=False).run().images
+        return _Hunt(self, model, x, labels, Randomness(x, generator), stop=False).run().images
 
     def search(
         self,
         model: nn.Module,
         x: Tensor,
         labels: Tensor,
-        generator: torch.Generator | None,
+        random: Randomness,
         *,
         early_exit: bool = True,
     ) -> Found:
@@ -105,7 +106,7 @@ class Iterative(Attack):
                 "target: expected least-likely or runner-up, whose classes are chosen here, "
                 "got labels: the labels of an evaluation are the true ones"
             )
-        found = _Hunt(self, model, x, labels, generator, stop=early_exit).run()
+        found = _Hunt(self, model, x, labels, random, stop=early_exit).run()
         if early_exit:
             return found
         return replace(found, broken=misclassified(logits_of(model, found.images), labels))
@@ -120,23 +121,26 @@ class _Hunt:
         model: nn.Module,
         x: Tensor,
         labels: Tensor | None,
-        generator: torch.Generator | None,
+        random: Randomness,
         *,
         stop: bool,
     ) -> None:
         self.attack, self.model, self.x, self.stop = attack, model, x, stop
         self.labels = labels
         self.aim = labels if attack.towards in (None, "labels") else None
-        self.random = Randomness(x, generator)
+        self.random = random
         self.judges = stop or attack.returns_best  # at every look; else at the last, if at all
-        self.strength = torch.full((len(x),), -torch.inf, device=x.device)
+        self.strength = unbeaten(x)
         none = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         self.found = Found(x.clone(), none, none.clone(), none.clone())
 
     def run(self) -> Found:
-        everything = torch.arange(len(self.x), device=self.x.device)
+        everything = self.random.rows
         for start in range(self.attack.starts):
-            self.random.rows = everything[~self.found.broken] if self.stop else everything
+            if start and self.stop:
+                self.random.keep((~self.found.broken).nonzero().squeeze(1))
+            elif start:
+                self.random.rows = everything
             if len(self.random.rows):
                 self._run_from(start)
         return self.found
@@ -147,43 +151,44 @@ class _Hunt:
         for step in range(attack.looks + 1):
             last = step == attack.looks
             if last and not self.judges and attack.starts == 1:
-                self.found.images[self.random.rows] = rows.candidate
+                self.found = replace(self.found, images=rows.candidate)
                 return
             self._look(rows, attack.uses_gradients and not last, first=start == step == 0)
-            if self.judges or last:
+            if self.stop:
+                self._drop(rows)
+            elif self.judges or last:
                 self._judge(rows)
             if len(rows.x) == 0:
                 return
             if not last:
                 attack.advance(rows, step, self.random)
         if self.stop:
-            self.found.images[self.random.rows] = rows.candidate
+            self.found.images.index_copy_(0, self.random.rows, rows.candidate)
 
     def _begin(self) -> Rows:
         index = self.random.rows
-        x = self.x if len(index) == len(self.x) else self.x[index]
+        x = self.x if len(index) == len(self.x) else self.x.index_select(0, index)
         rows = Rows(x=x, candidate=x)
         self.attack.begin(rows, self.random)
         if (self.labels is None or self.aim is None) and rows.candidate is not x:
             self._choose_classes(logits_of(self.model, x))
         for name, classes in (("labels", self.labels), ("aim", self.aim)):
             if classes is not None:
-                setattr(rows, name, classes[index])
+                setattr(rows, name, classes.index_select(0, index))
         return rows
 
     def _look(self, rows: Rows, wants_gradient: bool, *, first: bool) -> None:
         """Set ``rows.logits``, ``rows.losses`` and ``rows.gradient`` of the candidates."""
         with torch.set_grad_enabled(wants_gradient):
             candidate = rows.candidate.detach().requires_grad_(wants_gradient)
-            # A copy, for a model that writes to its input.
-            logits = self.model(candidate.clone()).float()
+            logits = answer(self.model, candidate)
             if self.labels is None or self.aim is None:  # all rows are there: the first look
                 self._choose_classes(logits.detach())
                 assert self.labels is not None
                 assert self.aim is not None
                 rows.labels, rows.aim = self.labels, self.aim
-            elif first:
-                check_logits(logits, rows.labels)
+            elif first and not self.stop:  # a search has looked at its labels before
+                check_classes(logits, rows.labels)
             losses = self.attack.losses(logits, rows.aim)
             if wants_gradient:
                 gradient = gradient_of(losses.sum(), candidate)
@@ -198,10 +203,10 @@ class _Hunt:
 
     def _choose_classes(self, logits: Tensor) -> None:
         """Fill in the label that the model gives, and the class that the attack goes towards."""
-        none = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
-        check_logits(logits, none if self.labels is None else self.labels)
         if self.labels is None:
             self.labels = logits.argmax(dim=1)
+        elif not self.stop:
+            check_classes(logits, self.labels)
         if self.attack.towards == "least-likely":
             self.aim = logits.argmin(dim=1)
         elif self.attack.towards == "runner-up":
@@ -210,23 +215,35 @@ class _Hunt:
         else:
             self.aim = self.labels
 
+    def _drop(self, rows: Rows) -> None:
+        """Keep what is broken, and drop it from the rows; one look at the device."""
+        fooled = misclassified(rows.logits, rows.labels)
+        count = int(fooled.sum())
+        if count:
+            order = fooled.int().argsort(stable=True)  # those that still stand, then the broken
+            broken, standing = order[-count:], order[:-count]
+            at = self.random.rows.index_select(0, broken)
+            self.found.images.index_copy_(0, at, rows.candidate.index_select(0, broken))
+            self.found.broken.index_fill_(0, at, True)
+            rows.keep(standing)
+            self.random.keep(self.random.rows.index_select(0, standing))
+
     def _judge(self, rows: Rows) -> None:
-        """Keep what is stronger than what was found; drop what is broken, if asked to stop."""
+        """Keep what is stronger than what was found: what fools, else what has the larger loss."""
         if self.attack.towards == "labels":
             fooled = rows.logits.argmax(dim=1) == rows.labels
         else:
             fooled = misclassified(rows.logits, rows.labels)
-        index = self.random.rows
-        if not self.stop:
-            strength = rows.losses.masked_fill(fooled, torch.inf)
-            fooled = strength > self.strength[index]  # NaN is not
-            self.strength[index] = torch.where(fooled, strength, self.strength[index])
-        if fooled.any():
-            self.found.images[index[fooled]] = rows.candidate[fooled]
-            if self.stop:
-                self.found.broken[index[fooled]] = True
-                rows.keep(~fooled)
-                self.random.rows = index[~fooled]
+        strength = rows.losses.masked_fill(fooled, torch.inf)
+        stronger = strength > self.strength  # NaN is not
+        self.strength = torch.where(stronger, strength, self.strength)
+        images = torch.where(column(stronger), rows.candidate, self.found.images)
+        self.found = replace(self.found, images=images)
+
+
+def unbeaten(x: Tensor) -> Tensor:
+    """Return a loss for each image that any other is larger than, in float32 at least."""
+    return widened(x.new_empty(0)).new_full((len(x),), -torch.inf)
 
 
 def check_target(target: str | None) -> None:

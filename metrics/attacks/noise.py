@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from metrics.attacks.geometry import Randomness, in_ball, project, unit
+from metrics.attacks.geometry import Randomness, in_ball, moved, project, unit
 from metrics.attacks.iterative import Iterative, Rows, check_counts
 
 REGIONS = ("cube", "ball", "sphere")
@@ -26,7 +26,7 @@ class Noise(Iterative):
 
     Args:
         epsilon: half the side of the ``cube`` (L infinity), or the radius of the ``ball`` or
-            ``sphere`` (L2).
+            ``sphere`` (L2); of any length.
         region: where the noise lies.
         distribution: ``uniform`` in the region, or ``gaussian``: N(0, σ²) put back into it, with σ
             epsilon / 2 in the cube and epsilon / sqrt(n) in the ball, n the pixels of an image.
@@ -34,11 +34,12 @@ class Noise(Iterative):
         draws: how often to draw.
 
     Raises:
-        ValueError: epsilon outside [0, 1], draws below 1, an unknown name.
+        ValueError: epsilon below 0 or not finite, draws below 1, an unknown name.
     """
 
     as_metric: ClassVar[Mapping[str, Any]] = {"draws": 10}
     uses_gradients: ClassVar[bool] = False
+    any_length: ClassVar[bool] = True
     returns_best: ClassVar[bool] = True
     region: str = "cube"
     distribution: str = "uniform"
@@ -62,7 +63,7 @@ class Noise(Iterative):
         return "linf" if self.region == "cube" else "l2"
 
     def begin(self, rows: Rows, random: Randomness) -> None:
-        rows.candidate = (rows.x + self._noise(rows.x, random)).clamp_(0, 1)
+        rows.candidate = moved(rows.x, self._noise(rows.x, random))
 
     def advance(self, rows: Rows, step: int, random: Randomness) -> None:
         self.begin(rows, random)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from metrics.attacks.base import Attack, Found
+from metrics.attacks.geometry import Randomness
 from metrics.attacks.pgd import PGD
 
 
@@ -20,6 +21,7 @@ class OneStep(Attack):
     """
 
     leaks_labels: ClassVar[bool] = True
+    draws_by_image: ClassVar[bool] = True
 
     def pgd(self) -> PGD:
         """Return the PGD that this is."""
@@ -46,8 +48,8 @@ class OneStep(Attack):
         model: nn.Module,
         x: Tensor,
         labels: Tensor,
-        generator: torch.Generator | None,
+        random: Randomness,
         *,
         early_exit: bool = True,
     ) -> Found:
-        return self.pgd().search(model, x, labels, generator, early_exit=early_exit)
+        return self.pgd().search(model, x, labels, random, early_exit=early_exit)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from metrics.attacks.ascent import GradientAscent
-from metrics.attacks.geometry import Randomness, in_ball, project, unit
+from metrics.attacks.geometry import Randomness, check_length, in_ball
 from metrics.attacks.iterative import Rows
 
 
 @dataclass(frozen=True, kw_only=True)
 class PGD(GradientAscent):
     """Projected gradient ascent on the cross entropy; a call returns the last iterate.
+
+    It climbs :func:`metrics.answers.margin_loss`, whose gradient has the same direction.
 
     Each step goes up the loss, then into the ball around the image, then into the box [0, 1].
 
@@ -21,7 +23,7 @@ class PGD(GradientAscent):
         random_start: begin uniformly in the ball instead of at the image.
 
     Raises:
-        ValueError: as there, or step_size outside (0, 1].
+        ValueError: as there, or step_size outside (0, 1], in L2 not above 0 or not finite.
     """
 
     step_size: float | None = None
@@ -29,11 +31,8 @@ class PGD(GradientAscent):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.step_size is not None and not 0 < self.step_size <= 1:
-            raise ValueError(
-                "step_size: expected a pixel distance in (0, 1], such as 2/255, "
-                f"got {self.step_size!r}"
-            )
+        if self.step_size is not None:
+            check_length("step_size", self.step_size, self.norm, zero=False)
 
     @property
     def step_length(self) -> float:
@@ -43,15 +42,16 @@ class PGD(GradientAscent):
     def with_epsilon(self, epsilon: float) -> PGD:
         if self.step_size is None or not self.epsilon:
             return replace(self, epsilon=epsilon)
-        step = min(self.step_size * epsilon / self.epsilon, 1.0)
+        step = self.step_size * epsilon / self.epsilon
+        step = min(step, 1.0) if self.norm == "linf" else step
         return replace(self, epsilon=epsilon, step_size=step or None)
 
     def begin(self, rows: Rows, random: Randomness) -> None:
+        self.surround(rows)
         if self.random_start:
             start = in_ball(tuple(rows.x.shape[1:]), self.norm, random) * self.epsilon
-            rows.candidate = (rows.x + start).clamp_(0, 1)
+            rows.candidate = self.inside(rows, start.add_(rows.x))
 
     def advance(self, rows: Rows, step: int, random: Randomness) -> None:
-        direction = rows.gradient.sign_() if self.norm == "linf" else unit(rows.gradient)
-        moved = rows.candidate + self.step_length * direction - rows.x
-        rows.candidate = (rows.x + project(moved, self.norm, self.epsilon)).clamp_(0, 1)
+        here = rows.candidate
+        rows.candidate = self.inside(rows, here + self.step_length * self.direction(rows.gradient))

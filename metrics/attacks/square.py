@@ -12,8 +12,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from metrics.attacks.geometry import Randomness, column
-from metrics.attacks.iterative import Iterative, Rows, check_counts
+from metrics.attacks.geometry import Randomness, column, within
+from metrics.attacks.iterative import Iterative, Rows, check_counts, unbeaten
 
 # Of 10,000 queries, those after which the share of changed pixels is halved once more.
 HALVE_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -56,10 +56,10 @@ class Square(Iterative):
 
     def begin(self, rows: Rows, random: Randomness) -> None:
         _, channels, _, width = rows.x.shape
-        stripes = self.epsilon * _signs(random.uniform(channels, 1, width))
-        rows.candidate = (rows.x + stripes).clamp_(0, 1)
+        rows.low, rows.high = within(rows.x, self.epsilon)
+        rows.candidate = torch.where(random.uniform(channels, 1, width) < 0.5, rows.low, rows.high)
         rows.best = rows.candidate
-        rows.best_loss = rows.x.new_full((len(rows.x),), -torch.inf, dtype=torch.float32)
+        rows.best_loss = unbeaten(rows.x)
 
     def advance(self, rows: Rows, step: int, random: Randomness) -> None:
         better = rows.losses > rows.best_loss
@@ -70,18 +70,14 @@ class Square(Iterative):
         corner = random.uniform(2)
         square = _span(corner[:, 0], side, height)[:, None, :, None]
         square = square & _span(corner[:, 1], side, width)[:, None, None, :]
-        colour = self.epsilon * _signs(random.uniform(channels, 1, 1))
         # best ± 2 epsilon, put back into the ball, is x ± epsilon
-        rows.candidate = torch.where(square, (rows.x + colour).clamp_(0, 1), rows.best)
+        painted = torch.where(random.uniform(channels, 1, 1) < 0.5, rows.low, rows.high)
+        rows.candidate = torch.where(square, painted, rows.best)
 
     def _side(self, step: int, height: int, width: int) -> int:
         done = 10_000 * step / self.queries
         share = self.share / 2 ** sum(done > limit for limit in HALVE_AFTER)
         return min(max(round(math.sqrt(share * height * width)), 1), height, width)
-
-
-def _signs(uniform: Tensor) -> Tensor:
-    return torch.where(uniform < 0.5, -1.0, 1.0).to(uniform.dtype)
 
 
 def _span(where: Tensor, length: int, size: int) -> Tensor:

@@ -39,6 +39,9 @@ class Transfer(Attack):
     def distance(self) -> str:
         return self.attack.distance
 
+    def check_reach(self, images: Tensor) -> None:
+        self.attack.check_reach(images)
+
     def with_epsilon(self, epsilon: float) -> Transfer:
         return replace(self, attack=self.attack.with_epsilon(epsilon))
 

@@ -6,10 +6,9 @@ the copy, so nothing counts as broken until the model itself has misclassified t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,12 +16,21 @@ from torch import Tensor, nn
 
 from metrics.answers import logits_of, misclassified
 from metrics.attacks.base import Attack, Found
-from metrics.checks import check_images, check_labels, check_logits, check_model
+from metrics.attacks.geometry import Randomness
+from metrics.checks import (
+    check_batch_size,
+    check_classes,
+    check_images,
+    check_labels,
+    check_model,
+    scripted,
+)
+from metrics.engine.draws import Draws
 from metrics.engine.folding import fast_copy
-from metrics.engine.precision import full_float32
+from metrics.engine.memory import in_batches, out_of_memory, suitable_batch
+from metrics.engine.sharing import Shared, shared_of
 from metrics.left_as_found import evaluating
-
-BATCH_SIZES = {"cpu": 100, "cuda": 1000}  # 100: the fastest of 50 ... 2,000 on a CPU, by up to 2 x
+from metrics.precision import full_float32
 
 
 @dataclass
@@ -39,82 +47,144 @@ class Evaluator:
     Attributes:
         model: as given, in ``eval()``.
         quick: its fast copy, or the model itself.
+        images, labels: as given, checked.
         spent: forwards and backwards so far, of both.
+        batch_size: images at a time; less than asked for, where memory has run out.
     """
 
     def __init__(
         self,
         model: nn.Module,
         quick: nn.Module,
+        images: Tensor,
+        labels: Tensor,
         *,
         spent: Spent,
         batch_size: int,
         early_exit: bool,
+        shared: Shared,
     ) -> None:
         self.model, self.quick, self.spent = model, quick, spent
+        self.images, self.labels = images, labels
         self.batch_size, self.early_exit = batch_size, early_exit
+        self._shared = shared
 
-    def wrong(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Return ``(N,)`` bool: which images the model itself gets wrong."""
-        none = torch.zeros(0, dtype=torch.bool, device=labels.device)
-        found = [none]
-        batches = zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True)
-        for x, y in batches if len(images) else ():
-            logits = logits_of(self.model, x)
-            check_logits(logits, y)
-            found.append(misclassified(logits, y))
+    def clean_wrong(self) -> Tensor:
+        """Return ``(N,)`` bool: which of :attr:`images` the model gets wrong without an attack."""
+
+        def make() -> Tensor:
+            return self.wrong(self.images, self.labels, check=True)
+
+        return self._shared.mask(self.images, self.labels, make).clone()
+
+    def wrong(self, images: Tensor, labels: Tensor, *, check: bool = False) -> Tensor:
+        """Return ``(N,)`` bool: which images the model itself gets wrong.
+
+        ``check`` refuses labels that have no logit.
+        """
+        found = [torch.zeros(0, dtype=torch.bool, device=labels.device)]
+
+        def look(part: slice) -> Tensor:
+            logits = logits_of(self.model, images[part])
+            if check and part.start == 0:
+                check_classes(logits, labels)
+            return misclassified(logits, labels[part])
+
+        for _, mask, size in in_batches(len(labels), self.batch_size, look):
+            found.append(mask)
+            self.batch_size = size
         return torch.cat(found)
 
     def search(
-        self, attack: Attack, images: Tensor, labels: Tensor, generator: torch.Generator | None
+        self,
+        attack: Attack,
+        rows: Tensor,
+        generator: torch.Generator | None,
+        *,
+        keep_images: bool = False,
     ) -> Found:
         """Return what ``attack`` finds; what is broken, the model itself misclassifies.
 
-        Each batch draws from a generator of its own: what one batch draws, and when it stops,
-        plays no part in the next.
+        The random numbers belong to the images: neither which others are attacked nor how many at
+        a time plays a part.
+
+        Args:
+            attack: any.
+            rows: ``(n,)`` long, which of :attr:`images` are attacked, ascending.
+            generator: None is one that torch's global one seeds.
+            keep_images: else the result has none.
         """
-        xs, ys = images.split(self.batch_size), labels.split(self.batch_size)
-        device = images.device if generator is None else generator.device
-        seeds = torch.randint(2**62, (len(xs),), generator=generator, device=device).tolist()
-        batches = [
-            self._search(attack, x.detach(), y.long(), partial(_seeded, device, s))
-            for x, y, s in zip(xs, ys, seeds, strict=True)
-        ]
-        return Found(
-            torch.cat([found.images for found in batches]),
-            torch.cat([found.broken for found in batches]),
-            torch.cat([found.zero_gradients for found in batches]),
-            torch.cat([found.nonfinite_gradients for found in batches]),
-        )
+        attack.check_reach(self.images)
+        draws = Draws.of(self.images, generator, whole=not attack.draws_by_image)
+        parts = []
+        if attack.draws_by_image:
+            places = rows.tolist()
+
+            def work(part: slice) -> Found:
+                x, y = (_ordinary(v[rows[part]]) for v in (self.images, self.labels))
+                return self._search(attack, x, y, draws, places[part], keep_images)
+
+            for _, found, most in in_batches(len(places), self.batch_size, work):
+                parts.append(found)
+                self.batch_size = most
+        else:  # whole blocks, whoever is asked for
+            for block in sorted({place // draws.size for place in rows.tolist()}):
+                some = slice(block * draws.size, (block + 1) * draws.size)
+                x, y = (_ordinary(v[some]) for v in (self.images, self.labels))
+                asked = rows[(rows >= some.start) & (rows < some.stop)] - some.start
+                every = list(range(some.start, some.start + len(x)))
+                parts.append(_of(self._search(attack, x, y, draws, every, keep_images), asked))
+        return Found(*(torch.cat([getattr(p, name) for p in parts]) for name in vars(parts[0])))
 
     def _search(
         self,
         attack: Attack,
         x: Tensor,
         labels: Tensor,
-        generator: Callable[[], torch.Generator],
+        draws: Draws,
+        places: Sequence[int],
+        keep_images: bool,
     ) -> Found:
-        x, labels = _ordinary(x), _ordinary(labels)
-        found = self._once(attack, self.quick, x, labels, generator)
-        if self.quick is self.model:
-            return found
-        broken = found.broken.nonzero().squeeze(1)
-        rounded = broken[~self.wrong(found.images[broken], labels[broken])]
-        if len(rounded):
-            again = self._once(attack, self.model, x, labels, generator)  # with the same draws
-            found.images[rounded] = again.images[rounded]
-            found.broken[rounded] = again.broken[rounded]
-        return found
+        found = self._quickly(attack, x, labels, draws, places)
+        if self.quick is not self.model:
+            broken = found.broken.nonzero().squeeze(1)
+            rounded = broken[~self.wrong(found.images[broken], labels[broken])]
+            if len(rounded):  # with the same draws, on the model itself
+                again = self._slowly(attack, x, labels, draws, places, rounded)
+                found.images[rounded] = again.images
+                found.broken[rounded] = again.broken
+        return found if keep_images else replace(found, images=x[:0])
 
-    def _once(
+    def _quickly(
+        self, attack: Attack, x: Tensor, labels: Tensor, draws: Draws, places: Sequence[int]
+    ) -> Found:
+        try:
+            return self._once(attack, self.quick, x, labels, draws.at(places, x))
+        except Exception as error:
+            if self.quick is self.model or out_of_memory(error):
+                raise
+            self.quick = self.model  # what the copy cannot do after all, the model may
+        return self._once(attack, self.model, x, labels, draws.at(places, x))
+
+    def _slowly(
         self,
         attack: Attack,
-        model: nn.Module,
         x: Tensor,
         labels: Tensor,
-        generator: Callable[[], torch.Generator],
+        draws: Draws,
+        places: Sequence[int],
+        rows: Tensor,
     ) -> Found:
-        return attack.search(model, x, labels, generator(), early_exit=self.early_exit)
+        """Search on the model itself for these rows of a batch."""
+        if not attack.draws_by_image:
+            return _of(self._once(attack, self.model, x, labels, draws.at(places, x)), rows)
+        x, labels, places = x[rows], labels[rows], [places[i] for i in rows.tolist()]
+        return self._once(attack, self.model, x, labels, draws.at(places, x))
+
+    def _once(
+        self, attack: Attack, model: nn.Module, x: Tensor, labels: Tensor, random: Randomness
+    ) -> Found:
+        return attack.search(model, x, labels, random, early_exit=self.early_exit)
 
 
 @contextmanager
@@ -129,46 +199,69 @@ def evaluator(
 ) -> Iterator[Evaluator]:
     """Make ``model`` ready; it is left as found.
 
-    Within, gradients are on whatever the caller's mode, and convolutions on a GPU are in full
-    float32: TF32 changes which images break. ``batch_size`` None is what suits the device.
+    Within, gradients are on whatever the caller's mode, and convolutions and matrix products are in
+    full float32: TF32 changes which images break. ``batch_size`` None is what suits the model and
+    the device.
 
     Raises:
         ValueError: images, labels or a model that no attack can work with.
     """
-    if len(images) != len(labels) or len(labels) == 0:
-        raise ValueError(
-            f"expected one label for each of at least one image, "
-            f"got {len(images)} images and {len(labels)} labels"
-        )
-    check_images(images)
-    check_labels(images, labels)
     check_model(model)
+    check_batch_size(batch_size)
+    images = check_images(images)
+    labels = check_labels(images, labels)
     spent = Spent()
-    if batch_size is None:
-        batch_size = BATCH_SIZES.get(images.device.type, BATCH_SIZES["cuda"])
+    shared = shared_of(model)
     with (
+        full_float32(),
         torch.inference_mode(False),
         torch.enable_grad(),
         evaluating(model),
-        full_float32(),
     ):
-        quick = (fast_copy(model, images[:2]) if fast else None) or model
-        models = [model] if quick is model else [model, quick]
-        handles = [_count(m, spent) for m in models]
+        seen = _Followed(model) if scripted(model) else model
+        quick = shared.once("copy", lambda: fast_copy(model, images)) if fast else None
+        quick = quick or seen
+        if batch_size is None:
+            batch_size = shared.once("batch", lambda: suitable_batch(quick, images))
+        handles = [_count(m, spent) for m in ([seen] if quick is seen else [seen, quick])]
         try:
-            yield Evaluator(model, quick, spent=spent, batch_size=batch_size, early_exit=early_exit)
+            yield Evaluator(
+                seen,
+                quick,
+                images,
+                labels,
+                spent=spent,
+                batch_size=batch_size,
+                early_exit=early_exit,
+                shared=shared,
+            )
         finally:
             for handle in handles:
                 handle.remove()
 
 
-def _seeded(device: torch.device, seed: int) -> torch.Generator:
-    return torch.Generator(device=device).manual_seed(seed)
+class _Followed(nn.Module):
+    """A module around a TorchScript one, which takes no hooks."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.training = model.training
+
+    def forward(self, x: Tensor) -> Any:
+        return self.model(x)
+
+
+def _of(found: Found, rows: Tensor) -> Found:
+    images = found.images[rows] if len(found.images) else found.images
+    return Found(
+        images, found.broken[rows], found.zero_gradients[rows], found.nonfinite_gradients[rows]
+    )
 
 
 def _ordinary(v: Tensor) -> Tensor:
     """Return ``v``, copied if it was made under ``inference_mode``: such have no gradients."""
-    return v.clone() if v.is_inference() else v
+    return v.clone() if v.is_inference() else v.detach()
 
 
 def _count(model: nn.Module, spent: Spent) -> Any:

@@ -2,24 +2,26 @@
 
 Batch norms are folded into the convolutions before them, weights stand in channels_last, and ReLUs
 write in place. The model is traced with ``torch.fx``; one that cannot be copied or traced, has
-hooks, or answers otherwise than its copy, has none and is attacked as it is.
+hooks, draws random numbers, switches gradients or autocast on or off, or answers otherwise than its
+copy, has none and is attacked as it is.
 """
 
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from metrics.answers import gradient_of
+from metrics.answers import answer, gradient_of
 from metrics.engine.intake import IntakeConv2d
 
-AGREEMENT = 1e-3  # largest difference of the copy's logits or gradients, over the largest of them
-
-
+AGREEMENT = 1e-3  # largest difference of the copy's logits or gradients, over the image's largest
 EXACT_AGREEMENT = 1e-6  # the same in float64
+FLOOR = 1e-3  # of the largest of all images: an image's own is taken for at least so large
+PROBES = 4  # random images on which the two are compared, beside two of those to be attacked
 
 
 def fast_copy(model: nn.Module, images: Tensor) -> nn.Module | None:
@@ -27,14 +29,19 @@ def fast_copy(model: nn.Module, images: Tensor) -> nn.Module | None:
 
     Args:
         model: left as found.
-        images: ``(N, C, H, W)``, on which logits and input gradients of the two must agree
-            (tracing loses a ``no_grad`` in the model's forward, for one).
+        images: ``(N, C, H, W)``, to be attacked. On two of them, and on random ones in the box
+            (blank images agree whatever was lost), logits and input gradients of the two agree.
     """
-    if any(_has_hooks(module) for module in model.modules()):
+    if any(_has_hooks(module) for module in model.modules()) or _global_hooks():
         return None
+    probes = _probes(images)
     try:
+        state = _random_state(probes.device)
+        expected = _answers(model, probes)
+        if not torch.equal(state, _random_state(probes.device)) or not _tells(expected):
+            return None
         quick = _folded(copy.deepcopy(model))
-        logits, gradients = _agree(model, quick, images, AGREEMENT)
+        logits, gradients = _agree(expected, _answers(quick, probes), AGREEMENT)
         if not logits:
             return None
         if gradients:
@@ -43,7 +50,8 @@ def fast_copy(model: nn.Module, images: Tensor) -> nn.Module | None:
         # where the folding is done in float64 too.
         exact = copy.deepcopy(model).double()
         other = _folded(copy.deepcopy(exact))
-        return quick if all(_agree(exact, other, images[:1].double(), EXACT_AGREEMENT)) else None
+        expected, got = (_answers(m, probes.double()) for m in (exact, other))
+        return quick if all(_agree(expected, got, EXACT_AGREEMENT)) else None
     except Exception:  # noqa: BLE001  anybody's model: whatever cannot be traced is run as it is
         return None
 
@@ -61,7 +69,7 @@ def channels_last(v: Tensor) -> Tensor:
 
 def _folded(model: nn.Module) -> fx.GraphModule:
     """Return the traced model, made faster; it takes the model's own modules."""
-    traced = fx.symbolic_trace(model)
+    traced = fx.GraphModule(model, _Tracer().trace(model))
     _fold_batch_norms(traced)
     _relu_in_place(traced)
     _views_to_reshapes(traced)
@@ -74,24 +82,74 @@ def _folded(model: nn.Module) -> fx.GraphModule:
     return traced
 
 
-def _agree(
-    model: nn.Module, other: nn.Module, images: Tensor, tolerance: float
-) -> tuple[bool, bool]:
-    """Whether logits, and gradients, of two models are the same; those with a NaN are not."""
-    answers = [_logits_and_gradient(m, images) for m in (model, other)]
-    logits, gradients = (
-        bool((expected - got).abs().max() <= tolerance * expected.abs().max())
-        for expected, got in zip(*answers, strict=True)
+class _Tracer(fx.Tracer):
+    """Refuses what a recording loses: whether gradients and autocast were on at an operation."""
+
+    def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
+        self._expected = _switches()
+        return super().trace(root, concrete_args)
+
+    def create_proxy(self, *args: Any, **kwargs: Any) -> fx.Proxy:
+        if _switches() != self._expected:
+            raise ValueError("gradients or autocast are switched in the model's forward")
+        return super().create_proxy(*args, **kwargs)
+
+
+def _switches() -> tuple[bool, ...]:
+    return (
+        torch.is_grad_enabled(),
+        torch.is_inference_mode_enabled(),
+        *(torch.is_autocast_enabled(device) for device in ("cpu", "cuda")),
     )
-    return logits, gradients
 
 
-def _logits_and_gradient(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return logits, and the input gradient of a fixed mixture of them."""
-    x = images.detach().clone().requires_grad_()
-    logits = model(x.clone())
+def _probes(images: Tensor) -> Tensor:
+    """Return two of ``images``, and random ones like them."""
+    draws = torch.Generator().manual_seed(0)
+    random = torch.rand((PROBES, *images.shape[1:]), generator=draws).to(images)
+    return torch.cat([images[:2].detach(), random])
+
+
+def _random_state(device: torch.device) -> Tensor:
+    """Return the state of the generator that a model on ``device`` draws from, and the CPU's."""
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return torch.cat(states)
+
+
+def _answers(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return logits without gradients and with, and the gradient of a fixed mixture of them."""
+    # forward() itself: the call of a recorded module prints a traceback before it raises.
+    call = model.forward if isinstance(model, fx.GraphModule) else model
+    with torch.no_grad():
+        plain = answer(call, images)
+    x = images.clone().requires_grad_()
+    logits = answer(call, x)
     weights = torch.arange(1, logits.shape[1] + 1, device=x.device).sin()
-    return logits.detach(), gradient_of((logits * weights).sum(), x)
+    return plain, logits.detach(), gradient_of((logits * weights).sum(), x)
+
+
+def _tells(answers: tuple[Tensor, Tensor, Tensor]) -> bool:
+    """Whether answers tell two functions apart: their own gradients are not zero everywhere."""
+    return bool((answers[2][-PROBES:] != 0).any())
+
+
+def _agree(
+    expected: tuple[Tensor, Tensor, Tensor], got: tuple[Tensor, Tensor, Tensor], tolerance: float
+) -> tuple[bool, bool]:
+    """Whether logits, and gradients, of every image are the same; those with a NaN are not."""
+    same = []
+    for a, b in zip(expected, got, strict=True):
+        size = a.flatten(1).abs().amax(dim=1)
+        apart = (a - b).flatten(1).abs().amax(dim=1)
+        same.append(bool((apart <= tolerance * size.clamp_min(FLOOR * float(size.max()))).all()))
+    return same[0] and same[1], same[2]
+
+
+def _global_hooks() -> bool:
+    module: Any = torch.nn.modules.module
+    return bool(module._has_any_global_hook())
 
 
 def _has_hooks(module: nn.Module) -> bool:
@@ -131,7 +189,8 @@ def _faster_intake(traced: fx.GraphModule) -> None:
 def _views_to_reshapes(traced: fx.GraphModule) -> None:
     """Let what was written for contiguous tensors take those in channels_last."""
     for node in traced.graph.nodes:
-        if node.op == "call_method" and node.target == "view":
+        types = any(isinstance(argument, torch.dtype) for argument in node.args)
+        if node.op == "call_method" and node.target == "view" and not types:
             node.target = "reshape"
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from metrics.attacks.base import Attack
+from metrics.attacks.geometry import own_generator
 from metrics.engine.evaluator import evaluator
 
 
@@ -66,7 +67,7 @@ def correct(
         ValueError: no images, labels or logits that do not fit, images outside [0, 1].
     """
     with evaluator(model, images, labels, batch_size=batch_size, fast=False) as ready:
-        return ~ready.wrong(images, labels)
+        return ~ready.clean_wrong()
 
 
 def robust_accuracy(
@@ -88,7 +89,7 @@ def robust_accuracy(
         labels: ``(N,)`` true labels.
         attack: any attack value.
         generator: decides the attack's random draws.
-        batch_size: images at a time; None is what suits the device. Random draws depend on it.
+        batch_size: images at a time; None is what suits the model and the device.
         fast: attack a folded copy of the model where that is possible; every broken image is
             checked on the model itself (:mod:`metrics.engine.evaluator`).
         early_exit: count every visited image; False counts what a call of the attack returns, its
@@ -99,14 +100,15 @@ def robust_accuracy(
             made under ``inference_mode``.
     """
     state = None if generator is None else generator.get_state()
+    source = None if not isinstance(images, Tensor) else own_generator(generator, images.device)
     with evaluator(
         model, images, labels, batch_size=batch_size, fast=fast, early_exit=early_exit
     ) as ready:
-        clean = ~ready.wrong(images, labels)
+        clean = ~ready.clean_wrong()
         robust, zero, nonfinite = clean.clone(), 0, 0
         right = clean.nonzero().squeeze(1)
         if len(right):
-            found = ready.search(attack, images[right], labels[right], generator)
+            found = ready.search(attack, right, source)
             robust[right] = ~found.broken
             zero, nonfinite = int(found.zero_gradients.sum()), int(found.nonfinite_gradients.sum())
     accuracy, stderr = share_of(robust)

@@ -58,12 +58,12 @@ def cascade(
     if not attacks:
         raise ValueError("attacks: expected at least one, got none")
     with evaluator(model, images, labels, batch_size=batch_size, fast=fast) as ready:
-        broken_by = torch.where(ready.wrong(images, labels), -1, len(attacks))
+        broken_by = torch.where(ready.clean_wrong(), -1, len(attacks))
         accuracies, zero, nonfinite = [], 0, 0
         for number, attack in enumerate(attacks):
             standing = (broken_by == len(attacks)).nonzero().squeeze(1)
             if len(standing):
-                found = ready.search(attack, images[standing], labels[standing], generator)
+                found = ready.search(attack, standing, generator)
                 broken_by[standing[found.broken]] = number
                 zero = max(zero, int(found.zero_gradients.sum()))
                 nonfinite = max(nonfinite, int(found.nonfinite_gradients.sum()))

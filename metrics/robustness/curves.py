@@ -58,7 +58,7 @@ def accuracy_curve(
     Args:
         model, images, labels, generator, batch_size, fast: as in :func:`robust_accuracy`.
         attack: its epsilon is replaced, its step size scaled with it.
-        epsilons: distinct, in [0, 1], in any order; 0 is clean accuracy.
+        epsilons: distinct, each one that the attack takes, in any order; 0 is clean accuracy.
 
     Raises:
         ValueError: no epsilons or a repeated one, and as in :func:`robust_accuracy`.
@@ -68,14 +68,14 @@ def accuracy_curve(
         raise ValueError(f"epsilons: expected one or more distinct values, got {list(epsilons)}")
     attacks = [attack.with_epsilon(epsilon) for epsilon in levels]
     with evaluator(model, images, labels, batch_size=batch_size, fast=fast) as ready:
-        clean_wrong, zero, nonfinite = ready.wrong(images, labels), 0, 0
+        clean_wrong, zero, nonfinite = ready.clean_wrong(), 0, 0
         # The index of the smallest epsilon that breaks the image; len(levels) where none does.
         breaks = torch.where(clean_wrong, 0, len(levels))
         for level in reversed(range(len(levels))):
             todo = ((breaks == level + 1) & ~clean_wrong).nonzero().squeeze(1)
             if len(todo) and levels[level] > 0:
-                x, y = images[todo], labels[todo]
-                found = ready.search(attacks[level], x, y, generator)
+                x, y = ready.images[todo], ready.labels[todo]
+                found = ready.search(attacks[level], todo, generator, keep_images=True)
                 if level == len(levels) - 1:
                     zero = int(found.zero_gradients.sum())
                     nonfinite = int(found.nonfinite_gradients.sum())

@@ -13,8 +13,9 @@ from metrics.attacks import APGD, ATTACKS, FGSM, PGD, Attack, Noise, Square
 from metrics.metric import Metric, first_line
 from metrics.robustness.accuracy import correct, robust_accuracy, standard_error
 from metrics.robustness.cascade import cascade
+from metrics.robustness.flags import FLAGS
 from metrics.robustness.smallest import minimal_fgsm
-from metrics.robustness.suspicion import FLAGS, suspicion
+from metrics.robustness.suspicion import suspicion
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from metrics.answers import gradient_of, logits_of, useless
+from metrics.answers import answer, gradient_of, logits_of, margin_loss, useless
 from metrics.attacks.geometry import column, unit
 from metrics.engine.evaluator import Evaluator, evaluator
 
 MODES = ("paper", "logit")
 FIRST_RUNG = 1 / 16  # of the limit
 BEYOND = 1.1  # the next rung is so much further than where the margin is expected to vanish
+FINEST = 2**-40  # of the limit: a bracket that float64 still halves
 KAPPA = 0.1  # κ1 of ITP, times the first bracket; κ2 is 2 and n0 is 1
 SCALINGS_AT_ONCE = 16
 
@@ -74,7 +74,8 @@ def minimal_fgsm(
         images: ``(N, C, H, W)`` float in [0, 1].
         labels: ``(N,)`` true labels.
         limit: the largest epsilon tried.
-        tolerance: an epsilon smaller by this did not break the image.
+        tolerance: an epsilon smaller by this did not break the image; at least 2^-40 of the limit,
+            below which float64 cannot close a bracket.
         batch_size: images at a time; None is what suits the device.
         fast: as in :func:`metrics.robustness.accuracy.robust_accuracy`.
 
@@ -83,6 +84,7 @@ def minimal_fgsm(
     """
     if not 0 < tolerance <= limit <= 1:
         raise ValueError(f"expected 0 < tolerance <= limit <= 1, got {tolerance} and {limit}")
+    tolerance = max(tolerance, FINEST * limit)
 
     def along(model: nn.Module, x: Tensor, y: Tensor) -> _Point:
         gradient, margins = _gradient(model, x, y, "paper")
@@ -111,9 +113,9 @@ def gradient_line(
 
     Args:
         model, images, labels, batch_size, fast: as in :func:`minimal_fgsm`.
-        mode: ``paper`` takes the gradient of the cross entropy, which float32 can round to zero for
-            a confident model; ``logit`` that of the largest other logit minus the label's, which
-            has for two classes the same direction and does not saturate.
+        mode: ``paper`` goes where the gradient of the cross entropy points, to all other classes
+            by their probabilities (:func:`metrics.answers.margin_loss`); ``logit`` where that of
+            the largest other logit minus the label's does, for two classes the same.
         length: the longest, inclusive.
         scalings: how many, 0 included.
         clip: put the perturbed image back into [0, 1]; the paper does not say that it does.
@@ -162,13 +164,10 @@ class _Ray:
 def _gradient(model: nn.Module, x: Tensor, labels: Tensor, mode: str) -> tuple[Tensor, Tensor]:
     """Return the gradient to go up, and the margins ``(N,)`` float64 at ``x``."""
     x = x.detach().requires_grad_()
-    logits = model(x.clone()).float()
+    logits = answer(model, x)
     margins = _margin(logits, labels)
-    if mode == "paper":
-        loss = functional.cross_entropy(logits, labels, reduction="sum")
-    else:
-        loss = -margins.sum()
-    return gradient_of(loss, x), margins.detach().double()
+    loss = margin_loss(logits, labels) if mode == "paper" else -margins
+    return gradient_of(loss.sum(), x), margins.detach().double()
 
 
 def _margin(logits: Tensor, labels: Tensor) -> Tensor:
@@ -267,13 +266,14 @@ def _smallest(
     fast: bool,
 ) -> Smallest:
     with evaluator(model, images, labels, batch_size=batch_size, fast=fast) as ready:
-        wrong = ready.wrong(images, labels)
+        images, labels = ready.images, ready.labels
+        wrong = ready.clean_wrong()
         size = torch.where(wrong, 0.0, torch.inf).double()
         adversarial = images.detach().clone()
         zeros = nonfinites = 0
         for rows in (~wrong).nonzero().squeeze(1).split(ready.batch_size):
             if len(rows):
-                x, y = images[rows].detach().clone(), labels[rows].long()
+                x, y = images[rows].detach().clone(), labels[rows]
                 size[rows], adversarial[rows], zero, nonfinite = _verified(ready, along, x, y)
                 zeros += int(zero.sum())
                 nonfinites += int(nonfinite.sum())

@@ -4,12 +4,14 @@ A model whose gradients lie looks robust to every gradient attack. Each flag her
 symptoms that Athalye et al. 2018 (*Obfuscated gradients give a false sense of security*) and
 Carlini et al. 2019 (*On evaluating adversarial robustness*) list: a value, a threshold, and whether
 the value is above it. A model without a flag may still be weak; one with a flag is not to be
-believed before somebody has looked.
+believed before somebody has looked. A check that cannot run on a model is left out, and named.
 """
 
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,46 +19,21 @@ from torch import Tensor, nn
 
 from metrics.answers import logits_of, misclassified
 from metrics.attacks import FGSM, PGD, Attack, Noise, Square
-from metrics.attacks.geometry import length_of
+from metrics.attacks.geometry import Randomness, length_of, own_generator
 from metrics.engine.evaluator import Evaluator, evaluator
+from metrics.engine.memory import out_of_memory
+from metrics.left_as_found import Snapshot
+from metrics.precision import rounding
+from metrics.robustness.flags import FLAGS, Flag
 
 WEAKER = 0.002  # 0.2 points: how far a weaker attack may get below PGD
 STEPS, FEW = 20, 7
 LATE = 0.2  # share of what PGD-20 broke that may come after step 7
 RISE = 0.02  # the last iterate's accuracy wanders by up to a point on healthy nets
 SATURATED = 50.0  # lead of the label's logit: the runner-up has 2e-22 of the probability
-
-FLAGS = {
-    "one_step_beats_iterative": "accuracy under PGD-20 minus under FGSM",
-    "black_box_beats_white_box": "accuracy under PGD-20 minus under the Square attack",
-    "noise_beats_gradient": "accuracy under PGD-20 minus under uniform noise",
-    "not_monotone_in_epsilon": "largest rise of PGD-7 accuracy from epsilon / 2 to 1 and 2 epsilon",
-    "not_monotone_in_steps": "rise of the last iterate's accuracy from its lowest to step 20",
-    "unbounded_not_zero": "accuracy left under PGD-20 at epsilon 1",
-    "not_converged": "accuracy of PGD's last iterate after 7 steps minus after 20",
-    "zero_gradient": "share of images, right when clean, whose gradient is zero everywhere",
-    "nonfinite_gradient": "share of images with a logit or gradient that is not finite",
-    "logits_are_probabilities": "share of images whose outputs are >= 0 and add up to 1",
-    "randomized_model": "change of a logit from one pass to the next, over the largest logit",
-    "saturated_logits": "share of images, right when clean, whose label leads by more than 50",
-    "invariant_violation": "promises broken, of: inside the ball and the box, eval() mode during "
-    "the attack, a model left as found, logits that do not depend on the batch",
-}
-"""What the value of each flag is. Accuracies are shares of all images."""
-
-
-@dataclass(frozen=True)
-class Flag:
-    """One symptom: raised where ``value`` is above ``threshold``."""
-
-    name: str
-    value: float
-    threshold: float
-
-    @property
-    def raised(self) -> bool:
-        """Whether the value is above the threshold; NaN counts as above."""
-        return not self.value <= self.threshold
+SAME = 1e-3  # change of a logit that is none; ROUNDINGS of the model's own precision are none too
+ROUNDINGS = 8
+CONSTANT = "every image gets the same answer"
 
 
 def suspicion(
@@ -73,6 +50,9 @@ def suspicion(
 ) -> tuple[Flag, ...]:
     """Return every flag of ``FLAGS``, in its order.
 
+    Of a model that gives every image the same answer only that is said: attacks that change nothing
+    are no sign of a masked gradient then.
+
     Args:
         model: images in [0, 1] to logits; left as found.
         images: ``(N, C, H, W)`` float in [0, 1]; a few hundred will do.
@@ -82,116 +62,188 @@ def suspicion(
         queries: of the Square attack.
         draws: of uniform noise.
         generator: decides noise and squares.
-        batch_size: images at a time; None is what suits the device.
+        batch_size: images at a time; None is what suits the model and the device.
 
     Raises:
         ValueError: as :func:`metrics.robustness.accuracy.robust_accuracy`.
     """
+    square, noise = Square(epsilon=epsilon, queries=queries), Noise(epsilon=epsilon, draws=draws)
+    checked = _pgd(epsilon, STEPS) if attack is None else attack
     with evaluator(model, images, labels, batch_size=batch_size) as ready:
-        right = ~ready.wrong(images, labels)
-        x, y, n = images[right], labels[right], len(labels)
-
-        def accuracy(attack: Attack) -> float:
-            if len(x) == 0:
-                return 0.0
-            return int((~ready.search(attack, x, y, generator).broken).sum()) / n
-
-        right_at, zero, nonfinite = _follow(ready, _pgd(epsilon, STEPS), x, y)
-        last = (right_at.sum(dim=1) / n).tolist()  # of the iterate after 0, 1, ... steps
-        few, pgd = (int(right_at[: k + 1].all(dim=0).sum()) / n for k in (FEW, STEPS))
-        half, double = (accuracy(_pgd(min(s * epsilon, 1.0), FEW)) for s in (0.5, 2.0))
-        silent, probabilities, change, lead = _outputs(ready, images, labels, right)
-        checked = _pgd(epsilon, STEPS) if attack is None else attack
+        generator = own_generator(generator, ready.images.device)
+        rows = (~ready.clean_wrong()).nonzero().squeeze(1)
+        seen = _Outputs(ready, rows)
+        n = len(ready.labels)
         chance = max(WEAKER, 1.5 / n)  # one image more or less
         point = max(0.01, chance)
-        broken = len(x) / n - last[STEPS]
-        square, noise = (
-            Square(epsilon=epsilon, queries=queries),
-            Noise(epsilon=epsilon, draws=draws),
-        )
-        return (  # in this order: the attacks draw from one generator
-            Flag("one_step_beats_iterative", pgd - accuracy(FGSM(epsilon=epsilon)), chance),
-            Flag("black_box_beats_white_box", pgd - accuracy(square), chance),
-            Flag("noise_beats_gradient", pgd - accuracy(noise), chance),
-            Flag("not_monotone_in_epsilon", max(few - half, double - few), point),
-            Flag("not_monotone_in_steps", last[STEPS] - min(last), max(RISE, chance)),
-            Flag("unbounded_not_zero", accuracy(_pgd(1.0, STEPS)), point),
-            Flag("not_converged", last[FEW] - last[STEPS], max(RISE, LATE * broken)),
-            Flag("zero_gradient", zero / n, chance),
-            Flag("nonfinite_gradient", (nonfinite + silent) / n, 0.0),
-            Flag("logits_are_probabilities", probabilities, 0.5),
-            Flag("randomized_model", change, 1e-3),
-            Flag("saturated_logits", lead, 0.1),
-            Flag(
+        path: list[_Path] = []
+
+        def accuracy(attack: Attack) -> float:
+            if len(rows) == 0:
+                return 0.0
+            return int((~ready.search(attack, rows, generator).broken).sum()) / n
+
+        def followed() -> _Path:
+            if not path:
+                path.append(_follow(ready, _pgd(epsilon, STEPS), rows))
+            return path[0]
+
+        def rise() -> float:
+            few = followed().accuracy(FEW)
+            half, double = (accuracy(_pgd(min(s * epsilon, 1.0), FEW)) for s in (0.5, 2.0))
+            return max(few - half, double - few)
+
+        def beaten(attack: Attack) -> float:
+            return followed().accuracy(STEPS) - accuracy(attack)
+
+        def fall() -> float:
+            return followed().last[STEPS] - min(followed().last)
+
+        def late() -> float:
+            return followed().last[FEW] - followed().last[STEPS]
+
+        broken = len(rows) / n - (0.0 if seen.constant else followed().last[STEPS])
+        gradients: list[tuple[str, Callable[[], float], float]] = [
+            ("not_monotone_in_epsilon", rise, point),
+            ("one_step_beats_iterative", lambda: beaten(FGSM(epsilon=epsilon)), chance),
+            ("black_box_beats_white_box", lambda: beaten(square), chance),
+            ("noise_beats_gradient", lambda: beaten(noise), chance),
+            ("not_monotone_in_steps", fall, max(RISE, chance)),
+            ("unbounded_not_zero", lambda: accuracy(_pgd(1.0, STEPS)), point),
+            ("not_converged", late, max(RISE, LATE * broken)),
+            ("zero_gradient", lambda: followed().zero / n, chance),
+        ]
+        others: list[tuple[str, Callable[[], float], float]] = [
+            ("nonfinite_gradient", lambda: (seen.silent + _nonfinite(path)) / n, 0.0),
+            ("logits_are_probabilities", lambda: seen.probabilities, 0.5),
+            ("randomized_model", lambda: seen.change, SAME),
+            ("saturated_logits", lambda: seen.saturated, 0.1),
+            (
                 "invariant_violation",
-                float(_violations(model, images, labels, checked, generator)),
+                lambda: float(_violations(ready, model, checked, generator)),
                 0.0,
             ),
-        )
+            ("constant_classifier", lambda: seen.commonest, 1 - 0.5 / n),
+        ]
+        found = {
+            name: Flag(name, math.nan, threshold, CONSTANT)
+            if seen.constant
+            else _flag(name, value, threshold)
+            for name, value, threshold in gradients
+        }
+        found |= {name: _flag(name, value, threshold) for name, value, threshold in others}
+    return tuple(found[name] for name in FLAGS)
+
+
+def _flag(name: str, value: Callable[[], float], threshold: float) -> Flag:
+    try:
+        return Flag(name, value(), threshold)
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        return Flag(name, math.nan, threshold, f"{type(error).__name__}: {first(error)}")
+
+
+def first(error: Exception) -> str:
+    """Return the first line of what an error says."""
+    return str(error).partition("\n")[0]
 
 
 def _pgd(epsilon: float, steps: int) -> PGD:
     return PGD(epsilon=epsilon, steps=steps, random_start=False)
 
 
-def _follow(ready: Evaluator, pgd: PGD, x: Tensor, labels: Tensor) -> tuple[Tensor, int, int]:
-    """Follow ``pgd`` to its last step on images that are right.
+@dataclass(frozen=True)
+class _Path:
+    """What became of the images that are right, step by step.
 
-    Returns:
-        ``(steps + 1, N)`` bool, which iterates are right; how many first gradients are zero
-        everywhere; how many are not finite.
+    Attributes:
+        right: ``(steps + 1, n)`` bool, which iterates are right.
+        total: how many images there are, those that are wrong from the beginning included.
+        zero, nonfinite: how many first gradients are zero everywhere, and not finite.
     """
+
+    right: Tensor
+    total: int
+    zero: int
+    nonfinite: int
+
+    @property
+    def last(self) -> list[float]:
+        """The accuracy of the iterate after 0, 1, ... steps."""
+        found: list[float] = (self.right.sum(dim=1) / self.total).tolist()
+        return found
+
+    def accuracy(self, steps: int) -> float:
+        """Return the share that is right at every iterate up to this one."""
+        return int(self.right[: steps + 1].all(dim=0).sum()) / self.total
+
+
+def _nonfinite(path: list[_Path]) -> int:
+    return path[0].nonfinite if path else 0
+
+
+def _follow(ready: Evaluator, pgd: PGD, rows: Tensor) -> _Path:
+    """Follow ``pgd`` to its last step on the images ``rows``, which are right."""
     looks: list[Tensor] = []
-    right, zero, nonfinite = [], 0, 0
+    right, zero, nonfinite = [torch.zeros(pgd.steps + 1, 0, dtype=torch.bool)], 0, 0
     handle = ready.quick.register_forward_hook(lambda *seen: looks.append(seen[2].detach()))
     try:
-        for some, y in zip(x.split(ready.batch_size), labels.split(ready.batch_size), strict=True):
-            if len(some) == 0:  # the model is never right
-                return torch.zeros(pgd.steps + 1, 0, dtype=torch.bool), 0, 0
+        for some in rows.split(ready.batch_size) if len(rows) else ():
             looks.clear()
-            found = pgd.search(ready.quick, some, y, None, early_exit=False)
-            right.append(torch.stack([~misclassified(logits.float(), y) for logits in looks]))
+            x, y = ready.images[some], ready.labels[some]
+            found = pgd.search(ready.quick, x, y, Randomness(x), early_exit=False)
+            right.append(torch.stack([~misclassified(logits, y) for logits in looks]).cpu())
             zero += int(found.zero_gradients.sum())
             nonfinite += int(found.nonfinite_gradients.sum())
     finally:
         handle.remove()
-    return torch.cat(right, dim=1), zero, nonfinite
+    return _Path(torch.cat(right, dim=1), len(ready.labels), zero, nonfinite)
 
 
-def _outputs(
-    ready: Evaluator, images: Tensor, labels: Tensor, right: Tensor
-) -> tuple[int, float, float, float]:
-    """Return what the logits alone say.
+class _Outputs:
+    """What the clean logits alone say.
 
-    Returns:
-        How many images have a logit that is not finite; the share whose outputs are probabilities;
-        the largest change from pass to pass over the largest logit; and the share of all images
-        whose label, the right answer, leads by more than ``SATURATED``.
+    Attributes:
+        silent: how many images have a logit that is not finite.
+        probabilities: share whose outputs are >= 0 and add up to 1.
+        change: largest change from pass to pass over the largest logit.
+        saturated: share of all images whose label, the right answer, leads by more than 50.
+        commonest: share that get the commonest answer; 0 where all have one label, and differ.
+        constant: whether all get the same answer, and should not.
     """
-    batches = images.split(ready.batch_size)
-    logits = torch.cat([logits_of(ready.model, x) for x in batches])
-    again = torch.cat([logits_of(ready.model, x) for x in batches])
-    silent = ~logits.isfinite().all(dim=1)
-    probabilities = (logits >= 0).all(dim=1) & ((logits.sum(dim=1) - 1).abs() < 1e-3)
-    top = logits.topk(2, dim=1).values
-    saturated = right & (top[:, 0] - top[:, 1] > SATURATED)
-    change = _difference(logits[~silent], again[~silent])
-    n = len(labels)
-    return int(silent.sum()), probabilities.sum().item() / n, change, saturated.sum().item() / n
+
+    def __init__(self, ready: Evaluator, rows: Tensor) -> None:
+        batches = ready.images.split(ready.batch_size)
+        logits = torch.cat([logits_of(ready.model, x) for x in batches])
+        again = torch.cat([logits_of(ready.model, x) for x in batches])
+        n = len(logits)
+        silent = ~logits.isfinite().all(dim=1)
+        probabilities = (logits >= 0).all(dim=1) & ((logits.sum(dim=1) - 1).abs() < SAME)
+        top = logits[rows].topk(2, dim=1).values
+        self.silent = int(silent.sum())
+        self.probabilities = int(probabilities.sum()) / n
+        self.change = _difference(logits[~silent], again[~silent])
+        self.saturated = int((top[:, 0] - top[:, 1] > SATURATED).sum()) / n
+        answers = logits.argmax(dim=1)
+        labels = ready.labels
+        share = int(answers.bincount().max()) / n
+        one = bool((labels == labels[0]).all())
+        equal = _difference(logits, logits[:1].expand_as(logits)) <= 100 * rounding(
+            ready.model, logits
+        )
+        self.commonest = share if n > 1 and (equal or not one) else 0.0
+        self.constant = self.commonest == 1
 
 
 def _violations(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    attack: Attack,
-    generator: torch.Generator | None,
+    ready: Evaluator, model: nn.Module, attack: Attack, generator: torch.Generator
 ) -> int:
     """Return how many promises an attack on a copy of the model breaks, on up to 32 images."""
-    x, y = images[:32].detach().clone(), labels[:32].clone().long()
+    x, y = ready.images[:32].detach().clone(), ready.labels[:32].clone()
     logits_of(model, x[:1])  # without a graph, which could not be copied
     victim = copy.deepcopy(model).train()  # an attack has to see to eval() itself
-    before = {name: v.clone() for name, v in victim.state_dict().items()}
+    before = Snapshot(victim)
     training = []
     handle = victim.register_forward_pre_hook(
         lambda module, _: training.append(any(m.training for m in module.modules()))
@@ -200,19 +252,20 @@ def _violations(
         adversarial = attack(victim, x, y, generator=generator)
     finally:
         handle.remove()
+    changed = before.changed()
     victim.eval()
     distance = length_of((adversarial - x).double(), attack.distance)
     whole = logits_of(victim, x)
     alone = torch.cat([logits_of(victim, x[i : i + 1]) for i in range(len(x))])
-    after = victim.state_dict()
     finite = whole.isfinite().all(dim=1) & alone.isfinite().all(dim=1)
+    same = max(SAME, ROUNDINGS * rounding(victim, whole))
     return sum(
         (
             bool((distance > attack.epsilon + 1e-5).any()),
             not (adversarial.min() >= 0 and adversarial.max() <= 1),
             any(training),
-            any(not torch.equal(v.nan_to_num(), after[k].nan_to_num()) for k, v in before.items()),
-            _difference(whole[finite], alone[finite]) > 1e-3,
+            changed,
+            _difference(whole[finite], alone[finite]) > same,
         )
     )
 

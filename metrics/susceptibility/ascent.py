@@ -16,13 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from metrics.answers import gradient_of
-from metrics.susceptibility.sphere import SMALLEST, on_sphere, rms
+from metrics.checks import check_outputs
+from metrics.precision import widened
+from metrics.susceptibility.sphere import nonzero, on_sphere, rms, scales
 
 STEPS = ("rel", "norm", "sign", "adam", "plain")
 START = ("gaussian", "sign")
 
-Move = Callable[[Tensor, Tensor], Tensor]
-"""Gradient ``(N, ...)`` and radius, shaped to broadcast -> what is added to δ."""
+Move = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Gradient ``(N, ...)``, radius and the gradient's scale, both shaped to broadcast -> what is added
+to δ."""
 
 
 class AscentSettings(TypedDict, total=False):
@@ -77,44 +80,65 @@ class Ascent:
         The default device where there is no generator.
         """
         device = None if generator is None else generator.device
-        noise = torch.randn((self.restarts, *shape), generator=generator, device=device)
+        size = (self.restarts, *shape)
+        noise = torch.randn(size, generator=generator, device=device, dtype=torch.float32)
         return noise.sign() if self.start == "sign" else noise
 
     def climb(
-        self, model: nn.Module, x: Tensor, clean: Tensor, direction: Tensor, radius: Tensor
+        self,
+        model: nn.Module,
+        x: Tensor,
+        clean: Tensor,
+        direction: Tensor,
+        radius: Tensor,
+        *,
+        together: bool = False,
     ) -> Tensor:
-        """Return δ ``(N, C, H, W)`` with |δ| = r.
+        """Return δ ``(N, C, H, W)`` with |δ| = r, in float32 at least.
 
         Args:
             model: images to outputs ``(N, ...)``.
             x: inputs ``(N, C, H, W)``.
-            clean: h(x).
+            clean: h(x), in any precision.
             direction: of the start.
             radius: ``(N, 1, 1, 1)``.
+            together: whether an output depends on the other inputs too, so that each climbs the
+                sum of all distances.
         """
         delta = on_sphere(direction, radius)
+        before = widened(clean).reshape(len(x), -1)
         move = self._rule()
         for _ in range(self.steps):
             delta.requires_grad_()
+            outputs = check_outputs(model(displaced(x, delta)), len(x))
+            change = widened(outputs).reshape(len(x), -1) - before
+            # Near 1, where squares neither under- nor overflow.
+            down, up = scales(change.reshape(1, -1) if together else change)
             # A sum, not a mean: a mean would divide every sample's step by the batch size.
             # The clamp keeps an output that does not move from a NaN gradient: sqrt has none at 0.
-            change = (model(x + delta) - clean).reshape(len(x), -1).square().mean(dim=1)
-            distance = change.clamp_min(torch.finfo(change.dtype).tiny).sqrt().sum()
+            square = (change * down).square().mean(dim=1)
+            distance = square.clamp_min(torch.finfo(square.dtype).tiny).sqrt().sum()
             gradient = gradient_of(distance, delta)
-            delta = on_sphere(delta.detach() + move(gradient, radius), radius)
+            scale = up.view(-1, *[1] * (x.ndim - 1))
+            delta = on_sphere(delta.detach() + move(gradient, radius, scale), radius)
         return delta
 
     def _rule(self) -> Move:
         rate = self.learning_rate
         if self.step == "rel":
-            return lambda g, r: r * g / rms(g).clamp_min(SMALLEST)
+            return lambda g, r, _: r * g / nonzero(rms(g))
         if self.step == "norm":
-            return lambda g, r: rate * g / rms(g).clamp_min(SMALLEST)
+            return lambda g, r, _: rate * g / nonzero(rms(g))
         if self.step == "sign":
-            return lambda g, r: rate * g.sign()
+            return lambda g, r, _: rate * g.sign()
         if self.step == "adam":
             return _adam(rate)
-        return lambda g, r: rate * g
+        return lambda g, r, scale: rate * scale * g
+
+
+def displaced(x: Tensor, delta: Tensor) -> Tensor:
+    """Return x + δ, in the type of ``x``: what a model sees."""
+    return (x.to(delta.dtype) + delta).to(x.dtype)
 
 
 def _adam(rate: float, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> Move:
@@ -123,9 +147,10 @@ def _adam(rate: float, beta1: float = 0.9, beta2: float = 0.999, epsilon: float 
     second: Tensor | float = 0.0
     taken = 0
 
-    def move(gradient: Tensor, radius: Tensor) -> Tensor:
+    def move(gradient: Tensor, radius: Tensor, scale: Tensor) -> Tensor:
         nonlocal first, second, taken
         taken += 1
+        gradient = scale * gradient
         first = beta1 * first + (1 - beta1) * gradient
         second = beta2 * second + (1 - beta2) * gradient.square()
         size = (second / (1 - beta2**taken)).sqrt()

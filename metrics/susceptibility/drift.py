@@ -17,13 +17,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
+from metrics.checks import check_batch_size, check_inputs, check_model, scripted
+from metrics.precision import full_float32, rounding
 from metrics.susceptibility.means import geometric_mean
 from metrics.susceptibility.normalisation import check_batch_norm, normalising
 from metrics.susceptibility.ratio import ROUNDING
 from metrics.susceptibility.sphere import rms
 
 INPUT, OUTPUT = "input", "output"
+PARAMETRISED = ".parametrizations."  # in the names of modules that compute a weight, not a state
 
 
 @dataclass(frozen=True)
@@ -80,24 +84,39 @@ def drift(
         moved: the same with a small change, of :func:`sphere_attack` or any other.
         states: submodule (as in ``named_modules``; ``""`` is the model) -> layers up to its output,
             in order. None takes the model's own ``hidden_states``, else every module with a weight
-            matrix or kernel, in the order of their calls, one layer each.
+            matrix or kernel that returns a tensor, in the order of their calls, one layer each.
         batch_norm: see :func:`susceptibility`; ``frozen`` takes the statistics of ``images``.
         batch_size: images at a time.
 
     Raises:
-        ValueError: images of different shapes, no images, an unknown submodule, or a state that is
-            no tensor ``(N, ...)`` or never came.
+        ValueError: images of different shapes, no images, an unknown submodule, a state that is no
+            tensor ``(N, ...)`` or never came, or a TorchScript model, whose states are out of
+            reach.
     """
-    if images.shape != moved.shape or len(images) == 0:
+    check_model(model)
+    for some in (images, moved):
+        check_inputs(some)
+    check_batch_size(batch_size)
+    if images.shape != moved.shape:
         raise ValueError(
-            "expected as many images before and after, and at least one, got "
+            "expected as many images before and after, got "
             f"{tuple(images.shape)} and {tuple(moved.shape)}"
+        )
+    if scripted(model):
+        raise ValueError(
+            "model: expected modules whose outputs can be seen, got TorchScript, which takes no "
+            "hooks; pass the module that it was made of"
         )
     check_batch_norm(batch_norm)
     if batch_norm == "batch":
         batch_size = len(images)
     distances, cancelled = [], 0
-    with torch.no_grad(), normalising(model, images, batch_norm):
+    with (
+        full_float32(),
+        torch.inference_mode(False),
+        torch.no_grad(),
+        normalising(model, images, batch_norm),
+    ):
         if states is None:
             states = getattr(model, "hidden_states", None) or _weighted(model, images[:2])
         layers = dict(states)
@@ -106,7 +125,7 @@ def drift(
             rows = []
             for a, b in zip(before, after, strict=True):
                 change = rms(b.double() - a.double()).flatten()
-                size = torch.finfo(a.dtype).eps * rms(a.double()).flatten()
+                size = rounding(model, a) * rms(a.double()).flatten()
                 cancelled += int((change < ROUNDING * size).sum())
                 rows.append(change)
             distances.append(torch.stack(rows))
@@ -147,9 +166,12 @@ def _record(model: nn.Module, x: Tensor, states: Mapping[str, int]) -> list[Tens
 
 @contextmanager
 def _watching(
-    model: nn.Module, states: Mapping[str, int], seen: dict[str, Tensor]
+    model: nn.Module, states: Mapping[str, int], seen: dict[str, Tensor], *, skip: bool = False
 ) -> Iterator[None]:
-    """Note what the modules return; a module that is called again is noted again."""
+    """Note what the modules return; a module that is called again is noted again.
+
+    ``skip`` leaves out those that return something else than a tensor.
+    """
     modules = dict(model.named_modules())
     if unknown := [name for name in states if name not in modules]:
         raise ValueError(
@@ -158,11 +180,12 @@ def _watching(
 
     def note(name: str) -> Any:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            if not isinstance(output, Tensor):
+            if isinstance(output, Tensor):
+                seen[name] = output.clone()  # what comes next may write over it
+            elif not skip:
                 raise ValueError(
                     f"state {name!r}: expected a tensor (N, ...), got {type(output).__name__}"
                 )
-            seen[name] = output.clone()  # what comes next may write over it
 
         return hook
 
@@ -179,10 +202,17 @@ def _weighted(model: nn.Module, x: Tensor) -> dict[str, int]:
     names = [
         name
         for name, module in model.named_modules()
-        if name and any(w.ndim >= 2 for w in module.parameters(recurse=False))
+        if name and PARAMETRISED not in name and any(w.ndim >= 2 for w in _weights(module))
     ]
     seen: dict[str, Tensor] = {}
-    with _watching(model, dict.fromkeys(names, 0), seen):
+    with _watching(model, dict.fromkeys(names, 0), seen, skip=True):
         model(x.clone())
-    order = list(seen)
+    order = [name for name, state in seen.items() if len(state) == len(x)]
     return {**{name: i + 1 for i, name in enumerate(order[:-1])}, "": max(1, len(order))}
+
+
+def _weights(module: nn.Module) -> Iterator[Tensor]:
+    """Yield the parameters of a module's own, those that a parametrisation computes included."""
+    yield from module.parameters(recurse=False)
+    if is_parametrized(module):
+        yield from (getattr(module, name) for name in module.parametrizations)  # type: ignore[union-attr]

@@ -9,10 +9,14 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
-from metrics.checks import check_model
-from metrics.engine.evaluator import BATCH_SIZES, Spent
+from metrics.attacks.geometry import own_generator
+from metrics.checks import check_batch_size, check_inputs, check_model, check_outputs
+from metrics.engine.evaluator import Spent
 from metrics.engine.folding import fast_copy
-from metrics.susceptibility.ascent import Ascent, AscentSettings
+from metrics.engine.memory import in_batches, suitable_batch
+from metrics.engine.sharing import Shared, shared_of
+from metrics.precision import full_float32, widened
+from metrics.susceptibility.ascent import Ascent, AscentSettings, displaced
 from metrics.susceptibility.normalisation import (
     check_batch_norm,
     coupled,
@@ -21,9 +25,6 @@ from metrics.susceptibility.normalisation import (
 from metrics.susceptibility.radii import LAWS
 
 COUPLED_BATCH = 256  # inputs whose statistics batch norm shares
-
-
-CACHED_PIXELS = 400_000  # 32 images of 3 x 64 x 64: 16 to 32 were 1.2 times as fast as 100
 
 
 def sphere_attack(
@@ -50,14 +51,17 @@ def sphere_attack(
     if climbing.restarts != 1:
         raise ValueError(f"expected restarts 1 of a single point, got {climbing.restarts}")
     check_model(model)
-    with torch.inference_mode(False), torch.enable_grad():
+    check_inputs(images)
+    check_batch_size(batch_size)
+    generator = own_generator(generator, images.device)
+    with full_float32(), torch.inference_mode(False), torch.enable_grad():
         x = images.detach().clone()
         r, directions = starts(x, (radius,), "fixed", climbing, generator)
         moved = torch.empty_like(x)
         with normalising(model, x, batch_norm):
             for rows, _, found, _ in explore(
                 model, x, r, directions, climbing, Spent(), coupled(model, batch_norm), True,
-                batch_size,
+                batch_size, known_of(model, batch_norm),
             ):  # fmt: skip
                 moved[rows] = found
     return moved
@@ -94,14 +98,15 @@ def starts(
         directions.append(ascent.directions(x.shape[1:], generator))
         if law != "fixed":
             device = None if generator is None else generator.device
-            u = torch.rand(len(radii), generator=generator, device=device).double().cpu()
+            u = torch.rand(len(radii), generator=generator, device=device, dtype=torch.float32)
+            u = u.double().cpu()
             share = (torch.arange(len(radii)) + u) / len(radii)
             low, high = min(radii), max(radii)
             if law == "uniform":
                 r[:, i] = low + (high - low) * share
             else:
                 r[:, i] = low * (high / low) ** share
-    return r, torch.stack(directions, dim=1).to(x)
+    return r, torch.stack(directions, dim=1).to(x.device, widened(x[:0]).dtype)
 
 
 def explore(
@@ -114,6 +119,7 @@ def explore(
     together: bool,
     fast: bool,
     batch_size: int | None,
+    shared: Shared,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Yield row numbers, their x, x + δ and h(x); rows count through (radius, restart, input).
 
@@ -121,34 +127,52 @@ def explore(
     """
     shape = (len(radii), ascent.restarts, len(x))
     rows = torch.arange(math.prod(shape)).view(-1, len(x) if together else math.prod(shape))
-    size = batch_size or (COUPLED_BATCH if together else _suits(x))
-    quick = (None if together or not fast else fast_copy(model, x[:2])) or model
-    clean = quick_clean = _outputs(model, x, size)
+    quick = model
+    if fast and not together:
+        quick = shared.once("copy", lambda: fast_copy(model, x)) or model
+    size = batch_size or (
+        COUPLED_BATCH if together else shared.once("batch", lambda: suitable_batch(quick, x))
+    )
+    clean = quick_clean = _outputs(model, x, size, together)
     if quick is not model:
-        quick_clean = _outputs(quick, x, size)
+        quick_clean = _outputs(quick, x, size, together)
     spent.forwards += len(x) * (1 if quick is model else 2)
-    for some in (batch for group in rows for batch in _parts(group, size)):
+
+    def climbed(some: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         k, j, i = torch.unravel_index(some, shape)
-        radius = radii[k, i].to(x).view(-1, *[1] * (x.ndim - 1))
-        delta = ascent.climb(quick, x[i], quick_clean[i], directions[j, i], radius)
+        direction = directions[j, i]
+        radius = radii[k, i].to(direction).view(-1, *[1] * (x.ndim - 1))
+        inputs, before = x[i], quick_clean[i]
+        delta = ascent.climb(quick, inputs, before, direction, radius, together=together)
         spent.forwards += ascent.steps * len(some)
         spent.backwards += ascent.steps * len(some)
-        yield some, x[i], x[i] + delta, clean[i]
+        return some, x[i], displaced(x[i], delta), clean[i]
+
+    if together:  # a batch that does not fit cannot be halved: its inputs share statistics
+        yield from (climbed(some) for group in rows for some in _parts(group, size))
+        return
+    every = rows.flatten()
+    for _, found, _ in in_batches(len(every), size, lambda part: climbed(every[part])):
+        yield found
 
 
-def _outputs(model: nn.Module, x: Tensor, batch_size: int) -> Tensor:
+def known_of(model: nn.Module, batch_norm: str) -> Shared:
+    """Return what is known of a model in ``eval()``; of one with other statistics nothing is."""
+    return shared_of(model) if batch_norm == "eval" else Shared(model)
+
+
+def _outputs(model: nn.Module, x: Tensor, batch_size: int, together: bool) -> Tensor:
+    def look(part: Tensor) -> Tensor:
+        return check_outputs(model(part.clone()), len(part))
+
     with torch.no_grad():
-        return torch.cat([model(some.clone()) for some in _parts(x, batch_size)])
+        if together:
+            return torch.cat([look(some) for some in _parts(x, batch_size)])
+        found = in_batches(len(x), batch_size, lambda part: look(x[part]))
+        return torch.cat([outputs for _, outputs, _ in found])
 
 
 def _parts(v: Tensor, most: int) -> tuple[Tensor, ...]:
     """Return equal parts of at most so many: no last one is left with statistics of a few."""
     parts: tuple[Tensor, ...] = v.tensor_split(math.ceil(len(v) / most))
     return parts
-
-
-def _suits(x: Tensor) -> int:
-    """Return how many images like ``x`` are fastest at a time: what a core's cache holds."""
-    if x.device.type != "cpu":
-        return BATCH_SIZES["cuda"]
-    return max(8, min(BATCH_SIZES["cpu"], CACHED_PIXELS // x[0].numel()))

@@ -13,7 +13,11 @@ import math
 import torch
 from torch import Tensor, nn
 
+from metrics.attacks.geometry import own_generator
+from metrics.checks import check_batch_size, check_inputs, check_model, check_outputs
+from metrics.precision import full_float32
 from metrics.susceptibility.normalisation import check_batch_norm, normalising
+from metrics.susceptibility.sphere import nonzero
 
 METHODS = ("auto", "exact", "krylov")
 EXACT_OUTPUTS = 32  # up to so many, as many backward passes are the cheaper way
@@ -39,15 +43,17 @@ def susceptibility_limit(
         images: ``(N, C, H, W)`` float.
         method: ``exact`` takes the M x M Gram matrix J Jᵀ, M backward passes; ``krylov`` gives a
             lower bound from the vectors of a power iteration, two backward passes a round;
-            ``auto`` is exact for up to 32 outputs.
+            ``auto`` is exact for up to 32 outputs, and for models of operations that torch cannot
+            differentiate twice.
         rounds: of ``krylov``.
         batch_norm: ``eval``, or ``frozen`` at the statistics of one clean batch.
         batch_size: images at a time.
         generator: decides the start of ``krylov``.
 
     Raises:
-        ValueError: an unknown method, rounds < 1, or ``batch_norm="batch"``, whose Jacobian is of
-            the whole batch.
+        ValueError: an unknown method, rounds < 1, ``batch_norm="batch"``, whose Jacobian is of
+            the whole batch, ``krylov`` of a model that torch cannot differentiate twice; images or
+            a model that cannot be.
     """
     if method not in METHODS:
         raise ValueError(f"method: expected one of {list(METHODS)}, got {method!r}")
@@ -56,18 +62,46 @@ def susceptibility_limit(
     check_batch_norm(batch_norm)
     if batch_norm == "batch":
         raise ValueError("batch_norm: expected eval or frozen for a limit, got 'batch'")
-    with torch.inference_mode(False), torch.enable_grad(), normalising(model, images, batch_norm):
+    check_model(model)
+    check_inputs(images)
+    check_batch_size(batch_size)
+    generator = own_generator(generator, images.device)
+    with (
+        full_float32(),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        normalising(model, images, batch_norm),
+    ):
         with torch.no_grad():
-            outputs = model(images[:1].clone()).numel()
+            outputs = check_outputs(model(images[:1].clone()), 1).numel()
         exact = method == "exact" or (method == "auto" and outputs <= EXACT_OUTPUTS)
         pixels = images[0].numel()
-        if exact:
-            batch_size = min(batch_size, max(1, ELEMENTS // (pixels * outputs)))
-        found = []
-        for x in images.detach().split(batch_size):
-            sigma = _exact(model, x) if exact else _krylov(model, x, rounds, generator)
-            found.append(sigma * math.sqrt(pixels / outputs))
-    return torch.cat(found)
+        scale = math.sqrt(pixels / outputs)
+        if not exact:
+            starts = [torch.randn(images.shape[1:], generator=generator, device=generator.device,
+                                  dtype=torch.float32) for _ in images]  # fmt: skip
+            try:
+                found = [
+                    _krylov(model, x, rounds, torch.stack(v))
+                    for x, v in zip(
+                        images.detach().split(batch_size), _groups(starts, batch_size), strict=True
+                    )
+                ]
+                return torch.cat(found) * scale
+            except (RuntimeError, NotImplementedError) as error:
+                if "derivative for" not in str(error) and "not implemented" not in str(error):
+                    raise
+                if method == "krylov":
+                    raise ValueError(
+                        "method krylov: expected operations that torch differentiates twice, got "
+                        f"{str(error).partition(chr(10))[0]}; use exact"
+                    ) from error
+        batch_size = min(batch_size, max(1, ELEMENTS // (pixels * outputs)))
+        return torch.cat([_exact(model, x) for x in images.detach().split(batch_size)]) * scale
+
+
+def _groups(items: list[Tensor], size: int) -> list[list[Tensor]]:
+    return [items[i : i + size] for i in range(0, len(items), size)]
 
 
 def _exact(model: nn.Module, images: Tensor) -> Tensor:
@@ -80,16 +114,12 @@ def _exact(model: nn.Module, images: Tensor) -> Tensor:
     return _largest(jacobian @ jacobian.transpose(1, 2))
 
 
-def _krylov(
-    model: nn.Module, images: Tensor, rounds: int, generator: torch.Generator | None
-) -> Tensor:
+def _krylov(model: nn.Module, images: Tensor, rounds: int, v: Tensor) -> Tensor:
     """Return sigma_max of Jᵀ on the space of J v, J Jᵀ J v, ...: what power iteration visits.
 
     The best combination of all its vectors (Rayleigh-Ritz) comes closer than the last one alone,
     and is a lower bound too.
     """
-    device = None if generator is None else generator.device
-    v = torch.stack([torch.randn(x.shape, generator=generator, device=device) for x in images])
     x = images.clone().requires_grad_()
     outputs = model(x.clone())
     basis: list[Tensor] = []  # orthonormal, of the outputs' space
@@ -101,7 +131,8 @@ def _krylov(
         basis.append(_orthonormal(u.reshape(len(u), -1).double(), basis))
         w = _vjp(outputs, x, basis[-1].to(u).view_as(u))
         pulled.append(w.flatten(1).double())
-        u = _vjp(linear, u_free, w)
+        # At its own length, J w could be too small for float32.
+        u = _vjp(linear, u_free, w / nonzero(w.flatten(1).abs().amax(dim=1)).view(-1, 1, 1, 1))
     rows = torch.stack(pulled, dim=1)
     return _largest(rows @ rows.transpose(1, 2))
 

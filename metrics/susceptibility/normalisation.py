@@ -5,15 +5,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 
+from metrics.checks import check_outputs, scripted
 from metrics.left_as_found import evaluating
 
 BATCH_NORM = ("eval", "frozen", "batch")
 FEW = 4  # inputs, below which the statistics of a batch say little
+SAME = 0.01  # share of the outputs' range by which frozen statistics may miss those of the batch
 
 
 @contextmanager
@@ -27,6 +32,11 @@ def normalising(model: nn.Module, images: Tensor, batch_norm: str) -> Iterator[N
             batch, then stays in ``eval()`` (an untrained model: its running statistics are none);
             ``batch`` takes those of every batch, which couples the inputs.
 
+    Raises:
+        ValueError: ``frozen`` or ``batch`` of a model some of whose batch norms are out of reach
+            (in TorchScript, or called as functions), or whose clean outputs frozen statistics do
+            not give again (a batch norm that is called twice).
+
     Warns:
         UserWarning: statistics of fewer than 4 inputs.
     """
@@ -36,19 +46,19 @@ def normalising(model: nn.Module, images: Tensor, batch_norm: str) -> Iterator[N
             f"batch norm statistics of {len(images)} inputs: expected at least {FEW}",
             stacklevel=3,
         )
-    saved = [(norm, _buffers(norm)) for norm in norms]
     with evaluating(model):
-        try:
-            if batch_norm == "batch":
-                for norm in norms:
-                    norm.train()
-            elif batch_norm == "frozen":
-                _freeze(model, norms, images)
-            yield
-        finally:
-            for norm, buffers in saved:
-                for name, value in buffers.items():
-                    getattr(norm, name).copy_(value)
+        if batch_norm != "eval":
+            _check_reach(model, batch_norm)
+            for norm in norms:  # on buffers of its own: those of the model are not written to
+                for name, buffer in norm._buffers.items():
+                    norm._buffers[name] = None if buffer is None else buffer.clone()
+        if batch_norm == "batch":
+            for norm in norms:
+                norm.train()
+            _run(model, norms, images[:FEW])  # says what is out of reach
+        elif batch_norm == "frozen":
+            _freeze(model, norms, images)
+        yield
 
 
 def coupled(model: nn.Module, batch_norm: str) -> bool:
@@ -77,21 +87,76 @@ def _freeze(model: nn.Module, norms: list[_BatchNorm], images: Tensor) -> None:
     seventh for 8 inputs of 1 x 1, and in every layer again.
     """
 
-    def take(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        (x,) = inputs
-        variance, mean = torch.var_mean(x, dim=[0, *range(2, x.ndim)], correction=0)
-        for buffer, value in ((norm.running_var, variance), (norm.running_mean, mean)):
-            if isinstance(buffer, Tensor):
-                buffer.copy_(value)
+    frozen: dict[nn.Module, int] = dict.fromkeys(norms, 0)
 
-    handles = [norm.register_forward_pre_hook(take) for norm in norms]
+    def take(norm: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+        x = inputs[0] if inputs else named["input"]
+        variance, mean = torch.var_mean(x, dim=[0, *range(2, x.ndim)], correction=0)
+        for name, value in (("running_var", variance), ("running_mean", mean)):
+            buffer = norm._buffers.get(name)
+            if buffer is not None:
+                buffer.copy_(value)
+        frozen[norm] += 1
+
+    handles = [norm.register_forward_pre_hook(take, with_kwargs=True) for norm in norms]
     try:
-        with torch.no_grad():
-            model(images.clone())
+        expected = _run(model, norms, images)
     finally:
         for handle in handles:
             handle.remove()
+    if max(frozen.values(), default=0) < 2:  # called once each: what it gave is what it will give
+        return
+    got = _run(model, norms, images)
+    if not (got - expected).abs().max() <= SAME * expected.abs().max():
+        name = next(n for n, m in model.named_modules() if frozen.get(m, 0) > 1)
+        raise ValueError(
+            f"batch_norm frozen: expected batch norms that are called once, got {name!r}, which "
+            "normalises several inputs and has statistics of one; use eval or batch"
+        )
 
 
-def _buffers(norm: nn.Module) -> dict[str, Tensor]:
-    return {name: buffer.clone() for name, buffer in norm.named_buffers()}
+def _run(model: nn.Module, norms: list[_BatchNorm], images: Tensor) -> Tensor:
+    """Return clean outputs; refuse a model that normalises a batch outside of its modules."""
+    seen = _Functions()
+
+    def enters(*_: Any) -> None:
+        seen.inside += 1
+
+    def leaves(*_: Any) -> None:
+        seen.inside -= 1
+
+    handles = [norm.register_forward_pre_hook(enters) for norm in norms]
+    handles += [norm.register_forward_hook(leaves, always_call=True) for norm in norms]
+    try:
+        with torch.no_grad(), seen:
+            outputs = check_outputs(model(images.clone()), len(images))
+    finally:
+        for handle in handles:
+            handle.remove()
+    if seen.outside:
+        raise ValueError(
+            "batch_norm: expected batch norms that are modules (torch.nn.BatchNorm2d, ...), got "
+            "a call of torch.nn.functional.batch_norm, whose statistics are out of reach; use eval"
+        )
+    return outputs
+
+
+class _Functions(TorchFunctionMode):
+    """Counts batch norms that are called outside of a batch norm's module."""
+
+    inside = outside = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        if func in (functional.batch_norm, torch.batch_norm) and not self.inside:
+            self.outside += 1
+        return func(*args, **(kwargs or {}))
+
+
+def _check_reach(model: nn.Module, batch_norm: str) -> None:
+    for module in scripted(model):
+        graph: Any = module.inlined_graph
+        if graph.findAllNodes("aten::batch_norm"):
+            raise ValueError(
+                f"batch_norm {batch_norm}: expected batch norms within reach, got those of a "
+                "TorchScript module, whose statistics stay; pass the module it was made of"
+            )

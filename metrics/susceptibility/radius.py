@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from metrics.answers import logits_of
+from metrics.checks import check_batch_size, check_inputs, check_model
+from metrics.precision import full_float32
 from metrics.susceptibility.normalisation import check_batch_norm, normalising
 
 
@@ -48,13 +51,19 @@ def robustness_radius(
         batch_size: images at a time.
 
     Raises:
-        ValueError: fewer than two logits, or an unknown ``batch_norm``.
+        ValueError: fewer than two logits, a ``psi`` of another shape, an unknown ``batch_norm``,
+            images or a model that cannot be.
     """
     check_batch_norm(batch_norm)
+    check_model(model)
+    check_inputs(images)
+    check_batch_size(batch_size)
     if batch_norm == "batch":
         batch_size = len(images)
-    with torch.no_grad(), normalising(model, images, batch_norm):
-        logits = torch.cat([model(x.clone()) for x in images.split(batch_size)])
+    with full_float32(), torch.inference_mode(False), torch.no_grad():
+        images = images.detach().clone()
+        with normalising(model, images, batch_norm):
+            logits = torch.cat([logits_of(model, x) for x in images.split(batch_size)])
     return RobustnessRadius(estimated_radius(logits, psi))
 
 
@@ -65,10 +74,17 @@ def estimated_radius(logits: Tensor, psi: Tensor | float) -> Tensor:
     paper's worked example prints 0.4703 for a distance of 0.474342; its radius has the latter.
 
     Raises:
-        ValueError: fewer than two logits.
+        ValueError: fewer than two logits, or a ``psi`` that is neither one number nor ``(N,)``.
     """
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise ValueError(f"expected logits (N, classes >= 2), got {tuple(logits.shape)}")
+    if isinstance(psi, Tensor) and psi.numel() != 1 and psi.shape != (len(logits),):
+        raise ValueError(
+            f"psi: expected one number, or one for each of {len(logits)} images, "
+            f"got {tuple(psi.shape)}"
+        )
     top = logits.double().topk(2, dim=1).values
     distance = (top[:, 0] - top[:, 1]) / math.sqrt(2 * logits.shape[1])
-    return distance / (psi.to(distance) if isinstance(psi, Tensor) else psi)
+    if not isinstance(psi, Tensor):
+        return distance / psi
+    return distance / (psi.reshape(()) if psi.numel() == 1 else psi).to(distance)

@@ -23,10 +23,13 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
-from metrics.checks import check_model
+from metrics.attacks.geometry import own_generator
+from metrics.checks import check_batch_size, check_inputs, check_model
 from metrics.engine.evaluator import Spent
+from metrics.left_as_found import evaluating
+from metrics.precision import full_float32, rounding
 from metrics.susceptibility.ascent import Ascent, AscentSettings
-from metrics.susceptibility.exploration import check_settings, explore, starts
+from metrics.susceptibility.exploration import check_settings, explore, known_of, starts
 from metrics.susceptibility.limit import susceptibility_limit
 from metrics.susceptibility.means import bootstrap, geometric_mean, saturates
 from metrics.susceptibility.normalisation import (
@@ -38,6 +41,7 @@ from metrics.susceptibility.normalisation import (
 from metrics.susceptibility.sphere import rms
 
 ROUNDING = 100  # rounding errors of an output, under which its change is noise
+SMALLEST = 2.0**-149  # of float32: outputs near it are rounded to its multiples
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,8 @@ class Susceptibility:
         saturated: Ψ̂ of two neighbouring radii differs by more than 1.5 times; None for one radius,
             which cannot tell.
         underflows: ψ that were exactly 0; clamped to the smallest float64 in the mean.
-        cancelled: ψ whose output change is under 100 rounding errors of the output: float64 tells.
+        cancelled: ψ whose output change is under 100 rounding errors of the output, in the coarsest
+            precision on its way: float64 tells.
         nonfinite: ψ that are NaN or infinite; Ψ̂ is then not finite either.
         few: batch norm took its statistics of a batch of fewer than 4 inputs.
         flipped: ``(radii, N)`` bool, after the attack another output is the largest, or one is not
@@ -116,19 +121,20 @@ def susceptibility(
             give the random baseline, and ``step="sign"`` is the preset of Table 2.
 
     Raises:
-        ValueError: no inputs, no radii, a radius <= 0, or a setting that is out of range or
-            unknown.
+        ValueError: no inputs, no radii, a radius <= 0, a setting that is out of range or unknown,
+            or a model that cannot be measured so.
 
     Warns:
         UserWarning: batch norm statistics of fewer than 4 inputs.
     """
     climbing = check_settings(radii, law=law, batch_norm=batch_norm, **ascent)
-    if len(images) == 0:
-        raise ValueError("expected at least one input, got 0")
-    if float64:
-        model, images = copy.deepcopy(model).double(), images.double()
     check_model(model)
-    with torch.inference_mode(False), torch.enable_grad():
+    check_inputs(images)
+    check_batch_size(batch_size)
+    generator = own_generator(generator, images.device)
+    with full_float32(), torch.inference_mode(False), torch.enable_grad():
+        if float64:
+            model, images = _in_float64(model, images), images.double()
         return _susceptibility(
             model,
             images.detach().clone(),
@@ -162,19 +168,22 @@ def _susceptibility(
         torch.zeros(shape, dtype=kind) for kind in (torch.float64, torch.bool, torch.bool)
     )
     spent = Spent()
+    precision = 0.0
     few = batch_norm != "eval" and bool(batch_norms(model)) and len(x) < FEW
     with normalising(model, x, batch_norm):
         for rows, inputs, moved, clean in explore(
-            model, x, r, directions, ascent, spent, coupled(model, batch_norm), fast, batch_size
-        ):
+            model, x, r, directions, ascent, spent, coupled(model, batch_norm), fast, batch_size,
+            known_of(model, batch_norm),
+        ):  # fmt: skip
+            precision = precision or rounding(model, clean)
             with torch.no_grad():
                 outputs = model(moved.clone())
             spent.forwards += len(moved)
             change = rms(outputs.double() - clean.double()).flatten()
             length = rms(moved.double() - inputs.double()).flatten()  # what the model saw of δ
-            rounding = ROUNDING * torch.finfo(clean.dtype).eps * rms(clean.double()).flatten()
+            noise = precision * rms(clean.double()).flatten() + SMALLEST
             psi.view(-1)[rows] = (change / length).cpu()
-            cancelled.view(-1)[rows] = (change < rounding).cpu()
+            cancelled.view(-1)[rows] = (change < ROUNDING * noise).cpu()
             after, before = (v.reshape(len(v), -1) for v in (outputs, clean))
             other = after.argmax(dim=1) != before.argmax(dim=1)
             flipped.view(-1)[rows] = (other | ~after.isfinite().all(dim=1)).cpu()
@@ -204,3 +213,22 @@ def _susceptibility(
         limit=found,
         passes=spent.forwards + spent.backwards,
     )
+
+
+def _in_float64(model: nn.Module, images: Tensor) -> nn.Module:
+    """Return a float64 copy of a model, which is left as found.
+
+    Raises:
+        ValueError: one that cannot be copied, or does not run in float64.
+    """
+    with evaluating(model), torch.no_grad():
+        model(images[:1].clone())  # what it keeps of a graph cannot be copied
+        try:
+            exact = copy.deepcopy(model).double()
+            exact(images[:1].double())
+        except Exception as error:
+            raise ValueError(
+                f"float64: expected a model that can be copied and runs in float64, got "
+                f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            ) from error
+    return exact

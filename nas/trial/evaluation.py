@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from metrics.engine.memory import out_of_memory
+from metrics.engine.sharing import sharing
 from nas.data.arrays import Data, Images, prepare
 from nas.data.datasets import load_images
 from nas.errors import Diverged, one_line
@@ -191,12 +193,13 @@ def _score(trial: Trial, model: nn.Module, data: Data, stage: str) -> dict[str, 
     if not metrics:
         return scores
     x, y = data.validation.images(), data.validation.labels
-    for metric in metrics:
-        started = time.perf_counter()
-        key = metric_key(metric)
-        scores.update(score(model, x, y, (metric,), {key: trial.seed_for(key)}))
-        if stage != "end":
-            scores[f"{metric.prefix}{SECONDS}"] = time.perf_counter() - started
+    with sharing(model):
+        for metric in metrics:
+            started = time.perf_counter()
+            key = metric_key(metric)
+            scores.update(score(model, x, y, (metric,), {key: trial.seed_for(key)}))
+            if stage != "end":
+                scores[f"{metric.prefix}{SECONDS}"] = time.perf_counter() - started
     return scores
 
 
@@ -208,15 +211,6 @@ def _check_output(model: nn.Module, data: Data) -> None:
         logits = model(data.validation.images(slice(2)))
     if tuple(logits.shape) != expected:
         raise InvalidArchitecture(f"expected logits of shape {expected}, got {tuple(logits.shape)}")
-
-
-def out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and (
-        "out of memory" in text or "can't allocate memory" in text
-    )
 
 
 def _environment(device: torch.device) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
+from metrics.engine.memory import out_of_memory
 from nas.data.arrays import Data, Images, prepare
 from nas.errors import InputError, one_line
-from nas.trial.evaluation import Evaluation, evaluation, out_of_memory
+from nas.trial.evaluation import Evaluation, evaluation
 from nas.trial.training import Epoch
 from nas.trial.trial import Trial
 from search_spaces import Architecture

@@ -7,8 +7,9 @@ import math
 import torch
 from torch import nn
 
-from metrics.engine.precision import full_float32
+from metrics.engine.sharing import sharing
 from metrics.metric import Metric
+from metrics.precision import full_float32
 from nas.seeds import settings_hash
 
 
@@ -21,10 +22,11 @@ def score(
 ) -> dict[str, float]:
     """Return the scores of these metrics; each has its own generator, so order plays no part.
 
-    Convolutions run in full float32: TF32 keeps ten bits, too few for Ψ at small radii.
+    All run in full float32 (TF32 keeps ten bits, too few for Ψ at small radii) and share one fast
+    copy of the model and its clean answers.
     """
     scores: dict[str, float] = {}
-    with full_float32():
+    with full_float32(), sharing(model):
         for metric in metrics:
             generator = torch.Generator(device=labels.device).manual_seed(seeds[metric_key(metric)])
             scores.update(metric(model, images, labels, generator=generator))

@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from metrics.attacks import Attack
-from metrics.robustness.accuracy import correct, robust_accuracy
+from metrics.robustness.accuracy import robust_accuracy
 from nas.data.arrays import Data
 from nas.errors import Diverged
 from nas.trial.recipe import Recipe
@@ -180,8 +180,8 @@ def _judge(model: nn.Module, data: Data, recipe: Recipe, seed: int) -> tuple[flo
     chosen = slice(recipe.selection_images)
     x, y = data.validation.images(chosen), data.validation.labels[chosen]
     generator = torch.Generator(device=y.device).manual_seed(seed)
-    clean = correct(model, x, y).double().mean().item()
-    return clean, robust_accuracy(model, x, y, recipe.judge(), generator=generator).accuracy
+    found = robust_accuracy(model, x, y, recipe.judge(), generator=generator)
+    return found.clean.double().mean().item(), found.accuracy
 
 
 def _augment(x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:

@@ -133,9 +133,11 @@ def loss_gradient(model, x, y):
 
 
 def test_the_input_gradient_is_each_images_own(images, labels):
+    """The margin loss is the inverse softplus of the cross entropy, whose gradient it divides."""
     model = linear()
     found = input_gradient(model, images, labels)
-    assert torch.allclose(found, loss_gradient(model, images, labels), atol=1e-6)
+    others = 1 - model(images).softmax(1).gather(1, labels[:, None]).view(-1, 1, 1, 1)
+    assert torch.allclose(found * others, loss_gradient(model, images, labels), atol=1e-6)
 
 
 def test_fgsm_is_the_formula(images, labels):
@@ -624,7 +626,7 @@ def test_nan_logits_are_never_right(images):
 
 
 def test_accuracy_refuses_mismatched_sizes(images):
-    with pytest.raises(ValueError, match="6 images and 2 labels"):
+    with pytest.raises(ValueError, match="expected 6 integers, one for each image, got .* .2,."):
         correct(linear(), images, torch.zeros(2, dtype=torch.long))
-    with pytest.raises(ValueError, match="0 images"):
+    with pytest.raises(ValueError, match="at least one image"):
         correct(linear(), images[:0], torch.zeros(0, dtype=torch.long))

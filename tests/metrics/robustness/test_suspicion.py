@@ -9,7 +9,8 @@ from torch.nn import functional
 
 from metrics.attacks import FGSM, PGD, Attack
 from metrics.robustness.accuracy import robust_accuracy
-from metrics.robustness.suspicion import FLAGS, suspicion
+from metrics.robustness.flags import FLAGS
+from metrics.robustness.suspicion import suspicion
 from nas.trial.recipe import Recipe
 from nas.trial.training import drain, train
 from search_spaces import DepthChannels
@@ -87,10 +88,7 @@ def one_hot(z):
 @pytest.mark.parametrize(
     ("planted", "expected"),
     [
-        (
-            {"behind": lambda z: 1000 * z},
-            {"zero_gradient", "saturated_logits", "unbounded_not_zero"},
-        ),
+        ({"behind": lambda z: 1000 * z}, {"saturated_logits"}),
         ({"behind": one_hot}, {"zero_gradient", "black_box_beats_white_box"}),
         (
             {"before": lambda x: (x * 8).round() / 8},
@@ -136,9 +134,9 @@ class TooFar(Attack):
         return x + 2 * self.epsilon
 
 
-@pytest.mark.parametrize(("attack", "violations"), [(TrainMode(), 2), (TooFar(epsilon=0.3), 2)])
+@pytest.mark.parametrize(("attack", "violations"), [(TrainMode(), 1), (TooFar(epsilon=0.3), 2)])
 def test_an_attack_that_breaks_its_promises_is_flagged(attack, violations, digits_net, validation):
-    """In train mode: seen so, and the batch norms' statistics move. Too far: ball and box."""
+    """In train mode: seen so; the batch norms' statistics come back. Too far: ball and box."""
     before = {k: v.clone() for k, v in digits_net.state_dict().items()}
     found = flags(digits_net, validation, attack=attack)["invariant_violation"]
     assert found.raised

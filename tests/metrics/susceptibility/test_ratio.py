@@ -110,7 +110,7 @@ def test_every_delta_is_on_the_sphere():
             return x.flatten(1)[:, :3].sin()
 
     x = torch.rand(5, 1, 4, 4, generator=generator())
-    susceptibility(Spy(), x, radii=(1e-2,), fast=False, generator=generator())
+    susceptibility(Spy(), x, radii=(1e-2,), fast=False, batch_size=5, generator=generator())
     assert len(seen) == 1 + 5 + 1
     for perturbed in seen[1:]:
         assert rms(perturbed - x).flatten().tolist() == pytest.approx([1e-2] * 5, rel=1e-3)
@@ -381,7 +381,7 @@ def test_adam_is_torchs():
         gradient = (weight[k % 3] + k).view(1, 1, 4, 4)
         delta.grad = -gradient  # torch descends
         optimiser.step()
-        ours = ours + move(gradient, torch.ones(1))
+        ours = ours + move(gradient / 4, torch.ones(1), torch.full((1,), 4.0))
         assert torch.allclose(ours, delta.detach(), atol=1e-6)
 
 
@@ -474,7 +474,9 @@ def test_passes_are_counted():
             return x.flatten(1)[:, :3].sin()
 
     x = torch.rand(5, 1, 4, 4)
-    result = susceptibility(Counting(), x, radii=(1e-3, 1e-2), restarts=2, fast=False)
+    result = susceptibility(
+        Counting(), x, radii=(1e-3, 1e-2), restarts=2, fast=False, batch_size=20
+    )
     rows = 2 * 2 * 5
     assert sum(seen) == 5 + rows * 6
     assert result.passes == sum(seen) + rows * 5
@@ -568,7 +570,7 @@ def test_bad_settings_are_refused(settings, match):
     model, _ = linear(n=16)
     with pytest.raises(ValueError, match=match):
         susceptibility(model, torch.rand(2, 1, 4, 4), **settings)
-    with pytest.raises(ValueError, match="at least one input"):
+    with pytest.raises(ValueError, match="at least one image"):
         susceptibility(model, torch.rand(0, 1, 4, 4))
 
 
