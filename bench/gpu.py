@@ -1,0 +1,814 @@
+"""psinas on a CUDA card: are its numbers the CPU's, what memory does it take, how fast is it?
+
+    python bench/gpu.py [--data npz:FILE] [--only numbers,attacks] [--seconds 360] [--json FILE]
+
+Six sections of cases: masks and Ψ on the card against the CPU's; peak memory; attacks against
+torchattacks; adversarial training against a plain loop; a search through Ray with several trials a
+GPU; a trial that runs out of memory, and the next one. A case that fails is shown as FAILED, the
+rest goes on, and the exit code is 1. After ``--seconds`` what is left is skipped, and named. Each
+case is told on stderr when it is done, the tables come at the end.
+
+``--device cpu --quick`` runs the same code in little, so that it works the day a card is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import gc
+import inspect
+import io
+import itertools
+import json
+import os
+import platform
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from metrics import (
+    APGD,
+    FGSM,
+    METRICS,
+    PGD,
+    Attack,
+    Noise,
+    Square,
+    StepLL,
+    correct,
+    robust_accuracy,
+    susceptibility,
+)
+from metrics.susceptibility import susceptibility_limit
+from nas.data.arrays import Data, Images, Split, prepare
+from nas.data.config import DataConfig, Limit
+from nas.data.datasets import load_images
+from nas.errors import one_line
+from nas.trial.recipe import Recipe
+from nas.trial.runner import TrialRunner
+from nas.trial.training import drain, train
+from nas.trial.trial import Trial
+from search_spaces import (
+    Architecture,
+    DepthChannels,
+    NASBench201,
+    NASNet,
+    ResNets,
+    SearchSpace,
+    Task,
+)
+
+Row = dict[str, Any]
+Case = tuple[Row, Callable[[], Row]]
+"""What tells a case from the others of its table, and the work that returns the rest of the row."""
+Net = tuple[SearchSpace, Architecture]
+T = TypeVar("T")
+
+MIB = 2**20
+GRACE = 30  # seconds after the budget's end, when a case that hangs is broken off
+CELL201 = (
+    "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+"
+    "|skip_connect~0|nor_conv_1x1~1|nor_conv_3x3~2|"
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where and how large."""
+
+    device: torch.device
+    quick: bool
+    config: DataConfig
+
+    def pick(self, full: T, quick: T) -> T:
+        return quick if self.quick else full
+
+    @cached_property
+    def data(self) -> Data:
+        return prepare(load_images(self.config), self.config, self.device)
+
+    @property
+    def epsilon(self) -> float:
+        return 0.1 if self.config.name == "digits" else 8 / 255
+
+    def judged(self, count: int) -> tuple[Tensor, Tensor]:
+        """Return the first validation images and their labels."""
+        return self.data.validation.images(slice(count)), self.data.validation.labels[:count]
+
+    def generator(self) -> torch.Generator:
+        return torch.Generator(self.device).manual_seed(0)
+
+    def wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def seconds(self, work: Callable[[], object]) -> float:
+        self.wait()
+        started = time.perf_counter()
+        work()
+        self.wait()
+        return time.perf_counter() - started
+
+
+# ---------------------------------------------------------------------------------------------
+# nets
+
+
+def depth_channels(depth: int, channels: int, stem: str = "small") -> Net:
+    space = DepthChannels(depth=(depth,), channels=(channels,), stem=stem)
+    return space, space.architecture({"depth": depth, "channels": channels})
+
+
+def resnet(stem: str) -> Net:
+    space = ResNets(depth=(18,), stem=stem)
+    return space, space.architecture({"depth": 18})
+
+
+def nasnet(blocks: int, cells: int, filters: int) -> Net:
+    space = NASNet(blocks=blocks, cells=cells, filters=filters)
+    return space, space.sample(np.random.default_rng(0))
+
+
+def nasbench201(filters: int) -> Net:
+    space = NASBench201(cells=1, filters=filters)
+    return space, space.from_string(CELL201)
+
+
+def built(s: Setting, net: Net, task: Task) -> nn.Module:
+    space, architecture = net
+    return space.build(architecture, task, seed=0).to(s.device)
+
+
+def trained(s: Setting, net: Net) -> tuple[nn.Module, float]:
+    """Return the net after two epochs of PGD training, and the seconds they took."""
+    model = built(s, net, s.data.task)
+    recipe = Recipe(
+        epochs=2,
+        batch_size=s.pick(128, 32),
+        epsilon=s.epsilon / 2,
+        steps=s.pick(5, 1),
+        precision="float32",
+        selection_images=0,
+    )
+    took = s.seconds(lambda: drain(train(model, s.data, recipe, recipe.attack(), s.generator())))
+    return model.eval(), took
+
+
+# ---------------------------------------------------------------------------------------------
+# numbers: the card's against the CPU's
+
+
+@dataclass(frozen=True)
+class Twins:
+    """A net on the device and on the CPU, and images (on the CPU) whose class both agree on.
+
+    That class is the label: every image is attacked, however well the net was trained.
+    """
+
+    there: nn.Module
+    here: nn.Module
+    images: Tensor
+    labels: Tensor
+
+
+def numbers(s: Setting) -> Iterator[Case]:
+    """Masks and Ψ on the device and on the CPU, with the same draws: a CPU generator makes them.
+
+    Attacked are the images whose class both agree on, away from that class.
+    """
+    nets = {
+        "depth-channels": s.pick(depth_channels(4, 32, "imagenet"), depth_channels(2, 8)),
+        "nasnet": s.pick(nasnet(4, 1, 8), nasnet(2, 1, 4)),
+        "nasbench201": nasbench201(s.pick(16, 4)),
+    }
+    if not s.quick:
+        nets["resnet"] = resnet("imagenet")
+    twins: dict[str, Twins] = {}
+    for name, net in nets.items():
+        yield {"net": name}, partial(twin, s, name, net, twins)
+    e, steps = s.epsilon, s.pick(20, 3)
+    attacks: dict[str, Attack] = {
+        "FGSM": FGSM(epsilon=e),
+        "step l.l.": StepLL(epsilon=e),
+        f"PGD-{steps}": PGD(epsilon=e, steps=steps),
+        f"PGD-{steps} L2": PGD(epsilon=s.pick(0.5, 0.3), steps=steps, norm="l2"),
+        f"PGD-{steps}, 3 starts": PGD(epsilon=e, steps=steps, restarts=3),
+        "APGD-CE": APGD(epsilon=e, steps=steps),
+        "APGD-DLR": APGD(epsilon=e, steps=steps, loss="dlr"),
+        "Square": Square(epsilon=e, queries=s.pick(100, 8)),
+        "Noise": Noise(epsilon=e, draws=s.pick(10, 2)),
+    }
+    for name, pair in twins.items():
+        for label, attack in attacks.items():
+            yield {"net": name, "attack": label}, partial(masks, s, pair, attack)
+    for name, pair in twins.items():
+        for kind in ("eval", "frozen", "limit"):
+            yield {"net": name, "psi": kind}, partial(psis, s, pair, kind)
+
+
+def twin(s: Setting, name: str, net: Net, twins: dict[str, Twins]) -> Row:
+    there, took = trained(s, net)
+    here = copy.deepcopy(there).cpu()
+    x, y = s.judged(s.pick(512, 24))
+    with torch.no_grad():
+        said = here(x.cpu()).argmax(dim=1)
+    same = correct(there, x, said.to(s.device)).cpu()
+    twins[name] = Twins(there, here, x.cpu()[same], said[same])
+    return {
+        "differ": int((~same).sum()),
+        "of": len(said),
+        "clean": share(correct(there, x, y)),
+        "clean_cpu": share(correct(here, x.cpu(), y.cpu())),
+        "train_seconds": took,
+    }
+
+
+def share(mask: Tensor) -> float:
+    return mask.double().mean().item()
+
+
+def both(
+    s: Setting, pair: Twins, work: Callable[[nn.Module, Tensor, Tensor], T]
+) -> tuple[T, T, Row]:
+    """Return what ``work`` makes of model, images and labels there and here, and its seconds."""
+    found: list[T] = []
+    x, y = pair.images, pair.labels
+    there, here = (
+        s.seconds(lambda m=m, d=d: found.append(work(m, x.to(d), y.to(d))))  # type: ignore[misc]
+        for m, d in ((pair.there, s.device), (pair.here, torch.device("cpu")))
+    )
+    return found[0], found[1], {"seconds": there, "seconds_cpu": here}
+
+
+def masks(s: Setting, pair: Twins, attack: Attack) -> Row:
+    def attacked(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        draws = torch.Generator().manual_seed(1)
+        result = robust_accuracy(model, x, y, attack, generator=draws, batch_size=len(x))
+        return result.robust.cpu()
+
+    there, here, times = both(s, pair, attacked)
+    differ = int((there != here).sum())
+    return {
+        "differ": differ,
+        "of": len(here),
+        "robust": share(there),
+        "robust_cpu": share(here),
+        **times,
+    }
+
+
+def psis(s: Setting, pair: Twins, kind: str) -> Row:
+    def measured(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        if kind == "limit":
+            return susceptibility_limit(model, x).cpu()
+        draws = torch.Generator().manual_seed(1)
+        radii = (1e-4, 1e-3, 1e-2)
+        return susceptibility(model, x, radii=radii, batch_norm=kind, generator=draws).psi.cpu()
+
+    there, here, times = both(s, pair, measured)
+    off = (there / here - 1).abs()
+    a, b = (psi.log().mean().exp().item() for psi in (there, here))
+    return {
+        "differ_by_1%": int((~(off <= 0.01)).sum()),
+        "of": off.numel(),
+        "mean": a,
+        "mean_cpu": b,
+        "mean_off": a / b - 1,
+        "worst_off": off.max().item(),
+        **times,
+    }
+
+
+# ---------------------------------------------------------------------------------------------
+# memory
+
+
+def memory(s: Setting) -> Iterator[Case]:
+    """Peak memory above what model and images take, for more and more images."""
+    shape = s.pick((3, 32, 32), (3, 16, 16))
+    net = s.pick(resnet("small"), depth_channels(2, 8))
+    model = built(s, net, Task.plain(shape, 10)).eval()
+    attack = PGD(epsilon=8 / 255, steps=2)
+    radii = (1e-4, 1e-3, 1e-2)
+    works: dict[str, Callable[[Tensor, Tensor], object]] = {
+        "robust_accuracy, PGD-2": lambda x, y: robust_accuracy(
+            model, x, y, attack, generator=s.generator(), early_exit=False
+        ),
+        "susceptibility, 3 radii": lambda x, y: susceptibility(
+            model, x, radii=radii, generator=s.generator()
+        ),
+    }
+    for name, work in works.items():
+        for count in s.pick((250, 1000, 4000), (50, 400)):
+            yield {"what": name, "images": count}, partial(peak, s, model, shape, count, work)
+
+
+def peak(
+    s: Setting,
+    model: nn.Module,
+    shape: tuple[int, int, int],
+    count: int,
+    work: Callable[[Tensor, Tensor], object],
+) -> Row:
+    x = torch.rand(count, *shape, generator=s.generator(), device=s.device)
+    with torch.no_grad():  # what an untrained net says is right: wrong images are not attacked
+        y = torch.cat([model(part).argmax(dim=1) for part in x.split(250)])
+    before = begin_peak(s)
+    took = s.seconds(lambda: work(x, y))
+    after = peak_bytes(s)
+    spent = "n/a" if before is None or after is None else max(after - before, 0) / MIB
+    return {"images_mib": x.nbytes / MIB, "peak_mib": spent, "images_per_s": count / took}
+
+
+def begin_peak(s: Setting) -> int | None:
+    """Forget the peak so far and return what is held now."""
+    gc.collect()
+    if s.device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the largest resident set is the present one
+    except OSError:
+        return None
+    return peak_bytes(s)
+
+
+def peak_bytes(s: Setting) -> int | None:
+    return torch.cuda.max_memory_allocated() if s.device.type == "cuda" else resident("VmHWM")
+
+
+def resident(field: str) -> int | None:
+    """Return ``VmRSS`` or ``VmHWM`` (its largest value) of this process in bytes, on Linux."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    found = [line.split()[1] for line in lines if line.startswith(f"{field}:")]
+    return int(found[0]) * 1024 if found else None
+
+
+# ---------------------------------------------------------------------------------------------
+# attacks: against torchattacks
+
+
+def attacks(s: Setting) -> Iterator[Case]:
+    """Images a second of whole evaluations in turn; above a ratio of 1 psinas is the faster."""
+    nets = {"depth-channels": s.pick(depth_channels(4, 32), depth_channels(2, 8))}
+    if not s.quick:
+        nets["resnet"] = resnet("small")
+    x, y = s.judged(s.pick(2000, 48))
+    steps = s.pick(20, 4)
+    for name, net in nets.items():
+        model, _ = trained(s, net)
+        for kind in ("PGD", "APGD"):
+            for tf32 in (False, True) if s.device.type == "cuda" else (False,):
+                label = {"net": name, "attack": f"{kind}-{steps}", "their_tf32": tf32}
+                yield label, partial(against_torchattacks, s, model, x, y, kind, steps, tf32)
+
+
+def against_torchattacks(
+    s: Setting, model: nn.Module, x: Tensor, y: Tensor, kind: str, steps: int, tf32: bool
+) -> Row:
+    """psinas keeps from TF32, which changes masks; theirs runs without it and, faster, with it."""
+    attack: Attack = PGD(epsilon=s.epsilon, steps=steps, random_start=False)
+    if kind == "APGD":
+        attack = APGD(epsilon=s.epsilon, steps=steps)
+
+    def ours() -> Tensor:
+        return robust_accuracy(model, x, y, attack, generator=s.generator()).robust
+
+    try:
+        import torchattacks  # type: ignore[import-untyped]
+    except ImportError:
+        return {
+            "images": len(x),
+            "psinas_per_s": len(x) / s.seconds(ours),
+            "torchattacks": "missing",
+        }
+    if kind == "PGD":
+        made = torchattacks.PGD(model, s.epsilon, s.epsilon / 4, steps, random_start=False)
+    else:
+        made = torchattacks.APGD(model, norm="Linf", eps=s.epsilon, steps=steps, seed=0)
+
+    def theirs(size: int) -> Tensor:
+        with convolutions(tf32):
+            pairs = zip(x.split(size), y.split(size), strict=True)
+            found = torch.cat([made(a, b).detach().clamp(0, 1) for a, b in pairs])
+            return correct(model, found, y, batch_size=size)
+
+    usual = (250, 1000, len(x)) if s.device.type == "cuda" else (100, 250)
+    sizes = sorted({min(size, len(x)) for size in usual})
+    theirs(sizes[0])
+    size = min((s.seconds(partial(theirs, size)), size) for size in sizes)[1]
+    mask, accuracy = ours(), share(theirs(size))
+    return {
+        "images": len(x),
+        "their_batch": size,
+        **ratios(s, "torchattacks", len(x), ours, partial(theirs, size)),
+        "robust": share(mask),
+        "their_robust": accuracy,
+    }
+
+
+def convolutions(tf32: bool) -> AbstractContextManager[None]:
+    cudnn = torch.backends.cudnn
+    flags: AbstractContextManager[None] = cudnn.flags(
+        enabled=cudnn.enabled,
+        benchmark=cudnn.benchmark,
+        deterministic=cudnn.deterministic,
+        allow_tf32=tf32,
+    )
+    return flags
+
+
+def ratios(
+    s: Setting, other: str, count: int, ours: Callable[[], object], theirs: Callable[[], object]
+) -> Row:
+    """Time the two in turn; the ratio is theirs over ours in a round, its median and range."""
+    rounds = [(s.seconds(ours), s.seconds(theirs)) for _ in range(s.pick(3, 2))]
+    ratio = [b / a for a, b in rounds]
+    mine, their = (statistics.median(times) for times in zip(*rounds, strict=True))
+    return {
+        "psinas_per_s": count / mine,
+        f"{other}_per_s": count / their,
+        "ratio": statistics.median(ratio),
+        "from": min(ratio),
+        "to": max(ratio),
+    }
+
+
+# ---------------------------------------------------------------------------------------------
+# training: against a plain loop
+
+
+def training(s: Setting) -> Iterator[Case]:
+    """Images a second of PGD training, against a plain loop; above 1 psinas is the faster."""
+    nets = {
+        "resnet": resnet(s.pick("small", "imagenet")),
+        "nasnet": s.pick(nasnet(5, 2, 24), nasnet(2, 1, 4)),
+        "depth-channels": s.pick(depth_channels(8, 32), depth_channels(2, 8)),
+    }
+    shape = s.pick((3, 32, 32), (3, 12, 12))
+    count, batch, steps = s.pick((2048, 128, 7), (16, 16, 2))
+    x = torch.rand(count, *shape, generator=s.generator(), device=s.device)
+    split = Split(x, torch.arange(count, device=s.device) % 10)
+    data = Data(split, split, Task.plain(shape, 10))
+    for precision, (name, net) in itertools.product(("float32", "bf16"), nets.items()):
+        recipe = Recipe(
+            epochs=1,
+            batch_size=batch,
+            steps=steps,
+            adversarial_share=1.0,
+            learning_rate=0.01,
+            schedule="constant",
+            precision=precision,
+            selection_images=0,
+        )
+        label = {"net": name, "adversary": f"PGD-{steps}", "precision": precision}
+        yield label, partial(against_plain_loop, s, net, data, recipe)
+
+
+def against_plain_loop(s: Setting, net: Net, data: Data, recipe: Recipe) -> Row:
+    model = built(s, net, data.task)
+    start = copy.deepcopy(model.state_dict())
+
+    def ours() -> None:
+        model.load_state_dict(start)
+        drain(train(model, data, recipe, recipe.attack(), s.generator()))
+
+    def plain() -> None:
+        model.load_state_dict(start)
+        plain_epoch(model, data.train.pixels, data.train.labels, recipe)
+
+    for warm_up in (ours, plain):
+        warm_up()
+    row = ratios(s, "plain", len(data.train), ours, plain)
+    return {"batch": recipe.batch_size, **row}
+
+
+def plain_epoch(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> None:
+    """Train as one would write it for this one case (Madry et al. 2018), attacks in ``eval()``."""
+    epsilon, step_size = recipe.epsilon, recipe.epsilon / 4
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        nesterov=True,
+        weight_decay=recipe.weight_decay,
+    )
+    for chosen in torch.randperm(len(x), device=x.device).split(recipe.batch_size):
+        a, b = x[chosen], y[chosen]
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+            model.eval()
+            moved = (a + torch.empty_like(a).uniform_(-epsilon, epsilon)).clamp(0, 1)
+            for _ in range(recipe.steps):
+                moved.requires_grad_()
+                loss = functional.cross_entropy(model(moved), b)
+                (gradient,) = torch.autograd.grad(loss, moved)
+                moved = moved.detach() + step_size * gradient.sign()
+                moved = (a + (moved - a).clamp(-epsilon, epsilon)).clamp(0, 1)
+            model.train()
+            logits = model(moved)
+        optimizer.zero_grad(set_to_none=True)
+        functional.cross_entropy(logits.float(), b).backward()
+        optimizer.step()
+
+
+# ---------------------------------------------------------------------------------------------
+# search: trials that share a GPU
+
+
+def search(s: Setting) -> Iterator[Case]:
+    """The same trials through Ray, more and more of them on one GPU; on a CPU, a core each."""
+    first: list[float] = []
+    for count in s.pick((1, 2, 4, 8), (1, 2)):
+        yield {"at_a_time": count}, partial(searched, s, count, first)
+
+
+def searched(s: Setting, count: int, first: list[float]) -> Row:
+    from rich.console import Console
+
+    from launch.config.config import parse_config
+    from launch.runs.searching import search as run_search
+    from launch.show.progress import Progress
+    from launch.show.reporter import Reporter
+
+    seen: Row = {}
+
+    class Watch(Progress):
+        def begin(self, search: Any, slots: int) -> None:
+            seen.update(slots=slots, began=time.perf_counter())
+            super().begin(search, slots)
+
+    train_images, validation = s.pick((4000, 1000), (64, 40))
+    document = {
+        "name": "gpu",
+        "data": {"name": s.config.name, "limit": {"train": train_images, "validation": validation}},
+        "space": {
+            "name": "depth-channels",
+            "depth": s.pick([2, 3, 4, 6], [1, 2]),
+            "channels": s.pick([16, 24, 32, 48], [4]),
+            "stem": "small",
+        },
+        "recipe": {"epochs": 1, "epsilon": s.epsilon, "steps": s.pick(7, 1)},
+        "metrics": ["clean", {"name": "pgd", "steps": s.pick(20, 1)}],
+        "objectives": {"pgd_accuracy": "max"},
+        "sampler": {"name": "grid"},
+        "trials": None,
+        "resources": {"workers": count} if s.device.type == "cpu" else {"trials_per_gpu": count},
+    }
+    console = Console(file=io.StringIO())
+    report = Reporter(console)
+    report.progress = Watch(console)
+    with tempfile.TemporaryDirectory() as scratch:
+        run, started = Path(scratch) / "run", time.perf_counter()
+        config = parse_config(document)
+        found = run_search(config, run, report, resume=False, keep_trials=False, address=None)
+        wall = time.perf_counter() - started
+        table = found.run.table()
+    if failed := table[table["status"] != "complete"].to_dict("records"):
+        raise RuntimeError(
+            f"{len(failed)} trials, the first {failed[0]['status']}: {failed[0]['reason']}"
+        )
+    first.append(wall)
+    return {
+        "slots": seen["slots"],
+        "trials": len(table),
+        "wall_seconds": wall,
+        "ray_start_seconds": seen["began"] - started,
+        "mean_trial_seconds": float(table["seconds"].mean()),
+        "trials_per_minute": 60 * len(table) / wall,
+        "speed_up": first[0] / wall,
+    }
+
+
+# ---------------------------------------------------------------------------------------------
+# out of memory
+
+
+def oom(s: Setting) -> Iterator[Case]:
+    """A trial that no memory is enough for, then a small one in the same process."""
+    if s.device.type == "cuda":  # layers of 512 MiB, of which at least two each are kept
+        total = torch.cuda.get_device_properties(s.device).total_memory
+        depth, channels, batch, shape = total // (512 * MIB), 128, 1024, (3, 64, 64)
+    else:  # one weight of 576 TB: no machine has the addresses for it
+        depth, channels, batch, shape = 2, 4_000_000, 32, (1, 8, 8)
+    rng = np.random.default_rng(0)
+    pixels = rng.random((batch * 2, *shape), dtype=np.float32)
+    labels = np.arange(len(pixels), dtype=np.int64) % 10
+    images = Images(pixels, labels, tuple(map(str, range(10))))
+    config = DataConfig(name="noise")
+    recipe = Recipe(
+        epochs=1, batch_size=batch, adversarial_share=1.0, steps=1, precision="float32",
+        selection_images=0,
+    )  # fmt: skip
+    small = depth_channels(2, 8)[1]
+    runner = TrialRunner(
+        Trial(small, recipe, config, (METRICS["clean"](),)),
+        {config.source: images},
+        device=s.device.type,
+        threads=torch.get_num_threads(),
+    )
+    yield {"trial": "before", "expected": ""}, lambda: {"status": "", "seconds": 0.0, **left(s)}
+    large = depth_channels(depth, channels)[1]
+    yield {"trial": "too large", "expected": "oom"}, partial(tried, s, runner, large, "oom")
+    yield {"trial": "small", "expected": "complete"}, partial(tried, s, runner, small, "complete")
+
+
+def tried(s: Setting, runner: TrialRunner, architecture: Architecture, expected: str) -> Row:
+    started = time.perf_counter()
+    evaluation = drain(runner.run(runner.trial(architecture.to_dict(), {})))
+    if evaluation.status != expected:
+        got = f"{evaluation.status} {evaluation.reason}"
+        raise RuntimeError(f"expected status {expected}, got {got}")
+    return {"status": evaluation.status, "seconds": time.perf_counter() - started, **left(s)}
+
+
+def left(s: Setting) -> Row:
+    """Return what this process holds, and what of the card is free."""
+    if s.device.type == "cpu":
+        held = resident("VmRSS")
+        return {"resident_mib": "n/a" if held is None else held / MIB}
+    return {
+        "allocated_mib": torch.cuda.memory_allocated() / MIB,
+        "reserved_mib": torch.cuda.memory_reserved() / MIB,
+        "free_mib": torch.cuda.mem_get_info()[0] / MIB,
+    }
+
+
+# ---------------------------------------------------------------------------------------------
+# running and telling
+
+SECTIONS: dict[str, Callable[[Setting], Iterator[Case]]] = {
+    "numbers": numbers,
+    "memory": memory,
+    "attacks": attacks,
+    "training": training,
+    "search": search,
+    "oom": oom,
+}
+
+
+def run(name: str, s: Setting, late: Callable[[], bool]) -> Row:
+    """Run a section's cases, and return its rows; a failed case is a row with ``failed``."""
+    started, rows, skipped = time.perf_counter(), [], False
+    cases = SECTIONS[name](s)
+    while not (skipped := late()):
+        label: Row = {"case": "set-up"}
+        began, failed = time.perf_counter(), ""
+        try:
+            label, work = next(cases)
+            rows.append({**label, **work()})
+        except StopIteration:
+            break
+        except Exception as error:  # noqa: BLE001  a row of the table, and the exit code
+            failed = one_line(error)
+            rows.append({**label, "failed": failed})
+        took = f"{time.perf_counter() - began:.1f} s"
+        case = " ".join(str(value) for value in label.values())
+        print(f"{name}: {case}: {failed and 'FAILED '}{failed or 'done'}, {took}", file=sys.stderr)
+        if failed:
+            gc.collect()  # what it held, the next case may need
+            if s.device.type == "cuda":
+                torch.cuda.empty_cache()
+    return {"seconds": time.perf_counter() - started, "skipped": skipped, "rows": rows}
+
+
+def columns(row: Row) -> tuple[str, ...]:
+    return tuple(row)
+
+
+def text(rows: list[Row]) -> str:
+    """Return the rows as text, a new heading wherever the columns change."""
+    lines: list[str] = []
+    for keys, group in itertools.groupby(rows, key=columns):
+        some = list(group)
+        if keys[-1] == "failed":
+            for row in some:
+                *label, reason = row.values()
+                lines.append(f"  {'  '.join(map(str, label))}  FAILED {reason}")
+            continue
+        cells = [[*keys], *([told(value) for value in row.values()] for row in some)]
+        widths = [max(len(line[i]) for line in cells) for i in range(len(keys))]
+        words = [isinstance(value, str) for value in some[0].values()]
+        for line in cells:
+            padded = (
+                cell.ljust(width) if word else cell.rjust(width)
+                for cell, width, word in zip(line, widths, words, strict=True)
+            )
+            lines.append("  " + "  ".join(padded).rstrip())
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def told(value: object) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def header(s: Setting) -> Row:
+    found: Row = {
+        "command": " ".join(["bench/gpu.py", *sys.argv[1:]]),
+        "commit": commit(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, "
+        f"{torch.get_num_threads()} threads, Python {platform.python_version()}",
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "card": None,
+        "data": s.config.name,
+    }
+    if s.device.type == "cuda":
+        card = torch.cuda.get_device_properties(s.device)
+        found["card"] = f"{card.name}, {card.total_memory // MIB} MiB"
+        found["cudnn"] = torch.backends.cudnn.version()
+    return found
+
+
+def commit() -> str | None:
+    """Return the commit of this checkout, if it is one and git is there."""
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True).stdout.strip() or None
+    except OSError:
+        return None
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes")
+    parser.add_argument("--data", default="digits", help="digits or npz:FILE")
+    parser.add_argument("--only", default=",".join(SECTIONS), help="sections, with commas")
+    parser.add_argument(
+        "--seconds", type=float, default=360, help="after which the rest is skipped"
+    )
+    parser.add_argument("--json", type=Path, help="a file for the same numbers")
+    arguments = parser.parse_args()
+    chosen = arguments.only.split(",")
+    if unknown := set(chosen) - set(SECTIONS):
+        parser.error(f"--only: expected of {', '.join(SECTIONS)}, got {', '.join(sorted(unknown))}")
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        parser.exit(2, "gpu.py: --device: expected a CUDA device that torch sees, got none; "
+                       "--device cpu runs the same code without one\n")  # fmt: skip
+    warnings.simplefilter("ignore")
+    limit = (
+        Limit(train=200, validation=64) if arguments.quick else Limit(train=6000, validation=2000)
+    )
+    config = DataConfig(name=arguments.data, limit=limit, validation_share=0.4)
+    s = Setting(torch.device(arguments.device), arguments.quick, config)
+    report: Row = {"header": header(s), "sections": {}}
+    deadline = time.perf_counter() + arguments.seconds
+    with broken_off(int(arguments.seconds) + GRACE):
+        for name in chosen:
+            report["sections"][name] = run(name, s, lambda: time.perf_counter() > deadline)
+            if arguments.json is not None:  # after each: whatever becomes of the next
+                arguments.json.write_text(json.dumps(report, indent=1))
+    tell(report)
+    rows = itertools.chain(*(section["rows"] for section in report["sections"].values()))
+    return int(any("failed" in row for row in rows))
+
+
+@contextmanager
+def broken_off(seconds: int) -> Iterator[None]:
+    """Raise TimeoutError after so many seconds, once: a Ray that hangs is one failed case."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"broken off {GRACE} s after the budget's end")
+
+    signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+
+
+def tell(report: Row) -> None:
+    for name, value in report["header"].items():
+        print(f"{name}: {value}")
+    for name, section in report["sections"].items():
+        skipped = ", the rest SKIPPED: out of time" if section["skipped"] else ""
+        print(f"\n== {name} ({section['seconds']:.1f} s{skipped})")
+        print(f"{inspect.getdoc(SECTIONS[name])}\n")
+        print(text(section["rows"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
