@@ -338,9 +338,8 @@ def peak(
 
 def begin_peak(s: Setting) -> int | None:
     """Forget the peak so far and return what is held now."""
-    gc.collect()
+    make_room(s)
     if s.device.type == "cuda":
-        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
     try:
@@ -684,10 +683,17 @@ def run(name: str, s: Setting, late: Callable[[], bool]) -> Row:
         case = " ".join(str(value) for value in label.values())
         print(f"{name}: {case}: {failed and 'FAILED '}{failed or 'done'}, {took}", file=sys.stderr)
         if failed:
-            gc.collect()  # what it held, the next case may need
-            if s.device.type == "cuda":
-                torch.cuda.empty_cache()
+            make_room(s)
+    del cases  # and the nets that it holds
+    make_room(s)
     return {"seconds": time.perf_counter() - started, "skipped": skipped, "rows": rows}
+
+
+def make_room(s: Setting) -> None:
+    """Give back what is held for nothing: the next case, or Ray's workers, may need it."""
+    gc.collect()
+    if s.device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def columns(row: Row) -> tuple[str, ...]:
