@@ -35,7 +35,11 @@ def score(
         typer.Option(metavar="A,B", help="Names, or YAML: '[{name: pgd, steps: 20}]'."),
     ] = None,
     epsilon: Annotated[
-        str | None, typer.Option(help="Of every attack that names none, such as 8/255.")
+        str | None,
+        typer.Option(
+            help="L infinity radius of every attack that names none, such as 8/255; "
+            "an L2 attack names its own."
+        ),
     ] = None,
     part: Annotated[Part, typer.Option("--split", help="Which images.")] = Part.test,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many images.")] = None,

@@ -145,8 +145,9 @@ class Config(Strict):
         return plan
 
     def built_metrics(self) -> tuple[Metric, ...]:
-        """Return the metrics; an attack without its own epsilon gets the recipe's."""
-        return tuple(build_metric(entry, self.recipe.epsilon) for entry in self.metrics)
+        """Return the metrics; an L infinity attack without its own epsilon gets the recipe's."""
+        epsilon = self.recipe.epsilon if self.recipe.norm == "linf" else None
+        return tuple(build_metric(entry, epsilon) for entry in self.metrics)
 
     def flat(self) -> dict[str, Any]:
         """Return every key as it was written or by default, by dotted keys."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from launch.config.values import build_value, named, plain, refuse_unknown
 from metrics import ATTACKS, METRICS, Attack, Metric
-from metrics.robustness.scores import AttackAccuracy, CascadeAccuracy
+from metrics.robustness.scores import OWN_EPSILON, AttackAccuracy, CascadeAccuracy
 from nas.errors import InputError
 from nas.names import find
 
@@ -17,11 +17,16 @@ OWN = ("label", "limit")
 """Settings of an attack's metric that are not the attack's."""
 
 
-def build_metric(entry: Entry, epsilon: float) -> Metric:
-    """Return the metric of an entry of ``metrics``; an attack that names no epsilon gets this one.
+def build_metric(entry: Entry, epsilon: float | None) -> Metric:
+    """Return the metric of an entry of ``metrics``.
+
+    Args:
+        entry: of ``metrics``.
+        epsilon: L infinity radius of an attack that names none; an L2 attack names its own. Of
+            None every attack does.
 
     Raises:
-        InputError: an unknown name or setting, or a value that is refused.
+        InputError: an unknown name or setting, a value that is refused, or no epsilon.
     """
     name, settings = named({"name": entry} if isinstance(entry, str) else entry, "metrics")
     where = f"metrics.{name}"
@@ -35,8 +40,9 @@ def build_metric(entry: Entry, epsilon: float) -> Metric:
         return build_value(AttackAccuracy, {"attack": attack, **own}, where)  # type: ignore[no-any-return]
     if issubclass(kind, CascadeAccuracy):
         settings = _cascade(settings, epsilon, where)
-    elif "epsilon" in _settings(kind):
-        settings.setdefault("epsilon", epsilon)
+    elif "epsilon" in _settings(kind) and "epsilon" not in settings:
+        _given(epsilon, where)
+        settings["epsilon"] = epsilon
     return build_value(kind, settings, where)  # type: ignore[no-any-return]
 
 
@@ -59,11 +65,25 @@ def metric_settings(entry: Entry, metric: Metric) -> dict[str, Any]:
     return {"name": name, **plain(metric.settings()), **label}
 
 
-def _cascade(settings: dict[str, Any], epsilon: float, where: str) -> dict[str, Any]:
+def without_epsilon(entry: Entry) -> dict[str, Any]:
+    """Return an entry without its L infinity epsilon, and without those of a cascade's attacks."""
+    name, settings = named({"name": entry} if isinstance(entry, str) else entry, "metrics")
+    kind = kind_of(name)
+    if "attacks" in settings:
+        settings["attacks"] = [without_epsilon(attack) for attack in settings["attacks"]]
+    known = _settings(kind)
+    if not issubclass(kind, Attack) or (
+        kind(**{k: v for k, v in settings.items() if k in known}).distance != "l2"
+    ):
+        settings.pop("epsilon", None)
+    return {"name": name, **settings}
+
+
+def _cascade(settings: dict[str, Any], epsilon: float | None, where: str) -> dict[str, Any]:
     """Return a cascade's settings with its attacks built.
 
-    ``epsilon`` is that of attacks that name none. The steps of the attacks that a cascade always
-    had stand in earlier runs as ``pgd_steps`` and ``apgd_steps``.
+    ``epsilon`` is that of L infinity attacks that name none. The steps of the attacks that a
+    cascade always had stand in earlier runs as ``pgd_steps`` and ``apgd_steps``.
     """
     settings = dict(settings)
     epsilon = settings.pop("epsilon", epsilon)
@@ -89,9 +109,24 @@ def _cascade(settings: dict[str, Any], epsilon: float, where: str) -> dict[str, 
     return settings
 
 
-def _built(kind: type[Attack], settings: dict[str, Any], epsilon: float, where: str) -> Attack:
-    attack: Attack = build_value(kind, {"epsilon": epsilon, **settings}, where)
+def _built(
+    kind: type[Attack], settings: dict[str, Any], epsilon: float | None, where: str
+) -> Attack:
+    filled = settings if epsilon is None else {"epsilon": epsilon, **settings}
+    attack: Attack = build_value(kind, filled, where)
+    if "epsilon" not in settings:
+        if attack.distance == "l2":
+            raise InputError(f"{where}: {OWN_EPSILON}")
+        _given(epsilon, where)
     return attack
+
+
+def _given(epsilon: float | None, where: str) -> None:
+    if epsilon is None:
+        raise InputError(
+            f"{where}: expected an epsilon of its own (such as 8/255), got none: the adversary's "
+            "is an L2 radius"
+        )
 
 
 def _settings(kind: type[Any]) -> list[str]:

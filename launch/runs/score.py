@@ -14,6 +14,7 @@ import yaml
 from torch import nn
 
 from launch.config.config import Config, parse_config
+from launch.config.metrics import without_epsilon
 from launch.runs.run import FinishedTrial, Run
 from metrics.metric import Metric
 from metrics.robustness.scores import Suspicion
@@ -47,7 +48,8 @@ def score_model(
             module that maps images in [0, 1] to logits.
         data: dataset; None is what the model was trained on.
         metrics: comma-separated names, or a YAML list; None is what the search measured.
-        epsilon: of attacks that name none; None is the recipe's.
+        epsilon: L infinity radius of attacks that name none; None is the recipe's. An attack in L2
+            names its own.
         test: use test images, else the validation images of the search.
         limit: at most so many images.
         seed: of random starts.
@@ -67,10 +69,10 @@ def score_model(
         document["metrics"] = _metrics(metrics)
     elif epsilon is not None:  # the metrics that the search measured carry its epsilon
         document["metrics"] = [
-            _without_epsilon(metric) for metric in known.get("metrics", ())
+            without_epsilon(metric) for metric in known.get("metrics", ())
         ] or Config().metrics
     if epsilon is not None:
-        document["recipe"] = {**known.get("recipe", {}), "epsilon": epsilon}
+        document["recipe"] = {"epsilon": epsilon}
     config = parse_config(document)
     if suspicion and not any(isinstance(m, Suspicion) for m in config.built_metrics()):
         config = parse_config({**document, "metrics": [*config.metrics, "suspicion"]})
@@ -128,14 +130,6 @@ def trial_model(run: Run, row: FinishedTrial) -> nn.Module:
     model = space_of(row.trial.architecture).build(row.trial.architecture, task)
     model.load_state_dict(load_file(directory / WEIGHTS))
     return model.eval()
-
-
-def _without_epsilon(metric: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an entry of ``metrics`` without its epsilon, and without those of a cascade."""
-    kept = {k: v for k, v in metric.items() if k != "epsilon"}
-    if "attacks" in kept:
-        kept["attacks"] = [_without_epsilon(attack) for attack in kept["attacks"]]
-    return kept
 
 
 def _metrics(text: str) -> Any:

@@ -17,6 +17,8 @@ from metrics.robustness.flags import FLAGS
 from metrics.robustness.smallest import minimal_fgsm
 from metrics.robustness.suspicion import suspicion
 
+OWN_EPSILON = "expected an epsilon of its own for norm l2 (such as 0.5), got none"
+
 
 @dataclass(frozen=True, kw_only=True)
 class CleanAccuracy(Metric):
@@ -66,8 +68,15 @@ class AttackAccuracy(Metric):
     def of(
         cls, kind: type[Attack], *, label: str = "", limit: int | None = None, **settings: Any
     ) -> AttackAccuracy:
-        """Return the metric of ``kind(**settings)``."""
-        return cls(attack=kind(**{**kind.as_metric, **settings}), label=label, limit=limit)
+        """Return the metric of ``kind(**settings)``.
+
+        Raises:
+            ValueError: an L2 attack without an epsilon: the usual one is an L infinity radius.
+        """
+        attack = kind(**{**kind.as_metric, **settings})
+        if attack.distance == "l2" and "epsilon" not in settings:
+            raise ValueError(OWN_EPSILON)
+        return cls(attack=attack, label=label, limit=limit)
 
     @property
     def prefix(self) -> str:

@@ -11,12 +11,9 @@ from nas.names import find
 from nas.seeds import value_hash
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
-
-
 SCHEDULES = ("one-cycle", "cosine", "step", "constant")
-
-
 PRECISIONS = ("auto", "float32", "bf16")
+EPSILON = 8 / 255  # usual in L infinity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +32,7 @@ class Recipe:
         label_smoothing: share of the label spread over all classes.
         adversary: ``none``, a name in ``ATTACKS`` or ``pkg.module:Attack``. One that would leak
             the true labels into its images (``fgsm``, ``step-ll``) is given predicted ones.
-        epsilon: radius of the adversary, pixels in [0, 1].
+        epsilon: radius of the adversary, pixels in [0, 1]; an adversary in L2 has to be given one.
         steps: of an adversary that has steps, and of the PGD that judges epochs.
         step_size: the same; None is epsilon / 4.
         adversarial_share: share of each minibatch that is adversarial.
@@ -61,7 +58,7 @@ class Recipe:
     weight_decay: float = 5e-4
     label_smoothing: float = 0.0
     adversary: str = "pgd"
-    epsilon: float = 8 / 255
+    epsilon: float = EPSILON
     steps: int = 7
     step_size: float | None = None
     adversarial_share: float = 0.5
@@ -101,8 +98,12 @@ class Recipe:
             raise ValueError(f"learning_rate: expected > 0, got {self.learning_rate}")
         if self.gradient_clip is not None and not self.gradient_clip > 0:
             raise ValueError(f"gradient_clip: expected > 0 or null, got {self.gradient_clip}")
-        self.judge()  # checks epsilon, steps and step_size
-        self.attack()
+        self.judge()  # checks adversary, epsilon, steps and step_size
+        if self.norm == "l2" and self.epsilon == EPSILON:
+            raise ValueError(
+                f"epsilon: expected one of its own for norm l2 (such as 0.5), got 8/255, the "
+                f"default of L infinity, for the adversary {self.adversary}"
+            )
 
     @property
     def hash(self) -> str:
@@ -123,10 +124,16 @@ class Recipe:
         shared = {f.name for f in fields(kind)} & {"epsilon", "steps", "step_size"}
         return kind(**{name: getattr(self, name) for name in shared})
 
+    @property
+    def norm(self) -> str:
+        """The norm that epsilon is measured in: ``linf`` or ``l2``."""
+        attack = self.attack()
+        return "linf" if attack is None else attack.distance
+
     def judge(self) -> PGD:
-        """Return the attack that decides the best epoch, whatever the adversary.
+        """Return the attack that decides the best epoch: PGD in the adversary's norm.
 
         It is PGD even for a single-step adversary, whose own accuracy stays high when training
         collapses onto that one step.
         """
-        return PGD(epsilon=self.epsilon, step_size=self.step_size, steps=self.steps)
+        return PGD(epsilon=self.epsilon, step_size=self.step_size, steps=self.steps, norm=self.norm)

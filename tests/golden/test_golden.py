@@ -59,7 +59,7 @@ METRICS = [
     "pgd", {"name": "pgd", "steps": 3, "restarts": 2, "target": "runner-up", "as": "pgd_up"},
     {"name": "pgd", "steps": 3, "norm": "l2", "epsilon": 1.0, "step_size": 0.25, "as": "pgd_l2"},
     {"name": "apgd", "steps": 6, "loss": "dlr"}, {"name": "square", "queries": 30},
-    {"name": "noise", "region": "ball", "draws": 3},
+    {"name": "noise", "region": "ball", "draws": 3, "epsilon": 0.1},
     {"name": "cascade", "limit": 20}, {"name": "min-fgsm", "limit": 20},
     {"name": "suspicion", "limit": 30}, {"name": "psi", "limit": 8},
     {"name": "psi-init", "limit": 8}, {"name": "psi-epoch1", "limit": 8},

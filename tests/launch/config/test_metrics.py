@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from launch.config.config import parse_config
+from launch.config.metrics import without_epsilon
 from metrics import APGD, ATTACKS, FGSM, METRICS, PGD, Attack
 from metrics.robustness.scores import AttackAccuracy, CascadeAccuracy
 from nas.errors import InputError
@@ -22,7 +23,7 @@ KEYS = [
     ("apgd", {"steps": 50, "loss": "dlr"}, "APGDAccuracy-8c6dbced6ec34137"),
     ("square", {"queries": 50}, "SquareAccuracy-f81ea3b5dfe5e87d"),
     ("noise", {}, "NoiseAccuracy-974c8b33725c3e3c"),
-    ("noise", {"region": "ball", "draws": 3}, "NoiseAccuracy-855a54e97ab40300"),
+    ("noise", {"region": "ball", "draws": 3, "epsilon": 8 / 255}, "NoiseAccuracy-855a54e97ab40300"),
     ("cascade", {"epsilon": 0.1, "pgd_steps": 4, "apgd_steps": 5, "limit": 20},
      "CascadeAccuracy-56028029558dc024"),
     ("cascade", {}, "CascadeAccuracy-95c11b65778a84e9"),
@@ -43,8 +44,17 @@ class Darker(Attack):
         return (x - self.epsilon).clamp(0, 1)
 
 
-def built(*metrics, epsilon=8 / 255):
-    recipe = {"epsilon": epsilon}
+@dataclass(frozen=True, kw_only=True)
+class Short(Darker):
+    """The same with a radius in L2."""
+
+    @property
+    def distance(self):
+        return "l2"
+
+
+def built(*metrics, epsilon=8 / 255, **recipe):
+    recipe = {"epsilon": epsilon, **recipe}
     document = {"metrics": list(metrics), "recipe": recipe, "objectives": {"train_seconds": "min"}}
     return parse_config(document).built_metrics()
 
@@ -94,6 +104,72 @@ def test_somebodys_own_attack_is_a_metric(monkeypatch):
     (metric,) = built({"name": "darker:Darker", "epsilon": 0.25, "limit": 7})
     assert metric == AttackAccuracy(attack=Darker(epsilon=0.25), limit=7)
     assert metric.score_names[0] == "darker_accuracy"
+
+
+IN_L2 = [
+    {"name": "pgd", "norm": "l2"},
+    {"name": "apgd", "norm": "l2"},
+    {"name": "fgsm", "norm": "l2"},
+    {"name": "noise", "region": "ball"},
+    {"name": "noise", "region": "sphere"},
+    {"name": "shortened:Short"},
+]
+
+
+@pytest.mark.parametrize("entry", IN_L2, ids=lambda entry: "-".join(entry.values()))
+def test_an_attack_in_l2_is_given_its_own_epsilon(entry, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "shortened", sys.modules[Short.__module__])
+    name, wanted = entry["name"], "an epsilon of its own for norm l2 (such as 0.5), got none"
+    for place, metric in (
+        (f"metrics.{name}", entry),
+        (f"metrics.cascade.attacks.{name}", {"name": "cascade", "attacks": ["fgsm", entry]}),
+        (
+            f"metrics.cascade.attacks.{name}",
+            {"name": "cascade", "epsilon": 0.5, "attacks": [entry]},
+        ),
+    ):
+        with pytest.raises(InputError) as caught:
+            built(metric)
+        assert str(caught.value) == f"{place}: expected {wanted}"
+    own = {**entry, "epsilon": 0.5}
+    alone, several = built(own, {"name": "cascade", "attacks": ["fgsm", own]}, epsilon=0.1)
+    assert (alone.attack.distance, alone.attack.epsilon) == ("l2", 0.5)
+    assert [attack.epsilon for attack in several.attacks] == [0.1, 0.5]
+    if name in METRICS:
+        with pytest.raises(ValueError, match="epsilon of its own for norm l2"):
+            METRICS[name](**{key: value for key, value in entry.items() if key != "name"})
+
+
+def test_no_metric_takes_the_radius_of_an_adversary_in_l2(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "shortened", sys.modules[Short.__module__])
+    recipe = {"adversary": "shortened:Short", "epsilon": 0.5}
+    for metric in ("pgd", "suspicion", {"name": "pgd", "norm": "l2"}):
+        with pytest.raises(
+            InputError, match="^metrics.(pgd|suspicion): expected an epsilon of its own"
+        ):
+            built(metric, **recipe)
+    pgd, flags = built(*({"name": name, "epsilon": 0.1} for name in ("pgd", "suspicion")), **recipe)
+    assert (pgd.attack.epsilon, flags.epsilon) == (0.1, 0.1)
+
+
+def test_entries_lose_their_l_infinity_epsilon_alone():
+    attacks = [{"name": "fgsm", "epsilon": 0.1}, {"name": "pgd", "norm": "l2", "epsilon": 0.5}]
+    assert without_epsilon({"name": "cascade", "attacks": attacks, "limit": 5}) == {
+        "name": "cascade",
+        "attacks": [{"name": "fgsm"}, attacks[1]],
+        "limit": 5,
+    }
+    assert without_epsilon({"name": "square", "epsilon": 0.1, "as": "s"}) == {
+        "name": "square",
+        "as": "s",
+    }
+    assert without_epsilon("suspicion") == {"name": "suspicion"}
+    sphere = {"name": "noise", "region": "sphere", "epsilon": 0.5, "limit": 3, "as": "s"}
+    assert without_epsilon(sphere) == sphere
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -108,6 +109,19 @@ def test_the_recipe_names_its_attack(adversary, kind):
     recipe = Recipe(adversary=adversary, epsilon=0.2, steps=3, step_size=0.1)
     assert type(recipe.attack()) is kind
     assert recipe.judge() == PGD(epsilon=0.2, steps=3, step_size=0.1)
+
+
+def test_an_adversary_in_l2_has_its_own_epsilon_and_is_judged_in_l2(monkeypatch):
+    @dataclass(frozen=True, kw_only=True)
+    class InL2(PGD):
+        norm: str = "l2"
+
+    monkeypatch.setitem(ATTACKS, "pgd-l2", InL2)
+    with pytest.raises(ValueError, match=r"^epsilon: expected one of its own for norm l2"):
+        Recipe(adversary="pgd-l2")
+    recipe = Recipe(adversary="pgd-l2", epsilon=0.5, steps=3)
+    assert recipe.attack() == InL2(epsilon=0.5, steps=3)
+    assert recipe.judge() == PGD(epsilon=0.5, steps=3, norm="l2")
 
 
 def test_best_and_last_epoch_are_both_kept(digits):
