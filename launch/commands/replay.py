@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from launch.commands.options import RunArgument
+from launch.runs.replay import later
 from launch.runs.replay import replay as again
 from launch.runs.run import Run
 from launch.show.columns import beside
@@ -28,6 +29,8 @@ def replay(
     rows = {}
     for name, stored in row.result["scores"].items():
         equal = "(time)" if name.endswith(SECONDS) else "equal"
+        if later(name, row.result["scores"], evaluation.scores):
+            equal = "(defined anew)"
         mark = "differs" if name in different else equal
         rows[name] = (repr(stored), repr(evaluation.scores.get(name)), mark)
     for line in beside(rows):

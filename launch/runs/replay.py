@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from launch.runs.run import FinishedTrial, Run
 from nas.device import choose_device
 from nas.errors import InputError
 from nas.trial.evaluation import SECONDS, Evaluation, evaluate
 from nas.trial.files import WEIGHTS, save_trial, trial_directory
+
+OF_INTERVALS = ("_accuracy_stderr", "_accuracy_low", "_accuracy_high")
 
 
 def replay(run: Run, number: int) -> tuple[FinishedTrial, Evaluation, list[str]]:
@@ -38,7 +41,9 @@ def replay(run: Run, number: int) -> tuple[FinishedTrial, Evaluation, list[str]]
     different = [
         name
         for name in dict.fromkeys([*old, *new])
-        if not name.endswith(SECONDS) and not _same(old.get(name), new.get(name))
+        if not name.endswith(SECONDS)
+        and not later(name, old, new)
+        and not _same(old.get(name), new.get(name))
     ]
     if row.result["status"] != evaluation.status:
         different.insert(0, "status")
@@ -46,6 +51,15 @@ def replay(run: Run, number: int) -> tuple[FinishedTrial, Evaluation, list[str]]
     if not different and evaluation.weights is not None and not weights.exists():
         save_trial(run.path, row.number, row.trial, evaluation)
     return row, evaluation, different
+
+
+def later(name: str, old: Mapping[str, float], new: Mapping[str, float]) -> bool:
+    """Whether ``old`` is from before accuracies had intervals, and cannot have this number.
+
+    Its standard errors were sqrt(p (1 - p) / n).
+    """
+    low = f"{name.rpartition('_')[0]}_low"
+    return name.endswith(OF_INTERVALS) and low in new and low not in old
 
 
 def _same(a: float | None, b: float | None) -> bool:

@@ -1,4 +1,4 @@
-"""Clean and robust accuracy, with the standard error that a finite sample leaves.
+"""Clean and robust accuracy, with the standard error and interval that a finite sample leaves.
 
 An image is *broken* when any image that the attack visited, inside the ball and the box, is
 misclassified; it is then left alone. So robust accuracy here is at most that of the attack's last
@@ -18,6 +18,8 @@ from metrics.attacks.base import Attack
 from metrics.attacks.geometry import own_generator
 from metrics.engine.evaluator import evaluator
 
+QUANTILE = 1.959963984540054  # of the standard normal distribution at 0.975
+
 
 @dataclass(frozen=True)
 class AttackResult:
@@ -25,7 +27,7 @@ class AttackResult:
 
     Attributes:
         accuracy: share of images that no visited image breaks.
-        stderr: its standard error, sqrt(p (1 - p) / N).
+        stderr: its standard error, never 0 (:func:`standard_error`).
         robust: ``(N,)`` bool, the images that stayed right.
         clean: ``(N,)`` bool, the images that are right without the attack.
         zero_gradients: images, right when clean, whose first loss gradient is zero everywhere: such
@@ -50,10 +52,30 @@ class AttackResult:
     early_exit: bool
     generator_state: Tensor | None
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % Wilson score interval of the accuracy."""
+        return wilson(self.accuracy, len(self.robust))
+
+
+def wilson(share: float, n: int, z: float = QUANTILE) -> tuple[float, float]:
+    """Return the ends of the Wilson score interval of a share of ``n``, 95 % by default.
+
+    Unlike share ± z sqrt(p (1 - p) / n) it has a length where the share is 0 or 1, and stays in
+    [0, 1]. Source: Wilson 1927, J. Am. Stat. Assoc. 22, 209-212.
+    """
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return max(0.0, min(middle - half, share)), min(1.0, max(middle + half, share))
+
 
 def standard_error(share: float, n: int) -> float:
-    """Return the binomial standard error of a share of ``n``: sqrt(p (1 - p) / n)."""
-    return math.sqrt(share * (1 - share) / n)
+    """Return the standard error of a share of ``n``: half the Wilson interval at z = 1.
+
+    It is near sqrt(p (1 - p) / n) for middling shares, and 1 / (2 (n + 1)) at 0 and 1.
+    """
+    low, high = wilson(share, n, z=1.0)
+    return (high - low) / 2
 
 
 def correct(

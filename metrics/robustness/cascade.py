@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from metrics.attacks.base import Attack
 from metrics.engine.evaluator import evaluator
-from metrics.robustness.accuracy import share_of
+from metrics.robustness.accuracy import share_of, wilson
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,11 @@ class Cascade:
     nonfinite_gradients: int
     forwards: int
     backwards: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % Wilson score interval of the accuracy."""
+        return wilson(self.accuracy, len(self.robust))
 
 
 def cascade(

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from metrics.attacks import APGD, ATTACKS, FGSM, PGD, Attack, Noise, Square
 from metrics.metric import Metric, first_line
-from metrics.robustness.accuracy import correct, robust_accuracy, standard_error
+from metrics.robustness.accuracy import correct, robust_accuracy, standard_error, wilson
 from metrics.robustness.cascade import cascade
 from metrics.robustness.flags import FLAGS
 from metrics.robustness.smallest import minimal_fgsm
 from metrics.robustness.suspicion import suspicion
 
+ACCURACY = ("_accuracy", "_accuracy_stderr", "_accuracy_low", "_accuracy_high")
+"""A share of images, its standard error, which is never 0, and its 95 % Wilson interval."""
 OWN_EPSILON = "expected an epsilon of its own for norm l2 (such as 0.5), got none"
 
 
@@ -25,12 +27,13 @@ class CleanAccuracy(Metric):
     """Share of images that are classified right."""
 
     default_label: ClassVar[str] = "clean"
+    suffixes: ClassVar[tuple[str, ...]] = ACCURACY
 
     def measure(
         self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None
     ) -> tuple[float, ...]:
         accuracy = correct(model, images, labels).double().mean().item()
-        return accuracy, standard_error(accuracy, len(labels))
+        return _share(accuracy, len(labels))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +51,7 @@ class AttackAccuracy(Metric):
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (
-        "_accuracy",
-        "_accuracy_stderr",
+        *ACCURACY,
         "_zero_gradients",
         "_nonfinite_gradients",
     )
@@ -100,8 +102,7 @@ class AttackAccuracy(Metric):
         result = robust_accuracy(model, images, labels, self.attack, generator=generator)
         n = len(labels)
         return (
-            result.accuracy,
-            result.stderr,
+            *_share(result.accuracy, n),
             result.zero_gradients / n,
             result.nonfinite_gradients / n,
         )
@@ -119,6 +120,7 @@ class CascadeAccuracy(Metric):
     """
 
     default_label: ClassVar[str] = "cascade"
+    suffixes: ClassVar[tuple[str, ...]] = ACCURACY
     attacks: tuple[Attack, ...] = (FGSM(), PGD(steps=20), APGD(steps=100))
 
     def __post_init__(self) -> None:
@@ -147,7 +149,7 @@ class CascadeAccuracy(Metric):
         self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None
     ) -> tuple[float, ...]:
         result = cascade(model, images, labels, self.attacks, generator=generator)
-        return result.accuracy, result.stderr
+        return _share(result.accuracy, len(labels))
 
 
 def usual_cascade(epsilon: float, pgd_steps: int, apgd_steps: int) -> tuple[Attack, ...]:
@@ -234,6 +236,11 @@ class Suspicion(Metric):
 
 _LATER: dict[type[Attack], dict[str, Any]] = {APGD: {"target": None}, Square: {"share": 0.8}}
 """Settings that metrics once did not have: where they are as they were then, the draws are too."""
+
+
+def _share(accuracy: float, n: int) -> tuple[float, ...]:
+    """Return the values of ``ACCURACY``."""
+    return accuracy, standard_error(accuracy, n), *wilson(accuracy, n)
 
 
 def name_of(attack: Attack) -> str:

@@ -15,6 +15,7 @@ from nas.errors import InputError, first_line
 from nas.ledger.records import Record, read_records
 from nas.ledger.results import RUNGS, STUDY
 
+ACCURACIES = ("accuracy", "accuracy_low", "accuracy_high")
 LEADING = ("number", "status", "reason")
 
 
@@ -33,8 +34,11 @@ class Legend:
     told_apart: Sequence[str]
 
     def direction(self, score: str) -> str:
-        """Return ``max`` or ``min``: as the search has it, else ``max`` for accuracies alone."""
-        return self.objectives.get(score, "max" if score.endswith("accuracy") else "min")
+        """Return ``max`` or ``min``: as the search has it, else ``max`` for accuracies alone.
+
+        The ends of an accuracy's interval are accuracies.
+        """
+        return self.objectives.get(score, "max" if score.endswith(ACCURACIES) else "min")
 
 
 def load_table(run: str | Path, *, repeats: bool = False) -> pd.DataFrame:

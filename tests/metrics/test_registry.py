@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from scipy.stats import binomtest
 from torch import nn
 from torch.backends import mha
 from torch.nn import functional
@@ -72,7 +73,26 @@ def test_clean_accuracy_counts(digits_net, batch):
     right = (digits_net(x).argmax(1) == y).double().mean().item()
     scores = CleanAccuracy()(digits_net, x, y)
     assert scores["clean_accuracy"] == right
-    assert scores["clean_accuracy_stderr"] == pytest.approx(math.sqrt(right * (1 - right) / 40))
+    interval = binomtest(round(40 * right), 40).proportion_ci(0.95, "wilson")
+    assert scores["clean_accuracy_low"] == pytest.approx(interval.low)
+    assert scores["clean_accuracy_high"] == pytest.approx(interval.high)
+
+
+@pytest.mark.parametrize("name", ["clean", "pgd", "cascade"])
+def test_an_accuracy_of_a_finite_sample_is_never_sure(name):
+    """A model that is always right, and one that never is."""
+
+    class Always(nn.Module):
+        def forward(self, x):
+            return torch.eye(3)[[0]].expand(len(x), 3)
+
+    x = torch.rand(30, 1, 4, 4)
+    for label, low, high in ((0, 30 / (30 + 1.96**2), 1), (1, 0, 1.96**2 / (30 + 1.96**2))):
+        scores = METRICS[name]()(Always(), x, torch.full((30,), label))
+        assert scores[f"{name}_accuracy"] == 1 - label
+        assert scores[f"{name}_accuracy_stderr"] == pytest.approx(1 / 62)
+        ends = scores[f"{name}_accuracy_low"], scores[f"{name}_accuracy_high"]
+        assert ends == pytest.approx((low, high), abs=1e-4)
 
 
 def test_a_model_that_never_moves_has_no_psi():

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from scipy.stats import binomtest
 from torch import nn
 
 from metrics.attacks import APGD, FGSM, PGD, Attack, Noise, Square, Transfer
-from metrics.robustness.accuracy import correct, robust_accuracy
+from metrics.robustness.accuracy import correct, robust_accuracy, standard_error, wilson
 from metrics.robustness.cascade import cascade
 from metrics.robustness.curves import accuracy_curve
 
+ONE_SIGMA = 0.6826894921370859
 EPSILONS = (0.02, 0.05, 0.08, 0.12, 0.2)
 
 
@@ -165,3 +167,27 @@ def test_anybodys_attack_will_do(digits_net, validation):
 def test_targets_of_an_evaluation_are_its_own(digits_net, validation):
     with pytest.raises(ValueError, match="least-likely"):
         robust_accuracy(digits_net, *validation, PGD(target="labels"))
+
+
+@pytest.mark.parametrize(
+    ("right", "n"), [(0, 1), (1, 1), (0, 500), (500, 500), (3, 7), (740, 1000)]
+)
+def test_intervals_are_scipys(right, n):
+    share = right / n
+    found = wilson(share, n)
+    assert found == pytest.approx(binomtest(right, n).proportion_ci(0.95, "wilson"), abs=1e-12)
+    assert 0 <= found[0] <= share <= found[1] <= 1
+    assert found[0] < found[1]
+    low, high = binomtest(right, n).proportion_ci(ONE_SIGMA, "wilson")
+    assert standard_error(share, n) == pytest.approx((high - low) / 2)
+
+
+def test_results_have_the_interval_of_their_accuracy(digits_net, validation):
+    x, y = (part[:100] for part in validation)
+    attack = FGSM(epsilon=0.05)
+    one = robust_accuracy(digits_net, x, y, attack)
+    several = cascade(digits_net, x, y, [attack])
+    right = int(one.robust.sum())
+    assert 0 < right < 100
+    expected = pytest.approx(tuple(binomtest(right, 100).proportion_ci(0.95, "wilson")))
+    assert one.interval == several.interval == expected

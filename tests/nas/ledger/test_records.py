@@ -9,6 +9,7 @@ from nas.errors import InputError, NoStudy
 from nas.ledger.records import read_records, records_of, results_of, told_apart
 from nas.ledger.results import JOURNAL, RESULT
 from nas.ledger.study import open_study
+from nas.ledger.table import Legend
 
 
 def filled(tmp_path):
@@ -84,3 +85,11 @@ def test_many_decisions_of_a_space_are_told_apart_by_the_hash():
     many = {**{f"op{i}": (0, 1) for i in range(9)}, "recipe.epochs": (1, 2)}
     assert told_apart(many, ["recipe.epochs"]) == ["architecture", "recipe.epochs"]
     assert told_apart({"width": (8,)}, []) == ["width"]
+
+
+def test_more_of_an_accuracy_or_of_an_end_of_its_interval_is_better():
+    legend = Legend({"psi": "max"}, (), ())
+    more = ("psi", "pgd_accuracy", "pgd_accuracy_low", "clean_accuracy_high")
+    less = ("parameters", "pgd_accuracy_stderr", "psi_low")
+    assert {legend.direction(score) for score in more} == {"max"}
+    assert {legend.direction(score) for score in less} == {"min"}
