@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from launch.runs.score import score_model, to_json
+from launch.runs.score import score_model
 from launch.show.columns import beside
 from launch.show.console import say
-from launch.show.tables import flag_lines
+from launch.show.scored import flag_lines, header_lines
 from nas.errors import InputError
 from nas.search.trust import plain_names
 
@@ -49,11 +49,11 @@ def score(
     ] = False,
     out: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Also write here.")] = None,
 ) -> None:
-    """Score a model on test images.
+    """Score a model on test images, and say on which and under what.
 
     Example: psinas score runs/digits/best --metrics clean,pgd --epsilon 0.1 --suspicion
     """
-    scores = score_model(
+    scored = score_model(
         target,
         data=data,
         metrics=metrics,
@@ -65,9 +65,13 @@ def score(
     )
     if out is not None:
         try:
-            out.write_text(to_json(scores) + "\n")
+            out.write_text(scored.to_json() + "\n")
         except OSError as error:
             raise InputError(f"--out: expected a file to write, got {out}: {error}") from error
+    scores = scored.scores
+    for line in header_lines(scored.of):
+        say(line)
+    say("")
     for line in beside({name: (f"{scores[name]:.6g}",) for name in plain_names(scores)}):
         say(line)
     for line in flag_lines(scores):

@@ -14,11 +14,11 @@ import pandas as pd
 from rich.cells import cell_len
 from rich.console import Console
 
-from launch.show.columns import BETWEEN, aligned, beside
+from launch.show.columns import BETWEEN, aligned
 from nas.errors import InputError
 from nas.ledger.fronts import pareto_front
 from nas.ledger.table import Legend
-from nas.search.trust import BEGIN, RAISED, plain_names, suspicions, was_checked
+from nas.search.trust import plain_names, suspicions, was_checked
 from nas.search.winners import overruled
 
 DETAIL = tuple(
@@ -74,21 +74,6 @@ def flags_of(table: pd.DataFrame) -> dict[int, list[str]]:
     rows = zip(table["number"], table.to_dict("records"), strict=True)
     found = {int(number): suspicions({str(k): v for k, v in row.items()}) for number, row in rows}
     return {number: names for number, names in found.items() if names}
-
-
-def flag_lines(scores: Mapping[str, float]) -> list[str]:
-    """Return one line for each suspicion flag in a model's scores: value, threshold, raised."""
-    names = [n for n in scores if BEGIN in n and n + RAISED in scores]
-    return beside(
-        {
-            name: (
-                f"{scores[name]:.6g}",
-                f"threshold {scores[name + '_threshold']:.4g}",
-                "RAISED" if scores[name + RAISED] else "",
-            )
-            for name in names
-        }
-    )
 
 
 def doubt_lines(

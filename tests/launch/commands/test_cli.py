@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -234,7 +235,7 @@ def test_score_uses_what_the_trial_varied(psinas, tmp_path):
             "score", f"{run}:{number}", "--split", "validation", "--metrics", "clean"
         )
         assert code == 0, err
-        scored = float(out.split()[1])
+        scored = float(out.split("clean_accuracy ")[1].split()[0])
         assert scored == pytest.approx(table["clean_accuracy"][number], rel=1e-4)
 
 
@@ -287,6 +288,15 @@ def test_score_uses_test_images(psinas, finished, tmp_path):
     right = load(finished / "best")(test.images()).argmax(1) == test.labels
     assert scores["clean_accuracy"] == right.double().mean().item()
     assert len(test) == 359
+    of = scores.pop("of")
+    assert all(type(value) is float for value in scores.values())
+    assert {k: v for k, v in of.items() if k != "metrics"} == {
+        "model": str(finished / "best"), "dataset": "digits", "split": "test", "images": 359,
+        "seed": 0,
+    }  # fmt: skip
+    clean, pgd = of["metrics"]
+    assert clean == {"name": "clean", "limit": None, "images": 359}
+    assert (pgd["name"], pgd["epsilon"], pgd["steps"], pgd["images"]) == ("pgd", 0.1, 7, 359)
     number = json.loads((finished / "best" / "architecture.json").read_text())["trial"]["number"]
     _, again, _ = psinas("score", f"{finished}:{number}", "--metrics", "clean,pgd")
     assert f"{scores['pgd_accuracy']:.6g}" in again
@@ -307,6 +317,82 @@ def test_score_anybodys_model(psinas, monkeypatch):
     module.make = lambda: torch.nn.Linear(3, 2)
     one_line(
         psinas("score", "somebodys:make", "--data", "digits"), "does not take images (1, 8, 8)"
+    )
+    for logits in (9, 11, 1000):
+        module.make = lambda n=logits: torch.nn.Sequential(
+            torch.nn.Flatten(), torch.nn.Linear(64, n)
+        )
+        one_line(
+            psinas("score", "somebodys:make", "--data", "digits"),
+            f"expected 10 logits an image, one for each class of digits, got (2, {logits})",
+        )
+
+
+@pytest.fixture
+def grey(tmp_path):
+    """Data sets of noise: images as digits' in ten classes, larger ones, and three classes."""
+    rng = np.random.default_rng(0)
+    paths = {}
+    for name, side, classes in (("same", 8, 10), ("larger", 12, 10), ("three", 8, 3)):
+        arrays = {
+            key: rng.integers(0, 256, (30, side, side), dtype=np.uint8)
+            for key in ("x_train", "x_test")
+        }
+        labels = np.arange(30) % classes
+        np.savez(tmp_path / f"{name}.npz", **arrays, y_train=labels, y_test=labels)
+        paths[name] = f"npz:{tmp_path / name}.npz"
+    return paths
+
+
+def test_score_refuses_data_that_a_model_was_not_made_for(psinas, finished, grey):
+    number = json.loads((finished / "best" / "architecture.json").read_text())["trial"]["number"]
+    for model in (finished / "best", f"{finished}:{number}"):
+        for name, got in (("larger", "(1, 12, 12) of 10"), ("three", "(1, 8, 8) of 3")):
+            one_line(
+                psinas("score", model, "--data", grey[name], "--metrics", "clean"),
+                "expected images (1, 8, 8) of 10 classes, for which the model was trained, got",
+                f"images {got} classes",
+            )
+        code, out, err = psinas("score", model, "--data", grey["same"], "--metrics", "clean")
+        assert code == 0, err
+        assert f"dataset  {grey['same']}" in out
+
+
+def test_score_says_what_it_scored(psinas, finished):
+    metrics = (
+        "[clean, pgd, {name: pgd, norm: l2, epsilon: 0.5, steps: 3, restarts: 2, as: pgd_l2},"
+        " {name: cascade, attacks: [fgsm, {name: noise, region: ball, epsilon: 1}], limit: 20}]"
+    )
+    code, out, err = psinas(
+        "score", finished / "best", "--split", "validation", "--limit", 50, "--seed", 3,
+        "--metrics", metrics, "--epsilon", "8/255",
+    )  # fmt: skip
+    assert code == 0, err
+    header, _, scores = out.partition("\n\n")
+    assert header.splitlines() == [
+        f"model    {finished / 'best'}",
+        "dataset  digits",
+        "split    validation",
+        "images   50",
+        "seed     3",
+        "pgd      epsilon 8/255, norm linf, steps 7",
+        "pgd_l2   epsilon 0.5, norm l2, steps 3, restarts 2",
+        "cascade  fgsm epsilon 8/255, norm linf; noise epsilon 1, region ball, draws 1; 20 images",
+    ]
+    assert "pgd_l2_accuracy_low" in scores
+
+
+def test_an_epsilon_for_score_is_none_of_an_attack_in_l2(psinas, tmp_path):
+    in_l2 = {"name": "pgd", "norm": "l2", "epsilon": 0.5, "steps": 2, "as": "pgd_l2"}
+    document = {**TINY, "metrics": ["clean", "pgd", in_l2]}
+    run = search_here(tmp_path / "run", document)
+    code, out, err = psinas("score", f"{run}:3", "--epsilon", "0.2", "--limit", 20)
+    assert code == 0, err
+    assert "pgd      epsilon 0.2, norm linf, steps 7" in out
+    assert "pgd_l2   epsilon 0.5, norm l2, steps 2" in out
+    one_line(
+        psinas("score", f"{run}:3", "--epsilon", "0.2", "--metrics", "[{name: pgd, norm: l2}]"),
+        "metrics.pgd: expected an epsilon of its own for norm l2 (such as 0.5), got none",
     )
 
 

@@ -1,0 +1,56 @@
+"""What `psinas score` says: what was scored and how, and what the suspicion flags found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from launch.show.columns import beside
+from nas.search.trust import BEGIN, RAISED
+
+SHOWN = ("epsilon", "norm", "region", "steps", "restarts", "queries", "draws", "target")
+"""Settings of an attack without which its accuracy says nothing."""
+
+
+def header_lines(of: Mapping[str, Any]) -> list[str]:
+    """Return what scores are of: data, seed, and each attack's epsilon and effort."""
+    rows = {name: (str(of[name]),) for name in ("model", "dataset", "split", "images", "seed")}
+    for metric in of["metrics"]:
+        attacks = metric.get("attacks", [metric])
+        told = [_attack(a, named="attacks" in metric) for a in attacks if "epsilon" in a]
+        if metric["images"] < of["images"]:
+            told.append(f"{metric['images']} images")
+        if told:
+            rows[metric.get("as", metric["name"])] = ("; ".join(told),)
+    return beside(rows)
+
+
+def flag_lines(scores: Mapping[str, float]) -> list[str]:
+    """Return one line for each suspicion flag in a model's scores: value, threshold, raised."""
+    names = [n for n in scores if BEGIN in n and n + RAISED in scores]
+    return beside(
+        {
+            name: (
+                f"{scores[name]:.6g}",
+                f"threshold {scores[name + '_threshold']:.4g}",
+                "RAISED" if scores[name + RAISED] else "",
+            )
+            for name in names
+        }
+    )
+
+
+def _attack(settings: Mapping[str, Any], *, named: bool) -> str:
+    told = {key: settings[key] for key in SHOWN if settings.get(key) is not None}
+    told["epsilon"] = _pixels(told["epsilon"])
+    if told.get("restarts") == 1:
+        del told["restarts"]
+    text = ", ".join(f"{key} {value}" for key, value in told.items())
+    return f"{settings['name']} {text}" if named else text
+
+
+def _pixels(epsilon: float) -> str:
+    """Return an epsilon as papers write it, ``8/255`` or ``0.2``: the shorter."""
+    levels, decimal = 255 * epsilon, f"{epsilon:.4g}"
+    whole = abs(levels - round(levels)) < 1e-9
+    return min(decimal, f"{levels:.0f}/255", key=len) if whole else decimal
