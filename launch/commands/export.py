@@ -13,7 +13,7 @@ from launch.runs.run import Run
 from launch.show.console import say
 from launch.show.tables import doubt_lines
 from nas.errors import InputError
-from nas.search.trust import suspicions
+from nas.search.trust import advice, suspicions
 
 
 def export(
@@ -41,3 +41,5 @@ def export(
             say(line)
     elif flags := suspicions(row.result["scores"]):
         say(f"trial {row.number} is suspicious: {', '.join(flags)}")
+        for line in advice(flags):
+            say(f"  {line}")

@@ -20,7 +20,7 @@ from metrics.robustness.accuracy import correct, robust_accuracy, standard_error
 from nas.data.arrays import prepare, prepare_test
 from nas.data.datasets import load_images, load_test_images
 from nas.device import choose_device
-from nas.search.trust import suspicions
+from nas.search.trust import advice, suspicions
 from nas.seeds import derive_seed
 from nas.trial.recipe import Recipe
 from nas.trial.trial import Trial
@@ -207,6 +207,8 @@ def table_lines(rows: Sequence[Retrained], printed: Sequence[Retrained] = ()) ->
         cells = "".join(f"{_percent(v, row.images):>12}" for v in values)
         lines.append(f"{name:{width}}{size:>12}{cells}")
     lines += [line for row in rows for line in _about(row)]
+    raised = [flag for row in rows for flag in (*row.flags, *row.copy_flags)]
+    lines += [f"  {line}" for line in advice(raised)]
     lines.append(
         "Test accuracy in % ± one standard error; a white-box image counts as broken at any "
         "visited iterate."

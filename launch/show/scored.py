@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from launch.show.columns import beside
-from nas.search.trust import BEGIN, RAISED
+from nas.search.trust import BEGIN, RAISED, advice, suspicions
 
 SHOWN = ("epsilon", "norm", "region", "steps", "restarts", "queries", "draws", "target")
 """Settings of an attack without which its accuracy says nothing."""
@@ -26,18 +27,21 @@ def header_lines(of: Mapping[str, Any]) -> list[str]:
 
 
 def flag_lines(scores: Mapping[str, float]) -> list[str]:
-    """Return one line for each suspicion flag in a model's scores: value, threshold, raised."""
+    """Return a line for each suspicion flag in a model's scores, and what each raised one means."""
     names = [n for n in scores if BEGIN in n and n + RAISED in scores]
-    return beside(
-        {
-            name: (
-                f"{scores[name]:.6g}",
-                f"threshold {scores[name + '_threshold']:.4g}",
-                "RAISED" if scores[name + RAISED] else "",
-            )
-            for name in names
-        }
-    )
+    rows = {
+        name: (
+            f"{scores[name]:.6g}",
+            f"threshold {scores[name + '_threshold']:.4g}",
+            _state(scores[name + RAISED]),
+        )
+        for name in names
+    }
+    return [*beside(rows), *(f"! {line}" for line in advice(suspicions(scores)))]
+
+
+def _state(raised: float) -> str:
+    return "not checked" if math.isnan(raised) else "RAISED" if raised else ""
 
 
 def _attack(settings: Mapping[str, Any], *, named: bool) -> str:

@@ -18,7 +18,7 @@ from launch.show.columns import BETWEEN, aligned
 from nas.errors import InputError
 from nas.ledger.fronts import pareto_front
 from nas.ledger.table import Legend
-from nas.search.trust import plain_names, suspicions, was_checked
+from nas.search.trust import advice, plain_names, suspicions, was_checked
 from nas.search.winners import overruled
 
 DETAIL = tuple(
@@ -33,7 +33,7 @@ def print_trials(
 ) -> None:
     """Print a trial table, marking the numbers in ``front`` (the table's own where None) by a star.
 
-    A suspicious trial is marked by an exclamation mark, and its flags are named below.
+    A suspicious trial is marked by an exclamation mark; its flags are named and explained below.
     """
     front = front_of(table, legend) if front is None else front
     flags = flags_of(table)
@@ -53,6 +53,8 @@ def print_trials(
         console.out(f"* on the Pareto front of {objectives}", highlight=False)
     for number, names in flags.items():
         console.out(f"! trial {number} is suspicious: {', '.join(names)}", highlight=False)
+    for line in advice(name for names in flags.values() for name in names):
+        console.out(f"  {line}", highlight=False)
 
 
 def shown_columns(table: pd.DataFrame, legend: Legend) -> Sequence[str]:
@@ -79,7 +81,7 @@ def flags_of(table: pd.DataFrame) -> dict[int, list[str]]:
 def doubt_lines(
     results: Sequence[Mapping[str, Any]], winner: Mapping[str, Any], score: str, direction: str
 ) -> list[str]:
-    """Return which suspicious trials scored better than the winner, and whether it is one.
+    """Return which suspicious trials scored better than the winner, whether it is one, and why.
 
     Args:
         results: of the ledger.
@@ -92,11 +94,13 @@ def doubt_lines(
         number = winner["number"]
         lines.append(f"trial {number} is suspicious, as is every other: {', '.join(flags)}")
     for result in overruled(results, winner, score, direction):
+        names = suspicions(result["scores"])
+        flags += names
         lines.append(
             f"trial {result['number']} has {score} {result['scores'][score]:.4g} but is "
-            f"suspicious ({', '.join(suspicions(result['scores']))}): left out"
+            f"suspicious ({', '.join(names)}): left out"
         )
-    return lines
+    return [*lines, *(f"  {line}" for line in advice(flags))]
 
 
 def trusted(table: pd.DataFrame) -> pd.DataFrame:

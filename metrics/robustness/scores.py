@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
@@ -193,7 +194,8 @@ class MinimalFGSM(Metric):
 class Suspicion(Metric):
     """Flags that a robust accuracy may be a masked gradient; ``suspicious`` counts those raised.
 
-    Each flag has its value, its threshold, and 1.0 where it is raised.
+    Each flag has its value, its threshold, and 1.0 where it is raised. Of a check that could not
+    run on the model, value and flag are NaN, and it is not counted.
 
     Args:
         epsilon: radius at which robustness is claimed; a search fills in its recipe's.
@@ -228,8 +230,11 @@ class Suspicion(Metric):
             draws=self.draws,
             generator=generator,
         )
-        values = [v for f in flags for v in (f.value, f.threshold, float(f.raised))]
-        return float(sum(f.raised for f in flags)), *values
+        raised = [math.nan if f.left_out else float(f.raised) for f in flags]
+        values = [
+            v for f, up in zip(flags, raised, strict=True) for v in (f.value, f.threshold, up)
+        ]
+        return float(raised.count(1.0)), *values
 
 
 # ------------------------------------------------------------------------------------------- parts

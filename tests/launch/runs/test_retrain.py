@@ -253,6 +253,8 @@ def test_a_suspicious_row_is_marked_and_says_why():
     assert "  ! the model is suspicious: black_box" in lines
     assert "  ! the black-box source is suspicious: zero_gradients" in lines
     assert not any("!" in line for line in table_lines([OURS]))
+    known = table_lines([replace(OURS, flags=["not_converged"])])
+    assert [line for line in known if line.startswith("  not_converged: PGD still")]
     lines = table_lines(rows, PAPER)
     assert len({len(line) for line in lines[1 : 2 + len(PAPER) + 2]}) == 1
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 from helpers import TINY, one_line, search_here
 
 from launch.config.config import parse_config
 from launch.show.progress import Progress
+from launch.show.scored import flag_lines
 from launch.show.tables import front_of
+from metrics.robustness.scores import Suspicion
+from metrics.robustness.flags import FLAGS, Flag
 from nas.export.export import model_card
 from nas.ledger.table import load_table
-from nas.search.trust import suspicions
+from nas.search.trust import ADVICE, advice, suspicions
 from nas.search.winners import best, overruled, worth_keeping
 
 MASKING = {
@@ -57,6 +61,7 @@ def test_the_winner_is_the_best_that_is_believed(masking, table, psinas, tmp_pat
     for number in table[table["masks"]]["number"]:
         assert f"trial {number} has pgd_accuracy" in out
     assert out.count("left out") == 2
+    assert out.count(f"  zero_gradient: {ADVICE['zero_gradient']}\n") == 1
     assert "No sign of masked gradients" in (tmp_path / "e" / "README.md").read_text()
     assert "No sign of masked gradients" in (masking / "best" / "README.md").read_text()
     assert front_of(table, legend, trust=True) == {expected}
@@ -78,6 +83,7 @@ def test_tables_mark_it_and_trust_leaves_it_out(masking, table, psinas):
     _, out, _ = psinas("trials", masking, "--trust")
     assert f"{masked[-1]}*!" not in out
     assert f"{masked[-1]}!" in out
+    assert out.count(f"  zero_gradient: {ADVICE['zero_gradient']}\n") == 1
 
 
 def test_trust_needs_the_metric(psinas, tmp_path):
@@ -150,10 +156,46 @@ def test_score_prints_the_flags(masking, table, psinas, tmp_path):
         code, out, err = psinas("score", target, "--metrics", "clean", "--suspicion")
         assert code == 0, err
         lines = [line for line in out.splitlines() if line.startswith("suspicion_")]
-        assert len(lines) == 13
+        assert len(lines) == 14
         assert all("threshold" in line for line in lines)
         zero = next(line for line in lines if line.startswith("suspicion_zero_gradient"))
         assert zero.endswith("RAISED") == wanted
+        told = [line for line in out.splitlines() if line.startswith("! ")]
+        assert (f"! zero_gradient: {ADVICE['zero_gradient']}" in told) == wanted
+        assert len(told) == sum(line.endswith("RAISED") for line in lines)
+
+
+def test_every_flag_has_one_line_of_advice():
+    assert FLAGS.keys() == ADVICE.keys()
+    assert all(text and text.strip(" .") == text and "\n" not in text for text in ADVICE.values())
+
+
+def test_advice_is_given_once_for_what_is_raised():
+    assert advice(["zero_gradient", "not_converged", "zero_gradient", "of_somebody"]) == [
+        f"{flag}: {ADVICE[flag]}" for flag in ("zero_gradient", "not_converged")
+    ]
+    assert advice([]) == []
+
+
+def test_a_check_that_could_not_run_is_said_to_be_none():
+    scores = {"suspicion_a": math.nan, "suspicion_a_threshold": 0.5, "suspicion_a_raised": math.nan,
+              "suspicion_not_converged": 0.9, "suspicion_not_converged_threshold": 0.5,
+              "suspicion_not_converged_raised": 1.0}  # fmt: skip
+    not_checked, raised, told = flag_lines(scores)
+    assert not_checked.split() == ["suspicion_a", "nan", "threshold", "0.5", "not", "checked"]
+    assert raised.endswith("RAISED")
+    assert told == f"! not_converged: {ADVICE['not_converged']}"
+    assert suspicions(scores) == ["not_converged"]
+
+
+def test_a_check_that_could_not_run_is_not_counted(monkeypatch, digits_net, digits):
+    found = [Flag("a", math.nan, 0.5, "it could not run"), Flag("b", 1.0, 0.5), Flag("c", 0.0, 0.5)]
+    found += [Flag(name, 0.0, 1.0) for name in list(FLAGS)[3:]]
+    monkeypatch.setattr("metrics.robustness.scores.suspicion", lambda *_, **__: tuple(found))
+    x, y = digits.validation.images(slice(10)), digits.validation.labels[:10]
+    values = list(Suspicion()(digits_net, x, y).values())
+    assert values[0] == 1.0
+    assert [str(value) for value in values[3::3]][:3] == ["nan", "1.0", "0.0"]
 
 
 def test_a_card_without_the_metric_says_so():
