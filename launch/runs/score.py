@@ -216,7 +216,7 @@ def _check_fit(
     try:
         with torch.no_grad():
             logits = model(images[:2])
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         raise InputError(f"the model does not take images {shape}: {first_line(error)}") from error
     got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
     if got != (len(images[:2]), classes):

@@ -318,6 +318,16 @@ def test_score_anybodys_model(psinas, monkeypatch):
     one_line(
         psinas("score", "somebodys:make", "--data", "digits"), "does not take images (1, 8, 8)"
     )
+
+    class Picky(torch.nn.Module):
+        def forward(self, x):
+            raise AssertionError("Wrong image height! Expected 224 but got 8!")
+
+    module.make = Picky
+    one_line(
+        psinas("score", "somebodys:make", "--data", "digits"),
+        "does not take images (1, 8, 8): Wrong image height!",
+    )
     for logits in (9, 11, 1000):
         module.make = lambda n=logits: torch.nn.Sequential(
             torch.nn.Flatten(), torch.nn.Linear(64, n)
