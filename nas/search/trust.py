@@ -31,8 +31,8 @@ ADVICE = {
     "sure: score it without its last softmax",
     "randomized_model": "the same images get different logits each time, so one pass proves "
     "nothing: switch the randomness off, or average gradients over many passes",
-    "saturated_logits": "the right class leads by so much that the cross entropy is flat in float32: "
-    "attacks of other tools report too much here, those of psinas climb the margin and do not",
+    "saturated_logits": "the right class leads by so much that the cross entropy is flat in "
+    "float32: other tools report too much here, psinas does not, which climbs the margin",
     "invariant_violation": "the attack or the model broke a promise that scores rest on (ball, "
     "box, eval() mode, state, batch): find which before believing any score",
     "constant_classifier": "every image gets the same answer: it is a constant, not robust",

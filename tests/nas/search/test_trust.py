@@ -12,8 +12,8 @@ from launch.config.config import parse_config
 from launch.show.progress import Progress
 from launch.show.scored import flag_lines
 from launch.show.tables import front_of
-from metrics.robustness.scores import Suspicion
 from metrics.robustness.flags import FLAGS, Flag
+from metrics.robustness.scores import Suspicion
 from nas.export.export import model_card
 from nas.ledger.table import load_table
 from nas.search.trust import ADVICE, advice, suspicions
