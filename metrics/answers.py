@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from metrics.checks import check_logits
 from metrics.precision import widened
 
+SPREAD = 8.0  # of the logits that a loss sees
+
 
 def answer(model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """Return logits ``(N, classes)``, in float32 at least; of a copy, which a model may write to.
@@ -40,13 +42,31 @@ def margin_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.scatter(1, labels[:, None], -torch.inf).logsumexp(dim=1) - own
 
 
+def temperatures(logits: Tensor) -> Tensor:
+    """Return ``(N, 1)``: what logits are divided by before a loss is taken of them, at least 1.
+
+    A gradient over all other classes finds more than one that sees the largest alone, which is what
+    large logits make of it. So their standard deviation over the classes is kept at ``SPREAD`` or
+    below, which honest nets rarely exceed: what an attack finds does not depend on their scale.
+    """
+    finite = logits.isfinite()
+    count = finite.sum(dim=1, keepdim=True).clamp_min(1)
+    mean = logits.where(finite, 0).sum(dim=1, keepdim=True) / count
+    apart = (logits - mean).where(finite, 0)
+    largest = apart.abs().amax(dim=1, keepdim=True)
+    share = apart / largest.where(largest > 0, 1)
+    spread = largest * (share.square().sum(dim=1, keepdim=True) / count).sqrt()
+    return (spread / SPREAD).clamp_min(1).detach()
+
+
 def input_gradient(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """Return d(sum of margin losses)/d(images): every image's own gradient, not a mean's.
 
     Of a loss that does not depend on the images it is zero.
     """
     images = images.detach().requires_grad_()
-    return gradient_of(margin_loss(answer(model, images), labels).sum(), images)
+    logits = answer(model, images)
+    return gradient_of(margin_loss(logits / temperatures(logits), labels).sum(), images)
 
 
 def gradient_of(value: Tensor, at: Tensor) -> Tensor:

@@ -15,7 +15,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from metrics.answers import answer, gradient_of, logits_of, margin_loss, misclassified, useless
+from metrics.answers import (
+    answer,
+    gradient_of,
+    logits_of,
+    margin_loss,
+    misclassified,
+    temperatures,
+    useless,
+)
 from metrics.attacks.base import Attack, Found
 from metrics.attacks.geometry import Randomness, column
 from metrics.checks import check_classes
@@ -79,7 +87,12 @@ class Iterative(Attack):
         """
 
     def losses(self, logits: Tensor, aim: Tensor) -> Tensor:
-        """Return ``(N,)``: what the attack wants large."""
+        """Return ``(N,)``: what the attack wants large.
+
+        Args:
+            logits: over the temperatures of the first look (:func:`metrics.answers.temperatures`).
+            aim: the class that the loss is taken of.
+        """
         loss = margin_loss(logits, aim)
         return loss if self.towards is None else -loss
 
@@ -127,6 +140,7 @@ class _Hunt:
     ) -> None:
         self.attack, self.model, self.x, self.stop = attack, model, x, stop
         self.labels = labels
+        self.temperatures: Tensor | None = None
         self.aim = labels if attack.towards in (None, "labels") else None
         self.random = random
         self.judges = stop or attack.returns_best  # at every look; else at the last, if at all
@@ -172,9 +186,10 @@ class _Hunt:
         self.attack.begin(rows, self.random)
         if (self.labels is None or self.aim is None) and rows.candidate is not x:
             self._choose_classes(logits_of(self.model, x))
-        for name, classes in (("labels", self.labels), ("aim", self.aim)):
-            if classes is not None:
-                setattr(rows, name, classes.index_select(0, index))
+        for name in ("labels", "aim", "temperatures"):
+            known = getattr(self, name)
+            if known is not None:  # else from the first look on, at which all rows are there
+                setattr(rows, name, known.index_select(0, index))
         return rows
 
     def _look(self, rows: Rows, wants_gradient: bool, *, first: bool) -> None:
@@ -189,7 +204,10 @@ class _Hunt:
                 rows.labels, rows.aim = self.labels, self.aim
             elif first and not self.stop:  # a search has looked at its labels before
                 check_classes(logits, rows.labels)
-            losses = self.attack.losses(logits, rows.aim)
+            if self.temperatures is None:
+                self.temperatures = temperatures(logits)
+                rows.temperatures = self.temperatures
+            losses = self.attack.losses(logits / rows.temperatures, rows.aim)
             if wants_gradient:
                 gradient = gradient_of(losses.sum(), candidate)
                 if first:

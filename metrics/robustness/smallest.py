@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from metrics.answers import answer, gradient_of, logits_of, margin_loss, useless
+from metrics.answers import answer, gradient_of, logits_of, margin_loss, temperatures, useless
 from metrics.attacks.geometry import column, unit
 from metrics.engine.evaluator import Evaluator, evaluator
 
@@ -166,7 +166,7 @@ def _gradient(model: nn.Module, x: Tensor, labels: Tensor, mode: str) -> tuple[T
     x = x.detach().requires_grad_()
     logits = answer(model, x)
     margins = _margin(logits, labels)
-    loss = margin_loss(logits, labels) if mode == "paper" else -margins
+    loss = margin_loss(logits / temperatures(logits), labels) if mode == "paper" else -margins
     return gradient_of(loss.sum(), x), margins.detach().double()
 
 
