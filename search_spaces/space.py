@@ -152,13 +152,18 @@ class SearchSpace(ABC):
         Args:
             architecture: one of this space.
             task: image shape, classes and normalisation.
-            seed: decides the initial weights; the global generator is left as found.
+            seed: decides the initial weights; torch's global generators are left as found.
 
         Raises:
             InvalidArchitecture: the architecture does not fit the task.
         """
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        device = torch.get_default_device()  # weights are drawn there: on the CPU, as a rule
+        gpus = [device] if device.type == "cuda" else []
+        with torch.random.fork_rng(gpus):
+            # torch.manual_seed would seed every GPU, also those that only others draw from.
+            torch.default_generator.manual_seed(seed)
+            for gpu in gpus:
+                torch.cuda.default_generators[gpu.index].manual_seed(seed)
             network = with_right_pools(self.network(architecture, task))
         states = {
             f"1.{name}" if name else "": layers

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from fake_cuda import fake_cuda
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from search_spaces import SEARCH_SPACES, DepthChannels, Task
 from search_spaces.pooling import AveragePool2d
@@ -33,9 +33,8 @@ def test_on_a_gpu_the_pool_sees_a_contiguous_input(device, contiguous, monkeypat
         return pool(x, *arguments)
 
     monkeypatch.setattr(torch.nn.functional, "avg_pool2d", watched)
-    with FakeTensorMode():
-        x = torch.empty(2, 4, 8, 8, device=device).to(memory_format=torch.channels_last)
-        AveragePool2d(3, 1, 1)(x)
+    with fake_cuda():
+        AveragePool2d(3, 1, 1)(torch.rand(2, 4, 8, 8).to(device, memory_format=torch.channels_last))
     assert seen == [(device, contiguous)]
 
 

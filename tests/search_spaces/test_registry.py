@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from fake_cuda import fake_cuda
 from torch import fx, nn
 
 from search_spaces import (
@@ -80,13 +81,29 @@ def test_models_map_images_to_logits_and_learn(space, task):
 
 
 @every_space
-def test_the_seed_decides_the_weights_and_the_global_generator_is_left_alone(space):
+def test_the_seed_decides_the_weights_and_the_global_generators_are_left_alone(space):
     architecture = space.sample(np.random.default_rng(2))
-    before = torch.get_rng_state()
-    a, b, c = (space.build(architecture, TASKS[0], seed=s).state_dict() for s in (1, 1, 2))
-    assert torch.equal(torch.get_rng_state(), before)
+    with fake_cuda():
+        torch.cuda.manual_seed(3)
+        before = [torch.get_rng_state(), torch.cuda.get_rng_state()]
+        a, b, c = (space.build(architecture, TASKS[0], seed=s).state_dict() for s in (1, 1, 2))
+        after = [torch.get_rng_state(), torch.cuda.get_rng_state()]
+    assert all(map(torch.equal, before, after))
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert any(not torch.equal(a[k], c[k]) for k in a)
+
+
+def test_the_seed_decides_the_weights_where_the_gpu_is_the_default_device():
+    space = DepthChannels(depth=(2,), channels=(4,), stem="small")
+    architecture = space.sample(np.random.default_rng(0))
+    plain = space.build(architecture, TASKS[1], seed=1).state_dict()
+    with fake_cuda():
+        before = torch.cuda.get_rng_state()
+        with torch.device("cuda"):
+            there = space.build(architecture, TASKS[1], seed=1).state_dict()
+        assert torch.equal(torch.cuda.get_rng_state(), before)
+        assert {weight.device.type for weight in there.values()} == {"cuda"}
+        assert all(torch.equal(plain[name], there[name].cpu()) for name in plain)
 
 
 @every_space
