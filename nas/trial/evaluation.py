@@ -107,7 +107,8 @@ def evaluation(
 ) -> Generator[Epoch, None, Evaluation]:
     """Do what :func:`evaluate` does, handing over after every epoch.
 
-    Torch's global generator is seeded for the trial and given back as found.
+    Torch's global generators of the CPU and of the data's device are seeded for the trial and given
+    back as found.
     """
     started = time.perf_counter()
     device = data.train.labels.device
@@ -118,8 +119,10 @@ def evaluation(
         seconds = time.perf_counter() - started
         return Evaluation(status, reason, {}, tuple(epochs), seconds, environment, trace)
 
-    saved = torch.get_rng_state()
-    torch.manual_seed(trial.seed_for("torch"))
+    generators = _global_generators(device)
+    saved = [generator.get_state() for generator in generators]
+    for generator in generators:
+        generator.manual_seed(trial.seed_for("torch"))
     try:
         space = space_of(trial.architecture)
         model = space.build(trial.architecture, data.task, seed=trial.seed_for("weights"))
@@ -179,11 +182,18 @@ def evaluation(
         status = "oom" if out_of_memory(error) else "error"
         return failed(status, one_line(error), traceback.format_exc())
     finally:
-        torch.set_rng_state(saved)
+        for generator, state in zip(generators, saved, strict=True):
+            generator.set_state(state)
         if device.type == "cuda":  # the next trial may need what this one held
             steps = model = None  # type: ignore[assignment]
             gc.collect()
             torch.cuda.empty_cache()
+
+
+def _global_generators(device: torch.device) -> list[torch.Generator]:
+    """Return those that layers such as dropout draw from on ``device``, which has an index."""
+    on_gpu = [torch.cuda.default_generators[device.index]] if device.type == "cuda" else []
+    return [torch.default_generator, *on_gpu]
 
 
 def _score(trial: Trial, model: nn.Module, data: Data, stage: str) -> dict[str, float]:

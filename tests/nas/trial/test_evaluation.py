@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from fake_cuda import NAME, fake_cuda
 from faulty_spaces import Faulty
 
 import metrics
@@ -28,6 +29,11 @@ METRICS = tuple(
         ("cost", {}),
     )
 )
+
+AUGMENTED = Recipe(
+    epochs=2, batch_size=64, epsilon=0.1, steps=2, selection_images=40, flip=True, crop_padding=1,
+    entropy_weight=0.5,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -105,11 +111,29 @@ def test_the_order_of_metrics_plays_no_part(trial, images):
     assert numbers(evaluate(turned, images)) == numbers(evaluate(trial, images))
 
 
-def test_the_global_generator_is_left_as_found(trial, images):
-    torch.manual_seed(5)
-    before = torch.get_rng_state()
-    evaluate(trial, images)
-    assert torch.equal(torch.get_rng_state(), before)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_global_generators_are_left_as_found(device, trial, images):
+    with fake_cuda():
+        torch.manual_seed(5)
+        torch.rand(3, device="cuda")
+        before = [torch.get_rng_state(), torch.cuda.get_rng_state()]
+        assert evaluate(faulty(trial, "dropout"), images, device=device).status == "complete"
+        after = [torch.get_rng_state(), torch.cuda.get_rng_state()]
+    assert all(map(torch.equal, before, after))
+
+
+@pytest.mark.parametrize("kind", [None, "dropout"])
+def test_a_trial_has_the_cpus_scores_on_a_gpu(kind, trial, images):
+    trial = replace(trial if kind is None else faulty(trial, kind), recipe=AUGMENTED)
+    on_cpu = evaluate(trial, images)
+    with fake_cuda():
+        torch.manual_seed(1)  # the trial seeds what it draws from
+        on_gpu = evaluate(trial, images, device="cuda")
+    environment = {"device": "cuda", "device_name": NAME}
+    assert on_gpu.environment == on_cpu.environment | environment
+    assert numbers(on_gpu) == pytest.approx(numbers(on_cpu))
+    for name, weight in on_cpu.weights.items():
+        torch.testing.assert_close(on_gpu.weights[name], weight)
 
 
 @pytest.mark.parametrize(
