@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
+from fake_cuda import fake_cuda
 from torch import nn
 
 from metrics.attacks import ATTACKS, FGSM, PGD, Attack, StepLL
@@ -15,9 +17,17 @@ from nas.data.arrays import Data, Split
 from nas.errors import Diverged
 from nas.trial.recipe import Recipe
 from nas.trial.training import _augment, _schedule, _step, drain, train
-from search_spaces import DepthChannels, Task
+from search_spaces import SEARCH_SPACES, DepthChannels, Task
 
 QUICK = Recipe(epochs=2, batch_size=32, epsilon=0.1, steps=2, selection_images=50)
+
+TINY_SPACES = {
+    "depth-channels": {"depth": (2,), "channels": (4,), "stem": "small"},
+    "resnet": {"depth": (18,), "stem": "small"},
+    "nasbench201": {"cells": 1, "filters": 4},
+    "nasnet": {"blocks": 2, "cells": 1, "filters": 4, "drop_path": 0.2},
+    "feedforward": {"kinds": ("conv",), "channels": (8,), "dropout": (0.3,)},
+}
 
 
 def net(digits: Data, seed=0, channels=8):
@@ -289,3 +299,37 @@ def test_gradient_clipping_bounds_the_step(digits):
 def test_bad_recipes_are_refused(settings, match):
     with pytest.raises(ValueError, match=match):
         Recipe(**settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"), [*((name, "auto") for name in SEARCH_SPACES), ("feedforward", "bf16")]
+)
+def test_an_epoch_on_a_gpu_leaves_the_cpus_weights(name, precision):
+    space = SEARCH_SPACES[name](**TINY_SPACES[name])
+    task = Task.plain((3, 8, 8), 3)
+    architecture = space.sample(np.random.default_rng(0))
+    pixels = torch.rand(30, *task.shape, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(30) % 3
+    recipe = Recipe(
+        epochs=1, batch_size=8, learning_rate=0.01, epsilon=0.05, steps=2, selection_images=6,
+        flip=True, crop_padding=1, entropy_weight=0.5, label_smoothing=0.1, gradient_clip=1.0,
+        precision=precision,
+    )  # fmt: skip
+
+    def trained(device):
+        torch.manual_seed(0)  # of dropout
+        model = space.build(architecture, task).to(device)
+        x, y = pixels.to(device), labels.to(device)
+        data = Data(Split(x[:24], y[:24]), Split(x[24:], y[24:]), task)
+        generator = torch.Generator(device).manual_seed(0)
+        training = drain(train(model, data, recipe, recipe.attack(), generator))
+        assert {w.device for w in training.last_weights.values()} == {x.device}
+        report = [training.last.train_loss, training.last.clean_accuracy]
+        return [*report, training.last.robust_accuracy], model.cpu().state_dict()
+
+    report, weights = trained("cpu")
+    with fake_cuda():
+        there = trained("cuda")
+    assert there[0] == pytest.approx(report, rel=1e-4)
+    for key, weight in weights.items():
+        torch.testing.assert_close(there[1][key], weight)  # average pools have another layout
