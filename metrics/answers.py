@@ -6,11 +6,12 @@ An image's row depends on that image alone: losses are summed, never averaged.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from metrics.checks import check_logits
+from metrics.checks import check_logits, refuses
 from metrics.precision import widened
 
 SPREAD = 8.0  # of the logits that a loss sees
@@ -22,7 +23,22 @@ def answer(model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     Raises:
         ValueError: a model that returns something else.
     """
-    return widened(check_logits(model(images.clone()), len(images)))
+    logits = widened(check_logits(outputs_of(model, images), len(images)))
+    return logits if logits.requires_grad else logits.clone()  # a model may return one for all
+
+
+def outputs_of(model: Callable[[Tensor], Any], images: Tensor) -> Any:
+    """Return what ``model`` answers to a copy of ``images``.
+
+    Raises:
+        ValueError: images of a type, device or shape that the model does not take.
+    """
+    try:
+        return model(images.clone())
+    except (RuntimeError, NotImplementedError) as error:
+        if isinstance(model, nn.Module) and (reason := refuses(model, images, error)):
+            raise ValueError(reason) from error
+        raise
 
 
 def logits_of(model: nn.Module, images: Tensor) -> Tensor:
@@ -84,8 +100,16 @@ def useless(gradient: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def misclassified(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return ``(N,)`` bool: another class is the largest, or a logit is not finite."""
-    return (logits.argmax(dim=1) != labels) | ~logits.isfinite().all(dim=1)
+    """Return ``(N,)`` bool: another class is the largest, or a logit says nothing.
+
+    That is one that is NaN or infinite; minus infinity is the logit of a class that cannot be.
+    """
+    return (logits.argmax(dim=1) != labels) | silent(logits)
+
+
+def silent(logits: Tensor) -> Tensor:
+    """Return ``(N,)`` bool: a logit is NaN or infinite, or every one is minus infinity."""
+    return logits.isnan().any(dim=1) | ~logits.amax(dim=1).isfinite()
 
 
 def predicted(model: nn.Module, images: Tensor) -> Tensor:

@@ -6,19 +6,31 @@ Every public function that takes a model asks here, so that each says the same o
 from __future__ import annotations
 
 from collections.abc import Iterator
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+SHAPE_ERRORS = (  # what torch says when a model is given images of another shape
+    "to have", "cannot be multiplied", "size mismatch", "invalid for input of size", "must match",
+    "Kernel size can't be greater", "Output size is too small", "channels in input",
+)  # fmt: skip
 ROUNDING = 1e-6  # how far outside [0, 1] a pixel may lie that was normalised and back
 
 
 def check_inputs(images: Tensor) -> None:
     """Raise ValueError unless ``images`` are ``(N, C, H, W)`` floats, N at least 1."""
     _check_tensor("images", images)
-    if images.ndim != 4 or not images.is_floating_point():
+    plain = images.layout is torch.strided and not images.is_meta and not images.is_nested
+    if not plain:
+        raise ValueError(
+            f"images: expected a dense tensor with values, got one of layout {images.layout} "
+            f"on {images.device}"
+        )
+    if images.ndim != 4 or images.dtype not in FLOATS:
         raise ValueError(
             f"images: expected a float tensor (N, C, H, W), got {images.dtype} "
             f"{tuple(images.shape)}"
@@ -90,8 +102,8 @@ def check_model(model: nn.Module) -> None:
 
 def check_batch_size(batch_size: int | None) -> None:
     """Raise ValueError for a number of images at a time that is below 1."""
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size: expected a number of images >= 1, got {batch_size}")
+    if batch_size is not None and not (isinstance(batch_size, Integral) and batch_size >= 1):
+        raise ValueError(f"batch_size: expected a number of images >= 1, got {batch_size!r}")
 
 
 def check_logits(logits: Any, count: int) -> Tensor:
@@ -104,15 +116,16 @@ def check_logits(logits: Any, count: int) -> Tensor:
     shape = tuple(logits.shape)
     if logits.ndim != 2 or shape[0] != count or shape[1] < 2:
         raise ValueError(f"model: expected logits ({count}, classes >= 2), got {shape}")
-    if not logits.is_floating_point():
-        raise ValueError(f"model: expected float logits, got {logits.dtype}")
+    if logits.dtype not in FLOATS or logits.layout is not torch.strided:
+        raise ValueError(f"model: expected float logits, got {logits.dtype} ({logits.layout})")
     return logits
 
 
 def check_outputs(outputs: Any, count: int) -> Tensor:
     """Return ``outputs``; raise ValueError unless they are floats ``(count, ...)``."""
     fits = isinstance(outputs, Tensor) and outputs.ndim > 0 and len(outputs) == count
-    if not (fits and outputs.is_floating_point() and outputs.numel()):
+    if not (fits and outputs.dtype in FLOATS and outputs.layout is torch.strided
+            and outputs.numel()):  # fmt: skip
         got = (
             f"{outputs.dtype} {tuple(outputs.shape)}"
             if isinstance(outputs, Tensor)
@@ -132,6 +145,26 @@ def check_classes(logits: Tensor, labels: Tensor) -> None:
         )
 
 
+def refuses(model: nn.Module, images: Tensor, error: Exception) -> str:
+    """Return in one line why ``model`` takes no such images, or ``""`` if that is not the error."""
+    own = {(p.dtype, p.device) for p in model.parameters() if p.is_floating_point()}
+    got = f"got {images.dtype} {tuple(images.shape)} on {images.device}"
+    if len(own) == 1 and (images.dtype, images.device) not in own:
+        ((dtype, device),) = own
+        return f"images: expected the model's own type and device, {dtype} on {device}, {got}"
+    line = str(error).partition("\n")[0]
+    if any(part in line for part in SHAPE_ERRORS):
+        return f"images: expected a shape that the model takes, {got}: {line}"
+    return ""
+
+
+def check_integers(**numbers: Any) -> None:
+    """Raise ValueError for a number that must be an integer and is none."""
+    for name, number in numbers.items():
+        if not isinstance(number, Integral):
+            raise ValueError(f"{name}: expected an integer, got {number!r}")
+
+
 def scripted(model: nn.Module) -> list[torch.jit.ScriptModule]:
     """Return the TorchScript modules of a model: their batch norms and hooks are out of reach."""
     return [module for module in model.modules() if isinstance(module, torch.jit.ScriptModule)]
@@ -140,6 +173,9 @@ def scripted(model: nn.Module) -> list[torch.jit.ScriptModule]:
 def _tensors(model: nn.Module) -> Iterator[Tensor]:
     yield from model.parameters()
     yield from model.buffers()
+    for module in model.modules():  # what was computed once and is no buffer
+        if not isinstance(module, torch.jit.ScriptModule):
+            yield from (value for value in vars(module).values() if isinstance(value, Tensor))
 
 
 def _check_tensor(what: str, value: Any) -> None:
@@ -154,7 +190,9 @@ def _kind(value: Any) -> str:
 
 def _traced_in_training(module: torch.jit.ScriptModule) -> str:
     """Return the operation of a graph that is fixed to training mode, else ``""``."""
-    graph: Any = module.inlined_graph
+    graph: Any = getattr(module, "inlined_graph", None)
+    if graph is None:  # a container without a forward of its own
+        return ""
     for operation, place in (("batch_norm", 5), ("dropout", 2), ("feature_dropout", 2)):
         for node in graph.findAllNodes(f"aten::{operation}"):
             if list(node.inputs())[place].toIValue() is True and not _own_statistics(node):

@@ -2,25 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+_lock = threading.Lock()
+_inside = 0
+_found: list[tuple[Any, str]] = []
+
 
 @contextmanager
-def full_float32() -> Iterator[None]:
+def full_float32(*, autocast: bool = False) -> Iterator[None]:
     """Keep convolutions and matrix products from rounding to TF32 or bfloat16, on any device.
 
-    Torch has two ways to ask for that, an old one for everything and a new one for each operation;
-    code that reads either must find it said. Each is put back as it was.
+    Whoever comes in first, in any thread, saves the settings; the last one out puts them back.
+
+    Args:
+        autocast: leave the caller's autocast on: training decides its precision itself.
     """
+    global _inside  # noqa: PLW0603
+    with _lock:
+        if not _inside:
+            _ask_for_full()
+        _inside += 1
+    try:
+        with ExitStack() as switched:
+            for device in () if autocast else ("cpu", "cuda"):
+                if torch.is_autocast_enabled(device):
+                    switched.enter_context(torch.autocast(device, enabled=False))
+            yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if not _inside:
+                while _found:
+                    setting, before = _found.pop()
+                    setting.fp32_precision = before
+
+
+def _ask_for_full() -> None:
+    """Set the general precision, and that of operations that do not follow it."""
     backends: Any = torch.backends
-    convolutions = _old(lambda: backends.cudnn.allow_tf32)
-    products = _old(torch.get_float32_matmul_precision)
-    operations = [
+    settings = [
+        backends,
         backends.cudnn.conv,
         backends.cudnn.rnn,
         backends.cuda.matmul,
@@ -28,32 +56,10 @@ def full_float32() -> Iterator[None]:
         backends.mkldnn.rnn,
         backends.mkldnn.matmul,
     ]
-    found = [operation.fp32_precision for operation in operations]
-    if convolutions is not None:
-        backends.cudnn.allow_tf32 = False
-    if products is not None:
-        torch.set_float32_matmul_precision("highest")
-    for operation in operations:
-        operation.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        if convolutions is not None:
-            backends.cudnn.allow_tf32 = convolutions
-        if products is not None:
-            torch.set_float32_matmul_precision(products)
-        for operation, before in zip(operations, found, strict=True):
-            operation.fp32_precision = "none"  # follow the general setting, where it did so before
-            if operation.fp32_precision != before:
-                operation.fp32_precision = before
-
-
-def _old(read: Callable[[], Any]) -> Any:
-    """Return a setting of the old way, or None where the new one has overruled it."""
-    try:
-        return read()
-    except RuntimeError:
-        return None
+    for setting in settings:
+        if setting.fp32_precision != "ieee":
+            _found.append((setting, setting.fp32_precision))
+            setting.fp32_precision = "ieee"
 
 
 def widened(v: Tensor) -> Tensor:

@@ -16,10 +16,18 @@ import torch
 from torch import Tensor, nn
 
 from metrics.answers import input_gradient, logits_of, misclassified, useless
-from metrics.attacks.geometry import Randomness, check_length, check_reach, own_generator
+from metrics.attacks.geometry import (
+    Randomness,
+    check_length,
+    check_reach,
+    length_of,
+    own_generator,
+)
 from metrics.checks import check_images, check_labels, check_model
 from metrics.left_as_found import evaluating
 from metrics.precision import full_float32
+
+OUTSIDE = 1e-5  # how far outside its ball rounding may put an attack that projects by itself
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,13 @@ class Found:
     broken: Tensor
     zero_gradients: Tensor
     nonfinite_gradients: Tensor
+
+
+def check_attack(attack: Any) -> None:
+    """Raise ValueError for what is no attack."""
+    if not isinstance(attack, Attack):
+        got = attack.__name__ if isinstance(attack, type) else type(attack).__name__
+        raise ValueError(f"attack: expected an attack, such as PGD(steps=20), got {got}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,10 +119,26 @@ class Attack(ABC):
         self.check_reach(x)
         labels = None if labels is None else check_labels(images, labels)
         generator = own_generator(generator, x.device)
-        with full_float32(), torch.inference_mode(False), torch.enable_grad(), evaluating(model):
+        with (
+            full_float32(autocast=True),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            evaluating(model),
+        ):
             x = x.detach().clone()
             labels = None if labels is None else labels.clone()
-            return self.perturb(model, x, labels, generator).detach()
+            return self.made(self.perturb(model, x, labels, generator), x)
+
+    def made(self, images: Any, x: Tensor) -> Tensor:
+        """Return ``images``, detached; raise ValueError unless they are as many of one kind."""
+        fits = isinstance(images, Tensor) and images.shape == x.shape and images.dtype == x.dtype
+        if not fits:
+            shape = tuple(images.shape) if hasattr(images, "shape") else ""
+            raise ValueError(
+                f"{type(self).__name__}: expected images {x.dtype} {tuple(x.shape)}, "
+                f"got {getattr(images, 'dtype', type(images).__name__)} {shape}"
+            )
+        return images.detach()  # type: ignore[no-any-return]
 
     def check_reach(self, images: Tensor) -> None:
         """Raise ValueError where epsilon is further than any two of ``images`` are apart."""
@@ -142,5 +173,11 @@ class Attack(ABC):
         zero = nonfinite = torch.zeros_like(labels, dtype=torch.bool)
         if self.uses_gradients:
             zero, nonfinite = useless(input_gradient(model, x, labels))
-        images = self.perturb(model, x, labels, random.generator).detach()
+        images = self.made(self.perturb(model, x, labels, random.generator), x)
+        far = length_of(images.double() - x.double(), self.distance).max().item()
+        if not (far <= self.epsilon + OUTSIDE and images.min() >= 0 and images.max() <= 1):
+            raise ValueError(
+                f"{type(self).__name__}: expected images in [0, 1] and within epsilon "
+                f"{self.epsilon:g} ({self.distance}) of the given ones, got {far:g}"
+            )
         return Found(images, misclassified(logits_of(model, images), labels), zero, nonfinite)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -81,12 +82,17 @@ def own_generator(generator: torch.Generator | None, device: torch.device) -> to
 
     The global one is no source for the steps of an attack: a model may seed it in its forward.
     """
-    if generator is not None:
+    if isinstance(generator, torch.Generator):
         return generator
+    if generator is not None:
+        raise ValueError(
+            f"generator: expected a torch.Generator or None, got {type(generator).__name__}; "
+            "see torch.Generator().manual_seed"
+        )
     return torch.Generator(device).manual_seed(int(torch.randint(2**62, (), device="cpu")))
 
 
-def within(x: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+def within(x: Tensor, epsilon: float | Tensor) -> tuple[Tensor, Tensor]:
     """Return the least and the greatest image of the cube of half side ``epsilon``, in the box.
 
     Both have the type of ``x`` and are rounded towards it, so that whatever lies between them is
@@ -106,9 +112,9 @@ def moved(x: Tensor, delta: Tensor) -> Tensor:
         x: in [0, 1].
         delta: in float32 at least.
     """
-    wide = x.to(delta.dtype)
+    wide, delta = x.double(), delta.double()
     there = (wide + delta).clamp_(0, 1).to(x.dtype)
-    went = there.to(delta.dtype) - wide
+    went = there.double() - wide
     back = torch.where(went > 0, -1, 1).to(_integers(x))
     return _step(there, torch.where(went.abs() > delta.abs(), back, 0))
 
@@ -125,7 +131,10 @@ def project(delta: Tensor, norm: str, epsilon: float) -> Tensor:
 def length_of(delta: Tensor, norm: str) -> Tensor:
     """Return ``(N,)``: the length of each sample of ``delta`` in ``norm``, in float32 at least."""
     flat = widened(delta).flatten(1)
-    return flat.abs().amax(dim=1) if norm == "linf" else flat.norm(dim=1)
+    if norm == "linf":
+        return flat.abs().amax(dim=1)
+    length: Tensor = flat.double().norm(dim=1)
+    return length.to(flat.dtype)  # squares below 1e-45 are lost in float32
 
 
 def unit(v: Tensor) -> Tensor:
@@ -168,7 +177,8 @@ def check_length(name: str, length: float, norm: str, *, zero: bool) -> None:
     In L infinity none is above 1; in L2 the longest is the root of the number of pixels, which
     :func:`check_reach` asks of the images.
     """
-    if not (math.isfinite(length) and (0 <= length if zero else 0 < length)):
+    number = isinstance(length, Real) and not isinstance(length, bool)
+    if not (number and math.isfinite(length) and (0 <= length if zero else 0 < length)):
         raise ValueError(f"{name}: expected a pixel distance {'>=' if zero else '>'} 0, "
                          f"got {length!r}")  # fmt: skip
     if norm == "linf" and length > 1:

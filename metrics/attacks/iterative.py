@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import ClassVar
 
 import torch
@@ -271,7 +272,9 @@ def check_target(target: str | None) -> None:
 
 
 def check_counts(**counts: int) -> None:
-    """Raise ValueError for a number of steps, restarts, ... below 1."""
+    """Raise ValueError for a number of steps, restarts, ... that is no integer, or below 1."""
     for name, count in counts.items():
+        if not isinstance(count, Integral):
+            raise ValueError(f"{name}: expected an integer >= 1, got {count!r}")
         if count < 1:
             raise ValueError(f"expected {name} >= 1, got {count}")

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from metrics.attacks.geometry import Randomness, in_ball, moved, project, unit
+from metrics.attacks.geometry import SHORTER, Randomness, in_ball, moved, project, unit
 from metrics.attacks.iterative import Iterative, Rows, check_counts
 
 REGIONS = ("cube", "ball", "sphere")
@@ -70,9 +70,10 @@ class Noise(Iterative):
 
     def _noise(self, x: Tensor, random: Randomness) -> Tensor:
         shape = tuple(x.shape[1:])
+        longest = self.epsilon if self.region == "cube" else SHORTER * self.epsilon
         if self.region == "sphere":
-            return self.epsilon * unit(random.normal(*shape))
+            return longest * unit(random.normal(*shape))
         if self.distribution == "uniform":
-            return self.epsilon * in_ball(shape, self.distance, random)
+            return longest * in_ball(shape, self.distance, random)
         sigma = self.epsilon / (2 if self.region == "cube" else math.sqrt(math.prod(shape)))
         return project(sigma * random.normal(*shape), self.distance, self.epsilon)

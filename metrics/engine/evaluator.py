@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metrics.answers import logits_of, misclassified
-from metrics.attacks.base import Attack, Found
+from metrics.answers import answer, logits_of, misclassified
+from metrics.attacks.base import Attack, Found, check_attack
 from metrics.attacks.geometry import Randomness
 from metrics.checks import (
     check_batch_size,
@@ -31,6 +31,8 @@ from metrics.engine.memory import in_batches, out_of_memory, suitable_batch
 from metrics.engine.sharing import Shared, shared_of
 from metrics.left_as_found import evaluating
 from metrics.precision import full_float32
+
+GRADIENT_AGREEMENT = 0.01  # change of a logit where gradients are on, over the largest
 
 
 @dataclass
@@ -114,6 +116,7 @@ class Evaluator:
             generator: None is one that torch's global one seeds.
             keep_images: else the result has none.
         """
+        check_attack(attack)
         attack.check_reach(self.images)
         draws = Draws.of(self.images, generator, whole=not attack.draws_by_image)
         parts = []
@@ -219,6 +222,7 @@ def evaluator(
         evaluating(model),
     ):
         seen = _Followed(model) if scripted(model) else model
+        shared.once("gradients", lambda: _check_gradients(seen, images))
         quick = shared.once("copy", lambda: fast_copy(model, images)) if fast else None
         quick = quick or seen
         if batch_size is None:
@@ -238,6 +242,21 @@ def evaluator(
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def _check_gradients(model: nn.Module, images: Tensor) -> None:
+    """Raise ValueError for a model that is another one where gradients are on."""
+    x = images[:2].detach().clone().requires_grad_()
+    plain = logits_of(model, x.detach())
+    if not torch.equal(plain.nan_to_num(), logits_of(model, x.detach()).nan_to_num()):
+        return  # never twice the same: random
+    apart = (answer(model, x).detach() - plain).nan_to_num(0, 0, 0).abs().max()
+    size = plain.nan_to_num(0, 0, 0).abs().max()
+    if apart > GRADIENT_AGREEMENT * size:
+        raise ValueError(
+            "model: expected the same logits with gradients and without, got a change of "
+            f"{float(apart / size):.2g} of the largest; attacks would see another model than users"
+        )
 
 
 class _Followed(nn.Module):

@@ -9,8 +9,10 @@ copy, has none and is attacked as it is.
 from __future__ import annotations
 
 import copy
+import random
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -21,6 +23,11 @@ from metrics.engine.intake import IntakeConv2d
 AGREEMENT = 1e-3  # largest difference of the copy's logits or gradients, over the image's largest
 EXACT_AGREEMENT = 1e-6  # the same in float64
 FLOOR = 1e-3  # of the largest of all images: an image's own is taken for at least so large
+LOOKED_AT = 32  # images on which the logits of the two are compared
+ALIASES = frozenset(
+    "view reshape flatten transpose permute squeeze unsqueeze getitem chunk split narrow select "
+    "unflatten expand t movedim swapaxes view_as unbind detach".split()
+)  # what may share the memory of its argument
 PROBES = 4  # random images on which the two are compared, beside two of those to be attacked
 
 
@@ -32,28 +39,41 @@ def fast_copy(model: nn.Module, images: Tensor) -> nn.Module | None:
         images: ``(N, C, H, W)``, to be attacked. On two of them, and on random ones in the box
             (blank images agree whatever was lost), logits and input gradients of the two agree.
     """
-    if any(_has_hooks(module) for module in model.modules()) or _global_hooks():
+    if any(_is_changed(module) for module in model.modules()) or _global_hooks():
         return None
     probes = _probes(images)
     try:
         state = _random_state(probes.device)
         expected = _answers(model, probes)
-        if not torch.equal(state, _random_state(probes.device)) or not _tells(expected):
+        if state != _random_state(probes.device) or not _tells(expected):
             return None
-        quick = _folded(copy.deepcopy(model))
+        quick = _folded(copied(model))
         logits, gradients = _agree(expected, _answers(quick, probes), AGREEMENT)
-        if not logits:
+        if not (logits and _same_logits(model, quick, images)):
             return None
         if gradients:
             return quick
         # In float32 a ReLU may round to the other side of its kink; in float64 hardly any does,
         # where the folding is done in float64 too.
-        exact = copy.deepcopy(model).double()
-        other = _folded(copy.deepcopy(exact))
+        exact = copied(model).double()
+        other = _folded(copied(exact))
         expected, got = (_answers(m, probes.double()) for m in (exact, other))
         return quick if all(_agree(expected, got, EXACT_AGREEMENT)) else None
     except Exception:  # noqa: BLE001  anybody's model: whatever cannot be traced is run as it is
         return None
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """Return a copy of ``model`` that shares nothing with it.
+
+    Raises:
+        ValueError: a part of it is its own copy.
+    """
+    other = copy.deepcopy(model)
+    for kind in (nn.Module.modules, nn.Module.parameters, nn.Module.buffers):
+        if set(map(id, kind(model))) & set(map(id, kind(other))):
+            raise ValueError("model: expected parts that can be copied, got one that is shared")
+    return other
 
 
 def channels_last(v: Tensor) -> Tensor:
@@ -70,6 +90,8 @@ def channels_last(v: Tensor) -> Tensor:
 def _folded(model: nn.Module) -> fx.GraphModule:
     """Return the traced model, made faster; it takes the model's own modules."""
     traced = fx.GraphModule(model, _Tracer().trace(model))
+    if any(_writes_through_a_view(node) for node in traced.graph.nodes):
+        raise ValueError("a view is written to: the copy's views may be copies")
     _fold_batch_norms(traced)
     _relu_in_place(traced)
     _views_to_reshapes(traced)
@@ -105,17 +127,27 @@ def _switches() -> tuple[bool, ...]:
 
 def _probes(images: Tensor) -> Tensor:
     """Return two of ``images``, and random ones like them."""
-    draws = torch.Generator().manual_seed(0)
-    random = torch.rand((PROBES, *images.shape[1:]), generator=draws).to(images)
-    return torch.cat([images[:2].detach(), random])
+    draws = torch.Generator(device="cpu").manual_seed(0)
+    shape = (PROBES, *images.shape[1:])
+    drawn = torch.rand(shape, generator=draws, device="cpu", dtype=torch.float32)
+    return torch.cat([images[:2].detach(), drawn.to(images)])
 
 
-def _random_state(device: torch.device) -> Tensor:
-    """Return the state of the generator that a model on ``device`` draws from, and the CPU's."""
-    states = [torch.get_rng_state()]
+def _random_state(device: torch.device) -> list[Any]:
+    """Return the states of all generators that a model on ``device`` may draw from."""
+    states = [torch.get_rng_state().tolist(), random.getstate()]
+    states.append(repr(np.random.get_state()))  # noqa: NPY002  the one that a model may draw from
     if device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(device))
-    return torch.cat(states)
+        states.append(torch.cuda.get_rng_state(device).tolist())
+    return states
+
+
+def _same_logits(model: nn.Module, quick: fx.GraphModule, images: Tensor) -> bool:
+    """Whether the two have the same logits on images from all over those to be attacked."""
+    some = images[:: max(1, len(images) // LOOKED_AT)][:LOOKED_AT].detach()
+    with torch.no_grad():
+        pairs = answer(model, some), answer(quick.forward, some)
+    return _near(*pairs, AGREEMENT)
 
 
 def _answers(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -139,12 +171,14 @@ def _agree(
     expected: tuple[Tensor, Tensor, Tensor], got: tuple[Tensor, Tensor, Tensor], tolerance: float
 ) -> tuple[bool, bool]:
     """Whether logits, and gradients, of every image are the same; those with a NaN are not."""
-    same = []
-    for a, b in zip(expected, got, strict=True):
-        size = a.flatten(1).abs().amax(dim=1)
-        apart = (a - b).flatten(1).abs().amax(dim=1)
-        same.append(bool((apart <= tolerance * size.clamp_min(FLOOR * float(size.max()))).all()))
+    same = [_near(a, b, tolerance) for a, b in zip(expected, got, strict=True)]
     return same[0] and same[1], same[2]
+
+
+def _near(expected: Tensor, got: Tensor, tolerance: float) -> bool:
+    size = expected.flatten(1).abs().amax(dim=1)
+    apart = (expected - got).flatten(1).abs().amax(dim=1)
+    return bool((apart <= tolerance * size.clamp_min(FLOOR * float(size.max()))).all())
 
 
 def _global_hooks() -> bool:
@@ -152,8 +186,9 @@ def _global_hooks() -> bool:
     return bool(module._has_any_global_hook())
 
 
-def _has_hooks(module: nn.Module) -> bool:
-    return any(
+def _is_changed(module: nn.Module) -> bool:
+    """Whether a module does more than its class says: by hooks, or a forward of its own."""
+    return "forward" in vars(module) or any(
         getattr(module, f"_{kind}_hooks")
         for kind in ("forward", "forward_pre", "backward", "backward_pre")
     )
@@ -184,6 +219,25 @@ def _faster_intake(traced: fx.GraphModule) -> None:
         if isinstance(module, nn.Conv2d) and IntakeConv2d.fits(module):
             module.weight.data = channels_last(module.weight.data)
             traced.set_submodule(name, IntakeConv2d(module))
+
+
+def _writes_through_a_view(node: fx.Node) -> bool:
+    """Whether an operation writes to what shares memory with something else."""
+    target = node.args[0] if node.args else None
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    module: Any = None
+    if node.op == "call_module":
+        module = node.graph.owning_module.get_submodule(str(node.target))  # type: ignore[union-attr]
+    writes = (
+        (name.endswith("_") and not name.endswith("__"))
+        or name in ("setitem", "iadd", "isub", "imul", "itruediv")
+        or bool(node.kwargs.get("inplace"))
+        or bool(getattr(module, "inplace", False))
+    )
+    if not (writes and isinstance(target, fx.Node)):
+        return False
+    made_by = target.target if isinstance(target.target, str) else target.target.__name__
+    return name == "setitem" or (target.op != "call_module" and made_by in ALIASES)
 
 
 def _views_to_reshapes(traced: fx.GraphModule) -> None:

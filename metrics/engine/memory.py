@@ -14,6 +14,11 @@ CACHE = 64 * 2**20  # bytes that a CPU's caches keep of what a batch's forward s
 SHARE = 0.5  # of a GPU's free memory
 TWICE = 2  # what backward needs beside what forward saved
 
+NO_MEMORY = (
+    "out of memory", "can't allocate memory", "not enough memory", "alloc_failed",
+    "unable to find a valid cudnn algorithm",
+)  # fmt: skip
+
 T = TypeVar("T")
 
 
@@ -30,7 +35,10 @@ def suitable_batch(model: nn.Module, images: Tensor) -> int:
     kind = images.device.type
     most = MOST.get(kind, MOST["cuda"])
     room = CACHE if kind != "cuda" else SHARE * free_memory(images.device) / TWICE
-    return max(LEAST, min(most, int(room / saved_bytes(model, images[:1]))))
+    try:
+        return max(LEAST, min(most, int(room / saved_bytes(model, images[:1]))))
+    except Exception:  # noqa: BLE001  anybody's model: one that cannot be asked is given few
+        return LEAST
 
 
 def saved_bytes(model: nn.Module, images: Tensor) -> int:
@@ -88,9 +96,7 @@ def out_of_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and (
-        "out of memory" in text or "can't allocate memory" in text
-    )
+    return isinstance(error, RuntimeError) and any(part in text for part in NO_MEMORY)
 
 
 def _release() -> None:

@@ -29,8 +29,10 @@ class Shared:
 
         Metrics look at the first so many of the same images.
         """
+        if images.is_inference() or labels.is_inference():  # changes of those cannot be seen
+            return make()
         key = tuple(
-            (v.data_ptr(), v.shape[1:], v.stride(), v.dtype, v.device, _version(v))
+            (v.data_ptr(), v.shape[1:], v.stride(), v.dtype, v.device, v._version)
             for v in (images, labels)
         )
         found: Tensor | None = self._made.get(key)
@@ -64,7 +66,3 @@ def shared_of(model: nn.Module) -> Shared:
     """Return what is shared of ``model``; outside of :func:`sharing`, something of its own."""
     found = _shared.get()
     return found if found is not None and found.model is model else Shared(model)
-
-
-def _version(v: Tensor) -> int:
-    return 0 if v.is_inference() else v._version

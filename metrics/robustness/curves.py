@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from metrics.attacks.base import Attack
-from metrics.attacks.geometry import column, length_of
+from metrics.attacks.base import Attack, check_attack
+from metrics.attacks.geometry import column, length_of, moved
 from metrics.engine.evaluator import Evaluator, evaluator
 from metrics.robustness.accuracy import share_of
 
@@ -63,6 +63,7 @@ def accuracy_curve(
     Raises:
         ValueError: no epsilons or a repeated one, and as in :func:`robust_accuracy`.
     """
+    check_attack(attack)
     levels = sorted(epsilons)
     if not levels or len(set(levels)) < len(levels):
         raise ValueError(f"epsilons: expected one or more distinct values, got {list(epsilons)}")
@@ -109,9 +110,9 @@ def _shrink(
 
     A binary search over the levels, the last of which is known to break.
     """
-    delta = adversarial - x
+    delta = adversarial.double() - x.double()
     length = length_of(delta, norm).clamp_min(1e-30)
-    reach = torch.tensor(levels, device=x.device, dtype=x.dtype)
+    reach = torch.tensor(levels, device=x.device, dtype=torch.float64)
     low = torch.zeros(len(x), dtype=torch.long, device=x.device)
     high = torch.full_like(low, len(levels) - 1)
     # At once as small as the perturbation itself is.
@@ -119,7 +120,7 @@ def _shrink(
     while (open_ := (low < high).nonzero().squeeze(1)).numel():
         middle = (low[open_] + high[open_]) // 2
         share = (reach[middle] / length[open_]).clamp_max(1)
-        shrunk = (x[open_] + column(share) * delta[open_]).clamp_(0, 1)
+        shrunk = moved(x[open_], column(share) * delta[open_])
         wrong = ready.wrong(shrunk, labels[open_])
         high[open_] = torch.where(wrong, middle, high[open_])
         low[open_] = torch.where(wrong, low[open_], middle + 1)

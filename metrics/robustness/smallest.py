@@ -16,9 +16,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from metrics.answers import answer, gradient_of, logits_of, margin_loss, temperatures, useless
-from metrics.attacks.geometry import column, unit
+from metrics.answers import (
+    answer,
+    gradient_of,
+    logits_of,
+    margin_loss,
+    silent,
+    temperatures,
+    useless,
+)
+from metrics.attacks.geometry import check_length, column, moved, unit
+from metrics.checks import check_integers
 from metrics.engine.evaluator import Evaluator, evaluator
+from metrics.engine.memory import in_batches
 
 MODES = ("paper", "logit")
 FIRST_RUNG = 1 / 16  # of the limit
@@ -82,6 +92,8 @@ def minimal_fgsm(
     Raises:
         ValueError: tolerance or limit out of range, and as :func:`robust_accuracy`.
     """
+    check_length("tolerance", tolerance, "linf", zero=False)
+    check_length("limit", limit, "linf", zero=False)
     if not 0 < tolerance <= limit <= 1:
         raise ValueError(f"expected 0 < tolerance <= limit <= 1, got {tolerance} and {limit}")
     tolerance = max(tolerance, FINEST * limit)
@@ -123,6 +135,7 @@ def gradient_line(
     Raises:
         ValueError: an unknown mode, length <= 0, scalings below 2, and as :func:`robust_accuracy`.
     """
+    check_integers(scalings=scalings)
     if mode not in MODES:
         raise ValueError(f"mode: expected one of {list(MODES)}, got {mode!r}")
     if not (length > 0 and math.isfinite(length)) or scalings < 2:
@@ -147,8 +160,8 @@ class _Ray:
 
     def images(self, rows: Tensor, sizes: Tensor) -> Tensor:
         """Return the images of ``rows`` moved by ``sizes`` ``(len(rows),)``."""
-        moved = self.x[rows] + column(sizes.to(self.x.dtype)) * self.direction[rows]
-        return moved.clamp_(0, 1) if self.clip else moved
+        x, delta = self.x[rows], column(sizes) * self.direction[rows].double()
+        return moved(x, delta) if self.clip else (x.double() + delta).to(x.dtype)
 
     def margins(self, rows: Tensor, sizes: Tensor) -> Tensor:
         """Return ``(len(rows),)`` float64: logit of the label minus the largest other.
@@ -157,7 +170,7 @@ class _Ray:
         """
         logits, labels = logits_of(self.model, self.images(rows, sizes)), self.labels[rows]
         margin = _margin(logits, labels)
-        lost = (logits.argmax(dim=1) != labels) & (margin >= 0) | ~logits.isfinite().all(dim=1)
+        lost = (logits.argmax(dim=1) != labels) & (margin >= 0) | silent(logits)
         return margin.double().masked_fill(lost, -torch.inf)
 
 
@@ -236,9 +249,9 @@ def _first_scaling(ray: _Ray, length: float, scalings: int) -> tuple[Tensor, Ten
     sizes = torch.full((len(ray.x),), torch.inf, dtype=torch.float64, device=ray.x.device)
     grid = torch.linspace(0, length, scalings, dtype=torch.float64, device=ray.x.device)[1:]
     moving = ~useless(ray.direction)[0]
-    for some in grid.split(SCALINGS_AT_ONCE):
+    for some in grid.split(min(SCALINGS_AT_ONCE, len(ray.x))):
         left = (sizes.isinf() & moving).nonzero().squeeze(1)
-        for rows in left.split(max(1, len(ray.x) // SCALINGS_AT_ONCE)):  # a batch at a time
+        for rows in left.split(max(1, len(ray.x) // len(some))):  # a batch at a time
             sizes[rows] = _first_of(ray, rows, some)
     found = sizes.isfinite().nonzero().squeeze(1)
     images = ray.x.clone()
@@ -271,12 +284,18 @@ def _smallest(
         size = torch.where(wrong, 0.0, torch.inf).double()
         adversarial = images.detach().clone()
         zeros = nonfinites = 0
-        for rows in (~wrong).nonzero().squeeze(1).split(ready.batch_size):
-            if len(rows):
-                x, y = images[rows].detach().clone(), labels[rows]
-                size[rows], adversarial[rows], zero, nonfinite = _verified(ready, along, x, y)
-                zeros += int(zero.sum())
-                nonfinites += int(nonfinite.sum())
+        right = (~wrong).nonzero().squeeze(1)
+
+        def search(part: slice) -> _Point:
+            rows = right[part]
+            return _verified(ready, along, images[rows].detach().clone(), labels[rows])
+
+        for part, point, most in in_batches(len(right), ready.batch_size, search):
+            rows = right[part]
+            size[rows], adversarial[rows], zero, nonfinite = point
+            zeros += int(zero.sum())
+            nonfinites += int(nonfinite.sum())
+            ready.batch_size = most
     spent = ready.spent
     return Smallest(size, adversarial, zeros, nonfinites, spent.forwards, spent.backwards)
 

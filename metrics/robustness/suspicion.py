@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from metrics.answers import logits_of, misclassified
+from metrics.answers import logits_of, misclassified, silent
 from metrics.attacks import FGSM, PGD, Attack, Noise, Square
 from metrics.attacks.geometry import Randomness, length_of, own_generator
 from metrics.engine.evaluator import Evaluator, evaluator
@@ -186,7 +186,8 @@ def _nonfinite(path: list[_Path]) -> int:
 def _follow(ready: Evaluator, pgd: PGD, rows: Tensor) -> _Path:
     """Follow ``pgd`` to its last step on the images ``rows``, which are right."""
     looks: list[Tensor] = []
-    right, zero, nonfinite = [torch.zeros(pgd.steps + 1, 0, dtype=torch.bool)], 0, 0
+    none = torch.zeros(pgd.steps + 1, 0, dtype=torch.bool, device="cpu")
+    right, zero, nonfinite = [none], 0, 0
     handle = ready.quick.register_forward_hook(lambda *seen: looks.append(seen[2].detach()))
     try:
         for some in rows.split(ready.batch_size) if len(rows) else ():
@@ -218,12 +219,12 @@ class _Outputs:
         logits = torch.cat([logits_of(ready.model, x) for x in batches])
         again = torch.cat([logits_of(ready.model, x) for x in batches])
         n = len(logits)
-        silent = ~logits.isfinite().all(dim=1)
+        mute = silent(logits)
         probabilities = (logits >= 0).all(dim=1) & ((logits.sum(dim=1) - 1).abs() < SAME)
         top = logits[rows].topk(2, dim=1).values
-        self.silent = int(silent.sum())
+        self.silent = int(mute.sum())
         self.probabilities = int(probabilities.sum()) / n
-        self.change = _difference(logits[~silent], again[~silent])
+        self.change = _difference(logits[~mute], again[~mute])
         self.saturated = int((top[:, 0] - top[:, 1] > SATURATED).sum()) / n
         answers = logits.argmax(dim=1)
         labels = ready.labels
@@ -254,7 +255,7 @@ def _violations(
         handle.remove()
     changed = before.changed()
     victim.eval()
-    distance = length_of((adversarial - x).double(), attack.distance)
+    distance = length_of(adversarial.double() - x.double(), attack.distance)
     whole = logits_of(victim, x)
     alone = torch.cat([logits_of(victim, x[i : i + 1]) for i in range(len(x))])
     finite = whole.isfinite().all(dim=1) & alone.isfinite().all(dim=1)

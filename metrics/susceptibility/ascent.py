@@ -15,7 +15,7 @@ from typing import TypedDict
 import torch
 from torch import Tensor, nn
 
-from metrics.answers import gradient_of
+from metrics.answers import gradient_of, outputs_of
 from metrics.checks import check_outputs
 from metrics.precision import widened
 from metrics.susceptibility.sphere import nonzero, on_sphere, rms, scales
@@ -110,7 +110,7 @@ class Ascent:
         move = self._rule()
         for _ in range(self.steps):
             delta.requires_grad_()
-            outputs = check_outputs(model(displaced(x, delta)), len(x))
+            outputs = check_outputs(outputs_of(model, displaced(x, delta)), len(x))
             change = widened(outputs).reshape(len(x), -1) - before
             # Near 1, where squares neither under- nor overflow.
             down, up = scales(change.reshape(1, -1) if together else change)
@@ -142,18 +142,25 @@ def displaced(x: Tensor, delta: Tensor) -> Tensor:
 
 
 def _adam(rate: float, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> Move:
-    """Return the update of Adam (Kingma and Ba 2015, algorithm 1) with moments of its own."""
+    """Return the update of Adam (Kingma and Ba 2015, algorithm 1) with moments of its own.
+
+    They are of the gradient in the scale of the first step, in float64: so ε, which is meant to be
+    small, is, and the step does not depend on the scale of the outputs.
+    """
     first: Tensor | float = 0.0
     second: Tensor | float = 0.0
     taken = 0
+    unit: Tensor | None = None
 
     def move(gradient: Tensor, radius: Tensor, scale: Tensor) -> Tensor:
-        nonlocal first, second, taken
+        nonlocal first, second, taken, unit
         taken += 1
-        gradient = scale * gradient
+        unit = scale if unit is None else unit
+        given, gradient = gradient, gradient.double() * (scale.double() / unit.double())
         first = beta1 * first + (1 - beta1) * gradient
         second = beta2 * second + (1 - beta2) * gradient.square()
         size = (second / (1 - beta2**taken)).sqrt()
-        return rate * (first / (1 - beta1**taken)) / (size + epsilon)
+        step: Tensor = rate * (first / (1 - beta1**taken)) / (size + epsilon)
+        return step.to(given.dtype)
 
     return move

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from metrics.answers import outputs_of
 from metrics.checks import check_batch_size, check_inputs, check_model, scripted
 from metrics.precision import full_float32, rounding
 from metrics.susceptibility.means import geometric_mean
@@ -119,6 +120,8 @@ def drift(
     ):
         if states is None:
             states = getattr(model, "hidden_states", None) or _weighted(model, images[:2])
+        if not isinstance(states, Mapping):
+            raise ValueError(f"states: expected a mapping of names to layers, got {states!r}")
         layers = dict(states)
         for x, y in zip(images.split(batch_size), moved.split(batch_size), strict=True):
             before, after = (_record(model, some, layers) for some in (x, y))
@@ -157,8 +160,8 @@ def _short(name: str) -> str:
 def _record(model: nn.Module, x: Tensor, states: Mapping[str, int]) -> list[Tensor]:
     """Return the input and every state, each as it was when its module returned."""
     seen: dict[str, Tensor] = {}
-    with _watching(model, states, seen):
-        model(x.clone())
+    with _watching(model, states, seen, len(x)):
+        outputs_of(model, x)
     if missing := [name for name in states if name not in seen]:
         raise ValueError(f"states: expected modules that are called, got {missing}, which are not")
     return [x, *(seen[name] for name in states)]
@@ -166,11 +169,16 @@ def _record(model: nn.Module, x: Tensor, states: Mapping[str, int]) -> list[Tens
 
 @contextmanager
 def _watching(
-    model: nn.Module, states: Mapping[str, int], seen: dict[str, Tensor], *, skip: bool = False
+    model: nn.Module,
+    states: Mapping[str, int],
+    seen: dict[str, Tensor],
+    count: int,
+    *,
+    skip: bool = False,
 ) -> Iterator[None]:
     """Note what the modules return; a module that is called again is noted again.
 
-    ``skip`` leaves out those that return something else than a tensor.
+    ``skip`` leaves out those that return something else than a tensor ``(count, ...)``.
     """
     modules = dict(model.named_modules())
     if unknown := [name for name in states if name not in modules]:
@@ -180,11 +188,12 @@ def _watching(
 
     def note(name: str) -> Any:
         def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            if isinstance(output, Tensor):
+            if isinstance(output, Tensor) and output.ndim and len(output) == count:
                 seen[name] = output.clone()  # what comes next may write over it
             elif not skip:
+                got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
                 raise ValueError(
-                    f"state {name!r}: expected a tensor (N, ...), got {type(output).__name__}"
+                    f"state {name or 'output'!r}: expected a tensor ({count}, ...), got {got}"
                 )
 
         return hook
@@ -205,9 +214,9 @@ def _weighted(model: nn.Module, x: Tensor) -> dict[str, int]:
         if name and PARAMETRISED not in name and any(w.ndim >= 2 for w in _weights(module))
     ]
     seen: dict[str, Tensor] = {}
-    with _watching(model, dict.fromkeys(names, 0), seen, skip=True):
-        model(x.clone())
-    order = [name for name, state in seen.items() if len(state) == len(x)]
+    with _watching(model, dict.fromkeys(names, 0), seen, len(x), skip=True):
+        outputs_of(model, x)
+    order = list(seen)
     return {**{name: i + 1 for i, name in enumerate(order[:-1])}, "": max(1, len(order))}
 
 

@@ -9,13 +9,14 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
+from metrics.answers import outputs_of
 from metrics.attacks.geometry import own_generator
 from metrics.checks import check_batch_size, check_inputs, check_model, check_outputs
 from metrics.engine.evaluator import Spent
 from metrics.engine.folding import fast_copy
 from metrics.engine.memory import in_batches, suitable_batch
 from metrics.engine.sharing import Shared, shared_of
-from metrics.precision import full_float32, widened
+from metrics.precision import full_float32, rounding, widened
 from metrics.susceptibility.ascent import Ascent, AscentSettings, displaced
 from metrics.susceptibility.normalisation import (
     check_batch_norm,
@@ -24,6 +25,7 @@ from metrics.susceptibility.normalisation import (
 )
 from metrics.susceptibility.radii import LAWS
 
+Explored = tuple[Tensor, Tensor, Tensor, Tensor, float]
 COUPLED_BATCH = 256  # inputs whose statistics batch norm shares
 
 
@@ -59,7 +61,7 @@ def sphere_attack(
         r, directions = starts(x, (radius,), "fixed", climbing, generator)
         moved = torch.empty_like(x)
         with normalising(model, x, batch_norm):
-            for rows, _, found, _ in explore(
+            for rows, _, found, _, _ in explore(
                 model, x, r, directions, climbing, Spent(), coupled(model, batch_norm), True,
                 batch_size, known_of(model, batch_norm),
             ):  # fmt: skip
@@ -75,12 +77,16 @@ def check_settings(
     **ascent: Unpack[AscentSettings],
 ) -> Ascent:
     """Return the ascent of these settings; raise ValueError for what cannot be."""
-    if not radii or not all(r > 0 and math.isfinite(r) for r in radii):
-        raise ValueError(f"radii: expected one or more RMS lengths > 0, got {list(radii)}")
+    try:
+        lengths = [float(radius) for radius in radii]
+    except (TypeError, ValueError):
+        raise ValueError(f"radii: expected one or more RMS lengths > 0, got {radii!r}") from None
+    if not lengths or not all(r > 0 and math.isfinite(r) for r in lengths):
+        raise ValueError(f"radii: expected one or more RMS lengths > 0, got {lengths}")
     if law not in LAWS:
         raise ValueError(f"law: expected one of {list(LAWS)}, got {law!r}")
-    if law != "fixed" and len(set(radii)) < 2:
-        raise ValueError(f"law {law}: expected two or more different radii, got {list(radii)}")
+    if law != "fixed" and len(set(lengths)) < 2:
+        raise ValueError(f"law {law}: expected two or more different radii, got {lengths}")
     check_batch_norm(batch_norm)
     return Ascent(**ascent)
 
@@ -92,7 +98,7 @@ def starts(
 
     Every radius starts from the same direction, so that rows differ by the radius alone.
     """
-    r = torch.tensor(radii, dtype=torch.float64).unsqueeze(1).repeat(1, len(x))
+    r = torch.tensor(radii, dtype=torch.float64, device="cpu").unsqueeze(1).repeat(1, len(x))
     directions = []
     for i in range(len(x)):
         directions.append(ascent.directions(x.shape[1:], generator))
@@ -100,7 +106,7 @@ def starts(
             device = None if generator is None else generator.device
             u = torch.rand(len(radii), generator=generator, device=device, dtype=torch.float32)
             u = u.double().cpu()
-            share = (torch.arange(len(radii)) + u) / len(radii)
+            share = (torch.arange(len(radii), device="cpu") + u) / len(radii)
             low, high = min(radii), max(radii)
             if law == "uniform":
                 r[:, i] = low + (high - low) * share
@@ -120,13 +126,16 @@ def explore(
     fast: bool,
     batch_size: int | None,
     shared: Shared,
-) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Yield row numbers, their x, x + δ and h(x); rows count through (radius, restart, input).
+) -> Iterator[Explored]:
+    """Yield row numbers, their x, x + δ and h(x), and the rounding error of outputs.
+
+    Rows count through (radius, restart, input).
 
     ``together``: a batch holds different inputs at one radius, since they share its statistics.
     """
     shape = (len(radii), ascent.restarts, len(x))
-    rows = torch.arange(math.prod(shape)).view(-1, len(x) if together else math.prod(shape))
+    total = math.prod(shape)
+    rows = torch.arange(total, device="cpu").view(-1, len(x) if together else total)
     quick = model
     if fast and not together:
         quick = shared.once("copy", lambda: fast_copy(model, x)) or model
@@ -138,7 +147,9 @@ def explore(
         quick_clean = _outputs(quick, x, size, together)
     spent.forwards += len(x) * (1 if quick is model else 2)
 
-    def climbed(some: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    precision = rounding(model, clean)
+
+    def climbed(some: Tensor) -> Explored:
         k, j, i = torch.unravel_index(some, shape)
         direction = directions[j, i]
         radius = radii[k, i].to(direction).view(-1, *[1] * (x.ndim - 1))
@@ -146,7 +157,7 @@ def explore(
         delta = ascent.climb(quick, inputs, before, direction, radius, together=together)
         spent.forwards += ascent.steps * len(some)
         spent.backwards += ascent.steps * len(some)
-        return some, x[i], displaced(x[i], delta), clean[i]
+        return some, x[i], displaced(x[i], delta), clean[i], precision
 
     if together:  # a batch that does not fit cannot be halved: its inputs share statistics
         yield from (climbed(some) for group in rows for some in _parts(group, size))
@@ -163,7 +174,7 @@ def known_of(model: nn.Module, batch_norm: str) -> Shared:
 
 def _outputs(model: nn.Module, x: Tensor, batch_size: int, together: bool) -> Tensor:
     def look(part: Tensor) -> Tensor:
-        return check_outputs(model(part.clone()), len(part))
+        return check_outputs(outputs_of(model, part), len(part)).clone()  # not one for all
 
     with torch.no_grad():
         if together:

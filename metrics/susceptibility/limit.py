@@ -13,17 +13,25 @@ import math
 import torch
 from torch import Tensor, nn
 
+from metrics.answers import outputs_of
 from metrics.attacks.geometry import own_generator
-from metrics.checks import check_batch_size, check_inputs, check_model, check_outputs
+from metrics.checks import (
+    check_batch_size,
+    check_inputs,
+    check_integers,
+    check_model,
+    check_outputs,
+)
 from metrics.precision import full_float32
-from metrics.susceptibility.normalisation import check_batch_norm, normalising
-from metrics.susceptibility.sphere import nonzero
+from metrics.susceptibility.normalisation import check_batch_norm, coupled, normalising
+from metrics.susceptibility.sphere import nonzero, scales
 
 METHODS = ("auto", "exact", "krylov")
 EXACT_OUTPUTS = 32  # up to so many, as many backward passes are the cheaper way
 ELEMENTS = 2**25  # of a Jacobian held at a time
 RANK = 1e-6  # float32 leaves so much of a vector that lies in the space already
-SMALLEST = 1e-30
+TRANSPOSED = 0.01  # share by which <J Jᵀ u, u> may differ from |Jᵀ u|²
+TWICE = "that cannot be differentiated"
 
 
 def susceptibility_limit(
@@ -57,6 +65,7 @@ def susceptibility_limit(
     """
     if method not in METHODS:
         raise ValueError(f"method: expected one of {list(METHODS)}, got {method!r}")
+    check_integers(rounds=rounds)
     if rounds < 1:
         raise ValueError(f"expected rounds >= 1, got {rounds}")
     check_batch_norm(batch_norm)
@@ -73,7 +82,12 @@ def susceptibility_limit(
         normalising(model, images, batch_norm),
     ):
         with torch.no_grad():
-            outputs = check_outputs(model(images[:1].clone()), 1).numel()
+            outputs = check_outputs(outputs_of(model, images[:1]), 1).numel()
+        if coupled(model, batch_norm):
+            raise ValueError(
+                "model: expected batch norms with running statistics for a limit, got some without,"
+                " whose Jacobian is of the whole batch"
+            )
         exact = method == "exact" or (method == "auto" and outputs <= EXACT_OUTPUTS)
         pixels = images[0].numel()
         scale = math.sqrt(pixels / outputs)
@@ -89,7 +103,8 @@ def susceptibility_limit(
                 ]
                 return torch.cat(found) * scale
             except (RuntimeError, NotImplementedError) as error:
-                if "derivative for" not in str(error) and "not implemented" not in str(error):
+                told = str(error)
+                if not any(part in told for part in ("derivative for", "not implemented", TWICE)):
                     raise
                 if method == "krylov":
                     raise ValueError(
@@ -106,12 +121,26 @@ def _groups(items: list[Tensor], size: int) -> list[list[Tensor]]:
 
 def _exact(model: nn.Module, images: Tensor) -> Tensor:
     x = images.clone().requires_grad_()
-    outputs = model(x.clone()).reshape(len(x), -1)
+    outputs = check_outputs(outputs_of(model, x), len(x)).reshape(len(x), -1)
+    down, up = _scales(outputs)
     rows = []
     for unit in torch.eye(outputs.shape[1], dtype=outputs.dtype, device=x.device):
-        rows.append(_vjp(outputs, x, unit.expand_as(outputs)).flatten(1))
-    jacobian = torch.stack(rows, dim=1).double()
+        rows.append(_vjp(outputs, x, unit * down).flatten(1))
+    jacobian = torch.stack(rows, dim=1).double() * up.double().unsqueeze(1)
     return _largest(jacobian @ jacobian.transpose(1, 2))
+
+
+def _scales(outputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``(N, 1)`` twice: what cotangents are multiplied by, and what undoes it.
+
+    Small outputs have small gradients, which half precision would round to 0.
+    """
+    if outputs.dtype not in (torch.float16, torch.bfloat16):
+        one = torch.ones_like(outputs[:, :1])
+        return one, one
+    down, _ = scales(outputs.detach().float())
+    down = down.clamp(2.0**-14, 2.0**14).to(outputs.dtype)
+    return down, 1 / down.float()
 
 
 def _krylov(model: nn.Module, images: Tensor, rounds: int, v: Tensor) -> Tensor:
@@ -121,20 +150,42 @@ def _krylov(model: nn.Module, images: Tensor, rounds: int, v: Tensor) -> Tensor:
     and is a lower bound too.
     """
     x = images.clone().requires_grad_()
-    outputs = model(x.clone())
+    outputs = check_outputs(outputs_of(model, x), len(x))
+    down, up = (s.view(-1, *[1] * (outputs.ndim - 1)) for s in _scales(outputs.flatten(1)))
     basis: list[Tensor] = []  # orthonormal, of the outputs' space
     pulled: list[Tensor] = []  # Jᵀ u of each
     u_free = torch.zeros_like(outputs, requires_grad=True)
     linear = _vjp(outputs, x, u_free, create_graph=True)  # Jᵀ u, whose derivative by u is J
+    _check_twice(outputs, x, linear, u_free)
     u = _vjp(linear, u_free, v.to(images))
     for _ in range(rounds):
         basis.append(_orthonormal(u.reshape(len(u), -1).double(), basis))
-        w = _vjp(outputs, x, basis[-1].to(u).view_as(u))
-        pulled.append(w.flatten(1).double())
-        # At its own length, J w could be too small for float32.
-        u = _vjp(linear, u_free, w / nonzero(w.flatten(1).abs().amax(dim=1)).view(-1, 1, 1, 1))
+        w = _vjp(outputs, x, down * basis[-1].to(u).view_as(u))
+        pulled.append((w.double() * up.double().view(-1, 1, 1, 1)).flatten(1))
+        u = _vjp(linear, u_free, _near_1(w))
     rows = torch.stack(pulled, dim=1)
     return _largest(rows @ rows.transpose(1, 2))
+
+
+def _check_twice(outputs: Tensor, x: Tensor, linear: Tensor, u_free: Tensor) -> None:
+    """Raise RuntimeError unless the derivative of Jᵀ u is J, by <J Jᵀ u, u> = |Jᵀ u|².
+
+    A gradient that cannot be differentiated (that of an own autograd function) makes it 0.
+    """
+    u = torch.sin(torch.arange(1, outputs[0].numel() + 1, device=x.device)).to(outputs)
+    u = u.view_as(outputs[0]).expand_as(outputs)
+    pulled = _near_1(_vjp(outputs, x, u))
+    pushed = _vjp(linear, u_free, pulled)
+    here = (pushed.double() * u.double()).flatten(1).sum(dim=1)
+    there = (pulled.double() * _vjp(outputs, x, u).double()).flatten(1).sum(dim=1)
+    apart = (here - there).abs() > TRANSPOSED * there
+    if (apart & here.isfinite() & there.isfinite()).any():
+        raise RuntimeError(f"a gradient {TWICE}")
+
+
+def _near_1(w: Tensor) -> Tensor:
+    """Return each sample at a size that float32 can multiply once more."""
+    return w / nonzero(w.flatten(1).abs().amax(dim=1)).view(-1, 1, 1, 1)
 
 
 def _orthonormal(u: Tensor, basis: list[Tensor]) -> Tensor:
@@ -145,7 +196,7 @@ def _orthonormal(u: Tensor, basis: list[Tensor]) -> Tensor:
             u = u - (u * b).sum(dim=1, keepdim=True) * b
     left = u.norm(dim=1, keepdim=True)
     spent = left <= RANK * size  # rounding: the space is used up
-    return torch.where(spent, torch.zeros_like(u), u / left.clamp_min(SMALLEST))
+    return torch.where(spent, torch.zeros_like(u), u / nonzero(left))
 
 
 def _largest(gram: Tensor) -> Tensor:

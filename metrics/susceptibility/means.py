@@ -22,7 +22,8 @@ def bootstrap(psi: Tensor) -> tuple[float, float]:
     """Return the 95 % interval of Ψ̂ over the inputs of ``(radii, N)``; its draws are fixed."""
     logs = psi.double().clamp_min(torch.finfo(torch.float64).tiny).log().mean(dim=0)
     n = len(logs)
-    draws = torch.randint(n, (BOOTSTRAP_DRAWS, n), generator=torch.Generator().manual_seed(0))
+    fixed = torch.Generator(device="cpu").manual_seed(0)
+    draws = torch.randint(n, (BOOTSTRAP_DRAWS, n), generator=fixed, device="cpu")
     means = logs.cpu()[draws].mean(dim=1)
     low, high = torch.quantile(means, torch.tensor([0.025, 0.975], dtype=means.dtype)).tolist()
     return math.exp(low), math.exp(high)
@@ -31,4 +32,4 @@ def bootstrap(psi: Tensor) -> tuple[float, float]:
 def saturates(per_radius: Tensor) -> bool:
     """Return whether Ψ̂ of two neighbouring radii differs by more than 1.5 times."""
     steps = per_radius.log().diff().abs()
-    return bool((steps > math.log(SATURATION)).any())
+    return not bool((steps <= math.log(SATURATION)).all())  # NaN counts as saturated

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
+from metrics.answers import outputs_of
 from metrics.checks import check_outputs, scripted
 from metrics.left_as_found import evaluating
+from metrics.precision import widened
 
 BATCH_NORM = ("eval", "frozen", "batch")
 FEW = 4  # inputs, below which the statistics of a batch say little
@@ -46,7 +48,7 @@ def normalising(model: nn.Module, images: Tensor, batch_norm: str) -> Iterator[N
             f"batch norm statistics of {len(images)} inputs: expected at least {FEW}",
             stacklevel=3,
         )
-    with evaluating(model):
+    with evaluating(model), _eagerly():
         if batch_norm != "eval":
             _check_reach(model, batch_norm)
             for norm in norms:  # on buffers of its own: those of the model are not written to
@@ -59,6 +61,18 @@ def normalising(model: nn.Module, images: Tensor, batch_norm: str) -> Iterator[N
         elif batch_norm == "frozen":
             _freeze(model, norms, images)
         yield
+
+
+def _eagerly() -> AbstractContextManager[Any]:
+    """Run compiled models as they were written: a compiled one does not see hooks or new buffers.
+
+    A context of torch's compiler, which takes seconds to load; where nothing has loaded it, nothing
+    is compiled.
+    """
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    eager: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return eager
 
 
 def coupled(model: nn.Module, batch_norm: str) -> bool:
@@ -91,7 +105,7 @@ def _freeze(model: nn.Module, norms: list[_BatchNorm], images: Tensor) -> None:
 
     def take(norm: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
         x = inputs[0] if inputs else named["input"]
-        variance, mean = torch.var_mean(x, dim=[0, *range(2, x.ndim)], correction=0)
+        variance, mean = torch.var_mean(widened(x), dim=[0, *range(2, x.ndim)], correction=0)
         for name, value in (("running_var", variance), ("running_mean", mean)):
             buffer = norm._buffers.get(name)
             if buffer is not None:
@@ -129,14 +143,14 @@ def _run(model: nn.Module, norms: list[_BatchNorm], images: Tensor) -> Tensor:
     handles += [norm.register_forward_hook(leaves, always_call=True) for norm in norms]
     try:
         with torch.no_grad(), seen:
-            outputs = check_outputs(model(images.clone()), len(images))
+            outputs = check_outputs(outputs_of(model, images), len(images))
     finally:
         for handle in handles:
             handle.remove()
     if seen.outside:
         raise ValueError(
             "batch_norm: expected batch norms that are modules (torch.nn.BatchNorm2d, ...), got "
-            "a call of torch.nn.functional.batch_norm, whose statistics are out of reach; use eval"
+            "a batch norm that is called as a function, whose statistics are out of reach; use eval"
         )
     return outputs
 
@@ -147,15 +161,22 @@ class _Functions(TorchFunctionMode):
     inside = outside = 0
 
     def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        if func in (functional.batch_norm, torch.batch_norm) and not self.inside:
+        if "batch_norm" in str(func) and not self.inside:
             self.outside += 1
         return func(*args, **(kwargs or {}))
 
 
 def _check_reach(model: nn.Module, batch_norm: str) -> None:
+    for name, other in model.named_modules():
+        own = dict(other.named_buffers(recurse=False)).get("running_mean")
+        if own is not None and not isinstance(other, _BatchNorm | torch.jit.ScriptModule):
+            raise ValueError(
+                f"batch_norm {batch_norm}: expected batch norms of torch, got {name!r}, a "
+                f"{type(other).__name__} with a running mean of its own, which stays; use eval"
+            )
     for module in scripted(model):
-        graph: Any = module.inlined_graph
-        if graph.findAllNodes("aten::batch_norm"):
+        graph: Any = getattr(module, "inlined_graph", None)
+        if graph is not None and graph.findAllNodes("aten::batch_norm"):
             raise ValueError(
                 f"batch_norm {batch_norm}: expected batch norms within reach, got those of a "
                 "TorchScript module, whose statistics stay; pass the module it was made of"

@@ -78,13 +78,15 @@ def estimated_radius(logits: Tensor, psi: Tensor | float) -> Tensor:
     """
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise ValueError(f"expected logits (N, classes >= 2), got {tuple(logits.shape)}")
-    if isinstance(psi, Tensor) and psi.numel() != 1 and psi.shape != (len(logits),):
+    try:
+        psi = torch.as_tensor(psi)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"psi: expected a number or a tensor, got {psi!r}") from None
+    if psi.numel() != 1 and psi.shape != (len(logits),):
         raise ValueError(
             f"psi: expected one number, or one for each of {len(logits)} images, "
             f"got {tuple(psi.shape)}"
         )
     top = logits.double().topk(2, dim=1).values
     distance = (top[:, 0] - top[:, 1]) / math.sqrt(2 * logits.shape[1])
-    if not isinstance(psi, Tensor):
-        return distance / psi
     return distance / (psi.reshape(()) if psi.numel() == 1 else psi).to(distance)

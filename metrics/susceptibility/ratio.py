@@ -13,7 +13,6 @@ smaller Ψ̂ is then no sign of robustness. What ψ tends to as r → 0 is in
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
 from collections.abc import Sequence
@@ -23,11 +22,13 @@ from typing import Unpack
 import torch
 from torch import Tensor, nn
 
+from metrics.answers import outputs_of
 from metrics.attacks.geometry import own_generator
 from metrics.checks import check_batch_size, check_inputs, check_model
 from metrics.engine.evaluator import Spent
+from metrics.engine.folding import copied
 from metrics.left_as_found import evaluating
-from metrics.precision import full_float32, rounding
+from metrics.precision import full_float32
 from metrics.susceptibility.ascent import Ascent, AscentSettings
 from metrics.susceptibility.exploration import check_settings, explore, known_of, starts
 from metrics.susceptibility.limit import susceptibility_limit
@@ -132,6 +133,7 @@ def susceptibility(
     check_inputs(images)
     check_batch_size(batch_size)
     generator = own_generator(generator, images.device)
+    radii = [float(radius) for radius in radii]
     with full_float32(), torch.inference_mode(False), torch.enable_grad():
         if float64:
             model, images = _in_float64(model, images), images.double()
@@ -165,19 +167,18 @@ def _susceptibility(
     r, directions = starts(x, radii, law, ascent, generator)
     shape = (len(radii), ascent.restarts, len(x))
     psi, cancelled, flipped = (
-        torch.zeros(shape, dtype=kind) for kind in (torch.float64, torch.bool, torch.bool)
+        torch.zeros(shape, dtype=kind, device="cpu")
+        for kind in (torch.float64, torch.bool, torch.bool)
     )
     spent = Spent()
-    precision = 0.0
     few = batch_norm != "eval" and bool(batch_norms(model)) and len(x) < FEW
     with normalising(model, x, batch_norm):
-        for rows, inputs, moved, clean in explore(
+        for rows, inputs, moved, clean, precision in explore(
             model, x, r, directions, ascent, spent, coupled(model, batch_norm), fast, batch_size,
             known_of(model, batch_norm),
         ):  # fmt: skip
-            precision = precision or rounding(model, clean)
             with torch.no_grad():
-                outputs = model(moved.clone())
+                outputs = outputs_of(model, moved)
             spent.forwards += len(moved)
             change = rms(outputs.double() - clean.double()).flatten()
             length = rms(moved.double() - inputs.double()).flatten()  # what the model saw of δ
@@ -222,10 +223,10 @@ def _in_float64(model: nn.Module, images: Tensor) -> nn.Module:
         ValueError: one that cannot be copied, or does not run in float64.
     """
     with evaluating(model), torch.no_grad():
-        model(images[:1].clone())  # what it keeps of a graph cannot be copied
+        model(images[:2].clone())  # what it keeps of a graph cannot be copied
         try:
-            exact = copy.deepcopy(model).double()
-            exact(images[:1].double())
+            exact = copied(model).double()
+            exact(images[:2].double())
         except Exception as error:
             raise ValueError(
                 f"float64: expected a model that can be copied and runs in float64, got "
