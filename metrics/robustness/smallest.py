@@ -19,22 +19,18 @@ from torch import Tensor, nn
 from metrics.answers import (
     answer,
     gradient_of,
-    logits_of,
     margin_loss,
-    silent,
     temperatures,
     useless,
 )
-from metrics.attacks.geometry import check_length, column, moved, unit
+from metrics.attacks.geometry import check_length, unit
 from metrics.checks import check_integers
 from metrics.engine.evaluator import Evaluator, evaluator
 from metrics.engine.memory import in_batches
+from metrics.robustness.bracket import Ray, close, margin_of
 
 MODES = ("paper", "logit")
-FIRST_RUNG = 1 / 16  # of the limit
-BEYOND = 1.1  # the next rung is so much further than where the margin is expected to vanish
 FINEST = 2**-40  # of the limit: a bracket that float64 still halves
-KAPPA = 0.1  # κ1 of ITP, times the first bracket; κ2 is 2 and n0 is 1
 SCALINGS_AT_ONCE = 16
 
 _Point = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -100,8 +96,8 @@ def minimal_fgsm(
 
     def along(model: nn.Module, x: Tensor, y: Tensor) -> _Point:
         gradient, margins = _gradient(model, x, y, "paper")
-        ray = _Ray(model, x, y, gradient.nan_to_num(0, 0, 0).sign_(), clip=True)
-        return *_close(ray, margins, limit, tolerance), *useless(gradient)
+        ray = Ray(model, x, y, gradient.nan_to_num(0, 0, 0).sign_(), clip=True)
+        return *close(ray, margins, limit, tolerance), *useless(gradient)
 
     return _smallest(model, images, labels, along, batch_size=batch_size, fast=fast)
 
@@ -143,108 +139,22 @@ def gradient_line(
 
     def along(model: nn.Module, x: Tensor, y: Tensor) -> _Point:
         gradient, _ = _gradient(model, x, y, mode)
-        ray = _Ray(model, x, y, unit(gradient.nan_to_num(0, 0, 0)), clip=clip)
+        ray = Ray(model, x, y, unit(gradient.nan_to_num(0, 0, 0)), clip=clip)
         return *_first_scaling(ray, length, scalings), *useless(gradient)
 
     return _smallest(model, images, labels, along, batch_size=batch_size, fast=fast)
-
-
-class _Ray:
-    """Images along one direction each."""
-
-    def __init__(
-        self, model: nn.Module, x: Tensor, labels: Tensor, direction: Tensor, *, clip: bool
-    ) -> None:
-        self.model, self.x, self.labels, self.direction = model, x, labels, direction
-        self.clip = clip
-
-    def images(self, rows: Tensor, sizes: Tensor) -> Tensor:
-        """Return the images of ``rows`` moved by ``sizes`` ``(len(rows),)``."""
-        x, delta = self.x[rows], column(sizes) * self.direction[rows].double()
-        return moved(x, delta) if self.clip else (x.double() + delta).to(x.dtype)
-
-    def margins(self, rows: Tensor, sizes: Tensor) -> Tensor:
-        """Return ``(len(rows),)`` float64: logit of the label minus the largest other.
-
-        Below 0 is broken; logits that are not finite, or a tie lost, give minus infinity.
-        """
-        logits, labels = logits_of(self.model, self.images(rows, sizes)), self.labels[rows]
-        margin = _margin(logits, labels)
-        lost = (logits.argmax(dim=1) != labels) & (margin >= 0) | silent(logits)
-        return margin.double().masked_fill(lost, -torch.inf)
 
 
 def _gradient(model: nn.Module, x: Tensor, labels: Tensor, mode: str) -> tuple[Tensor, Tensor]:
     """Return the gradient to go up, and the margins ``(N,)`` float64 at ``x``."""
     x = x.detach().requires_grad_()
     logits = answer(model, x)
-    margins = _margin(logits, labels)
+    margins = margin_of(logits, labels)
     loss = margin_loss(logits / temperatures(logits), labels) if mode == "paper" else -margins
     return gradient_of(loss.sum(), x), margins.detach().double()
 
 
-def _margin(logits: Tensor, labels: Tensor) -> Tensor:
-    own = logits.gather(1, labels[:, None]).squeeze(1)
-    return own - logits.scatter(1, labels[:, None], -torch.inf).amax(dim=1)
-
-
-def _close(ray: _Ray, margins: Tensor, limit: float, tolerance: float) -> tuple[Tensor, Tensor]:
-    """Return ``(N,)`` sizes (infinity where none breaks) and the images there.
-
-    ``margins`` are those at the images themselves.
-    """
-    low = torch.zeros(len(ray.x), dtype=torch.float64, device=ray.x.device)
-    high = torch.full_like(low, torch.inf)
-    below, above = margins.clone(), torch.full_like(low, torch.nan)
-
-    def look(rows: Tensor, sizes: Tensor) -> None:
-        margins = ray.margins(rows, sizes)
-        broke = margins < 0
-        high[rows[broke]], above[rows[broke]] = sizes[broke], margins[broke]
-        low[rows[~broke]], below[rows[~broke]] = sizes[~broke], margins[~broke]
-
-    size = torch.full_like(low, limit * FIRST_RUNG)
-    while len(rows := (high.isinf() & (low < limit)).nonzero().squeeze(1)):
-        before, margin = low[rows], below[rows]
-        look(rows, size[rows])
-        slope = (margin - below[rows]) / (low[rows] - before)  # of those that still stand
-        expected = low[rows] + below[rows] / slope.clamp_min(1e-30)
-        rung = torch.maximum(torch.minimum(BEYOND * expected, 4 * low[rows]), 1.5 * low[rows])
-        size[rows] = rung.clamp_max(limit)
-    first = high - low
-    most = (first / tolerance).log2().ceil().clamp_min(0)
-    step = 0
-    while len(rows := (high.isfinite() & (high - low > tolerance)).nonzero().squeeze(1)):
-        room = tolerance * 2.0 ** (most[rows] - step)
-        look(rows, _itp(low[rows], high[rows], below[rows], above[rows], first[rows], room))
-        step += 1
-    found = high.isfinite().nonzero().squeeze(1)
-    images = ray.x.clone()
-    images[found] = ray.images(found, high[found])
-    return high, images
-
-
-def _itp(
-    low: Tensor, high: Tensor, below: Tensor, above: Tensor, first: Tensor, room: Tensor
-) -> Tensor:
-    """Return the next sizes of ITP: interpolate, truncate towards the middle, project.
-
-    Args:
-        low, high: the bracket; below, above: the margins there (> 0 and < 0, or not known).
-        first: width of the first bracket.
-        room: half the width that plain bisection would still allow after this step.
-    """
-    middle, half = (low + high) / 2, (high - low) / 2
-    line = low + (high - low) * below / (below - above)
-    line = torch.where(line.isfinite(), line, middle)
-    towards = (middle - line).sign()
-    shift = KAPPA * (high - low) ** 2 / first
-    cut = torch.where(shift <= (middle - line).abs(), line + towards * shift, middle)
-    radius = (room - half).clamp_min(0)
-    return torch.where((cut - middle).abs() <= radius, cut, middle - towards * radius)
-
-
-def _first_scaling(ray: _Ray, length: float, scalings: int) -> tuple[Tensor, Tensor]:
+def _first_scaling(ray: Ray, length: float, scalings: int) -> tuple[Tensor, Tensor]:
     """Return ``(N,)`` sizes (infinity where none breaks) and the images there."""
     sizes = torch.full((len(ray.x),), torch.inf, dtype=torch.float64, device=ray.x.device)
     grid = torch.linspace(0, length, scalings, dtype=torch.float64, device=ray.x.device)[1:]
@@ -259,7 +169,7 @@ def _first_scaling(ray: _Ray, length: float, scalings: int) -> tuple[Tensor, Ten
     return sizes, images
 
 
-def _first_of(ray: _Ray, rows: Tensor, scalings: Tensor) -> Tensor:
+def _first_of(ray: Ray, rows: Tensor, scalings: Tensor) -> Tensor:
     """Return ``(len(rows),)``: the first of ``scalings`` that breaks, else infinity."""
     if len(rows) == 0:
         return scalings[:0]

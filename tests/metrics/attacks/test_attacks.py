@@ -105,7 +105,7 @@ def test_leaves_model_and_images_as_found(attack, mode, net, images, labels):
 
 def test_modes_come_back_after_an_exception(net, images, labels):
     before = state(net)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match="expected a shape that the model takes"):
         FGSM()(net, images[..., :5], labels)
     assert_same_state(before, state(net))
 
@@ -473,7 +473,7 @@ def test_accuracy_leaves_the_model_as_found(net, images, labels):
     ("model", "match"),
     [
         (nn.Flatten(), None),
-        (nn.Sequential(nn.Flatten(), nn.Linear(64, 1)), r"classes >= 2.*got \(6, 1\)"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(64, 1)), r"classes >= 2.*got \(\d, 1\)"),
         (nn.Conv2d(1, 10, 3), "expected logits"),
         (nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), "classes 0 ... 2.*got 0 ... 5"),
     ],

@@ -355,18 +355,3 @@ def test_more_restarts_are_never_weaker_over_many_batches(attack, digits_net, di
     ]
     assert not (masks[1] & ~masks[0]).any()
     assert (masks[0] & ~masks[1]).any()
-
-
-def test_the_settings_of_a_gpu_are_left_alone():
-    from metrics.precision import full_float32
-
-    before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
-    torch.backends.cudnn.deterministic = True
-    try:
-        with full_float32():
-            assert torch.backends.cudnn.deterministic
-            assert not torch.backends.cudnn.allow_tf32
-        assert torch.backends.cudnn.deterministic
-        assert torch.backends.cudnn.allow_tf32
-    finally:
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = before

@@ -131,7 +131,7 @@ def test_a_trial_has_the_cpus_scores_on_a_gpu(kind, trial, images):
         on_gpu = evaluate(trial, images, device="cuda")
     environment = {"device": "cuda", "device_name": NAME}
     assert on_gpu.environment == on_cpu.environment | environment
-    assert numbers(on_gpu) == pytest.approx(numbers(on_cpu))
+    assert numbers(on_gpu) == pytest.approx(numbers(on_cpu), rel=1e-4)  # batches have other sizes
     for name, weight in on_cpu.weights.items():
         torch.testing.assert_close(on_gpu.weights[name], weight)
 
