@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from metrics.attacks.geometry import SHORTER, Randomness, in_ball, moved, project, unit
+from metrics.attacks.geometry import SHORTER, Randomness, in_ball, moved, project, unit, within
 from metrics.attacks.iterative import Iterative, Rows, check_counts
 
 REGIONS = ("cube", "ball", "sphere")
@@ -64,6 +64,8 @@ class Noise(Iterative):
 
     def begin(self, rows: Rows, random: Randomness) -> None:
         rows.candidate = moved(rows.x, self._noise(rows.x, random))
+        if self.region == "cube":  # whose side float32 may round up
+            rows.candidate = rows.candidate.clamp(*within(rows.x, self.epsilon))
 
     def advance(self, rows: Rows, step: int, random: Randomness) -> None:
         self.begin(rows, random)

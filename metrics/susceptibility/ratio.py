@@ -226,7 +226,7 @@ def _in_float64(model: nn.Module, images: Tensor) -> nn.Module:
         model(images[:2].clone())  # what it keeps of a graph cannot be copied
         try:
             exact = copied(model).double()
-            exact(images[:2].double())
+            exact(images[:2].clone().double())
         except Exception as error:
             raise ValueError(
                 f"float64: expected a model that can be copied and runs in float64, got "
