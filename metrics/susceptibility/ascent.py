@@ -18,7 +18,14 @@ from torch import Tensor, nn
 from metrics.answers import gradient_of, outputs_of
 from metrics.checks import check_outputs
 from metrics.precision import widened
-from metrics.susceptibility.sphere import nonzero, on_sphere, rms, scales
+from metrics.susceptibility.sphere import (
+    EXPONENTS,
+    EXPONENTS_HALF,
+    nonzero,
+    on_sphere,
+    rms,
+    scales,
+)
 
 STEPS = ("rel", "norm", "sign", "adam", "plain")
 START = ("gaussian", "sign")
@@ -113,7 +120,8 @@ class Ascent:
             outputs = check_outputs(outputs_of(model, displaced(x, delta)), len(x))
             change = widened(outputs).reshape(len(x), -1) - before
             # Near 1, where squares neither under- nor overflow.
-            down, up = scales(change.reshape(1, -1) if together else change)
+            most = EXPONENTS_HALF if outputs.dtype is torch.float16 else EXPONENTS
+            down, up = scales(change.reshape(1, -1) if together else change, most)
             # A sum, not a mean: a mean would divide every sample's step by the batch size.
             # The clamp keeps an output that does not move from a NaN gradient: sqrt has none at 0.
             square = (change * down).square().mean(dim=1)

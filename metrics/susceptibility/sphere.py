@@ -12,6 +12,7 @@ from torch import Tensor
 from metrics.precision import widened
 
 EXPONENTS = 126  # 2^126 and 2^-126 are float32
+EXPONENTS_HALF = 10  # float16 ends at 2^16, and a gradient grows on its way back
 
 
 def rms(v: Tensor) -> Tensor:
@@ -30,11 +31,14 @@ def on_sphere(v: Tensor, radius: Tensor | float) -> Tensor:
     return widened(v) * (radius / nonzero(rms(v)))
 
 
-def scales(flat: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ``(N, 1)`` twice: a power of two that brings each sample near 1, and its inverse."""
+def scales(flat: Tensor, most: int = EXPONENTS) -> tuple[Tensor, Tensor]:
+    """Return ``(N, 1)`` twice: a power of two that brings each sample near 1, and its inverse.
+
+    None is above 2^``most``.
+    """
     largest = flat.detach().abs().amax(dim=1, keepdim=True)
     exponent = torch.frexp(torch.where(largest.isfinite(), largest, 1)).exponent
-    exponent = exponent.clamp(-EXPONENTS, EXPONENTS)
+    exponent = exponent.clamp(-most, EXPONENTS)
     one = torch.ones_like(largest)
     return torch.ldexp(one, -exponent), torch.ldexp(one, exponent)
 
