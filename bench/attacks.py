@@ -2,6 +2,10 @@
 
     PSINAS_DATA=DIR python bench/attacks.py [--rounds 3] [--images 2000] [--threads 1,2]
                                             [--leave-out foolbox,art]
+    PSINAS_DATA=DIR python bench/attacks.py --scales [--images 500]
+
+With ``--scales``: accuracy under FGSM, PGD and Auto-PGD of the same nets with larger logits, and
+under torchattacks' PGD; no times. Else:
 
 Two nets are trained here on Fashion-MNIST (on digits, with fewer images, where there is no
 PSINAS_DATA): a standard one and an adversarially trained one. All libraries attack the same images,
@@ -29,7 +33,7 @@ import torchattacks
 from torch import Tensor, nn
 
 from metrics.answers import input_gradient, logits_of, misclassified
-from metrics.attacks import PGD
+from metrics.attacks import APGD, FGSM, PGD, Attack
 from metrics.engine.folding import channels_last, fast_copy
 from metrics.left_as_found import evaluating
 from metrics.robustness.accuracy import correct, robust_accuracy
@@ -261,12 +265,45 @@ def compare_smallest(model: nn.Module, x: Tensor, y: Tensor, rounds: int) -> Non
     )
 
 
+class Scaled(nn.Module):
+    """A net with larger logits: the same answers."""
+
+    def __init__(self, net: nn.Module, scale: float) -> None:
+        super().__init__()
+        self.net, self.scale = net, scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x) * self.scale
+
+
+def compare_scales(name: str, model: nn.Module, x: Tensor, y: Tensor, epsilon: float) -> None:
+    attacks: dict[str, Attack] = {
+        "FGSM": FGSM(epsilon=epsilon),
+        "PGD-20": PGD(epsilon=epsilon, steps=STEPS, random_start=False),
+        "APGD-CE-50": APGD(epsilon=epsilon, steps=50),
+        "APGD-DLR-50": APGD(epsilon=epsilon, steps=50, loss="dlr"),
+    }
+    print(f"\n{name} net, {len(x)} images: accuracy in %; the last column is torchattacks' PGD-20")
+    print(" scale " + "".join(f"{attack:>13}" for attack in attacks) + f"{'torchattacks':>14}")
+    for scale in (1, 2, 6, 10, 20, 40, 100, 1e3, 1e4):
+        scaled = Scaled(model, scale).eval()
+        found = [
+            robust_accuracy(scaled, x, y, attack, generator=torch.Generator().manual_seed(0))
+            for attack in attacks.values()
+        ]
+        theirs = in_batches(torchattacks_pgd(scaled, epsilon), x, y, 100)
+        shares = [result.accuracy for result in found]
+        shares.append((correct(scaled, x, y) & correct(scaled, theirs, y)).double().mean().item())
+        print(f"{scale:6g} " + "".join(f"{100 * share:13.1f}" for share in shares))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--leave-out", default="", help="libraries, with commas")
+    parser.add_argument("--scales", action="store_true", help="accuracies at larger logits alone")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
@@ -277,6 +314,9 @@ def main() -> None:
     for name, adversary in nets.items():
         torch.set_num_threads(os.cpu_count() or 1)
         model = trained(data, adversary, epsilon)
+        if arguments.scales:
+            compare_scales(name, model, x, y, epsilon)
+            continue
         for threads in map(int, arguments.threads.split(",")):
             torch.set_num_threads(threads)
             left_out = arguments.leave_out.split(",")

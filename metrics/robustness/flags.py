@@ -24,6 +24,9 @@ FLAGS = {
 }
 """What the value of each flag is. Accuracies are shares of all images."""
 
+HARMLESS = frozenset({"saturated_logits"})
+"""Flags that say something of other tools: attacks here do not saturate, and can be believed."""
+
 
 @dataclass(frozen=True)
 class Flag:

@@ -14,7 +14,7 @@ from metrics.attacks import APGD, ATTACKS, FGSM, PGD, Attack, Noise, Square
 from metrics.metric import Metric, first_line
 from metrics.robustness.accuracy import correct, robust_accuracy, standard_error, wilson
 from metrics.robustness.cascade import cascade
-from metrics.robustness.flags import FLAGS
+from metrics.robustness.flags import FLAGS, HARMLESS
 from metrics.robustness.smallest import minimal_fgsm
 from metrics.robustness.suspicion import suspicion
 
@@ -195,7 +195,8 @@ class Suspicion(Metric):
     """Flags that a robust accuracy may be a masked gradient; ``suspicious`` counts those raised.
 
     Each flag has its value, its threshold, and 1.0 where it is raised. Of a check that could not
-    run on the model, value and flag are NaN, and it is not counted.
+    run on the model, value and flag are NaN, and it is not counted; nor is ``saturated_logits``,
+    which is no doubt of what is measured here.
 
     Args:
         epsilon: radius at which robustness is claimed; a search fills in its recipe's.
@@ -234,7 +235,8 @@ class Suspicion(Metric):
         values = [
             v for f, up in zip(flags, raised, strict=True) for v in (f.value, f.threshold, up)
         ]
-        return float(raised.count(1.0)), *values
+        count = sum(f.raised for f in flags if f.name not in HARMLESS)
+        return float(count), *values
 
 
 # ------------------------------------------------------------------------------------------- parts

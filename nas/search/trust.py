@@ -42,17 +42,24 @@ ADVICE = {
 Here, since no table should wait for torch, which ``metrics`` loads.
 """
 
+HARMLESS = frozenset({"saturated_logits"})
+"""Flags that say something of other tools, as in ``metrics.robustness.flags``."""
+
 
 def suspicions(scores: Mapping[str, Any]) -> list[str]:
     """Return the names of the flags that a trial's scores raise, none without the metric.
 
-    A flag whose check could not run is NaN, and not raised.
+    A flag whose check could not run is NaN, and not raised. One that is harmless raises no doubt.
     """
     return [
         name.partition(BEGIN)[2].removesuffix(RAISED)
         for name, value in scores.items()
-        if BEGIN in name and name.endswith(RAISED) and value == 1.0
+        if BEGIN in name and name.endswith(RAISED) and value == 1.0 and not _harmless(name)
     ]
+
+
+def _harmless(name: str) -> bool:
+    return name.partition(BEGIN)[2].removesuffix(RAISED) in HARMLESS
 
 
 def advice(flags: Iterable[str]) -> list[str]:

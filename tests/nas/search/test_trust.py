@@ -12,10 +12,11 @@ from launch.config.config import parse_config
 from launch.show.progress import Progress
 from launch.show.scored import flag_lines
 from launch.show.tables import front_of
-from metrics.robustness.flags import FLAGS, Flag
+from metrics.robustness.flags import FLAGS, HARMLESS, Flag
 from metrics.robustness.scores import Suspicion
 from nas.export.export import model_card
 from nas.ledger.table import load_table
+from nas.search import trust
 from nas.search.trust import ADVICE, advice, suspicions
 from nas.search.winners import best, overruled, worth_keeping
 
@@ -167,6 +168,7 @@ def test_score_prints_the_flags(masking, table, psinas, tmp_path):
 
 def test_every_flag_has_one_line_of_advice():
     assert FLAGS.keys() == ADVICE.keys()
+    assert HARMLESS == trust.HARMLESS <= FLAGS.keys()
     assert all(text and text.strip(" .") == text and "\n" not in text for text in ADVICE.values())
 
 
@@ -228,3 +230,8 @@ def test_weights_of_the_best_that_is_believed_are_kept():
     for result in results:  # a search only passes what it kept and the newest
         one_by_one = worth_keeping([*one_by_one, result], {"a": "max"}, top=2)
     assert [r["number"] for r in one_by_one] == kept
+
+
+def test_saturated_logits_are_told_and_raise_no_doubt():
+    scores = {"suspicion_saturated_logits_raised": 1.0, "suspicion_zero_gradient_raised": 1.0}
+    assert suspicions(scores) == ["zero_gradient"]
