@@ -18,6 +18,14 @@ SHAPE_ERRORS = (  # what torch says when a model is given images of another shap
     "to have", "cannot be multiplied", "size mismatch", "invalid for input of size", "must match",
     "Kernel size can't be greater", "Output size is too small", "channels in input",
 )  # fmt: skip
+TRAINING = {
+    **dict.fromkeys(("batch_norm", "instance_norm"), 5),
+    **dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"), 2),
+    **dict.fromkeys(("dropout_", "feature_dropout_"), 2),
+    **dict.fromkeys(("lstm", "gru"), 6),
+    **dict.fromkeys(("rrelu", "rrelu_"), 3),
+}
+"""Operations of TorchScript -> which of their inputs says that they train."""
 ROUNDING = 1e-6  # how far outside [0, 1] a pixel may lie that was normalised and back
 
 
@@ -193,15 +201,16 @@ def _traced_in_training(module: torch.jit.ScriptModule) -> str:
     graph: Any = getattr(module, "inlined_graph", None)
     if graph is None:  # a container without a forward of its own
         return ""
-    for operation, place in (("batch_norm", 5), ("dropout", 2), ("feature_dropout", 2)):
+    for operation, place in TRAINING.items():
         for node in graph.findAllNodes(f"aten::{operation}"):
-            if list(node.inputs())[place].toIValue() is True and not _own_statistics(node):
+            inputs = list(node.inputs())
+            if inputs[place].toIValue() is True and not _harmless(operation, inputs, place):
                 return operation
     return ""
 
 
-def _own_statistics(node: Any) -> bool:
-    """Whether a batch norm keeps no running statistics: then it takes the batch's in eval() too."""
-    if node.kind() != "aten::batch_norm":
-        return False
-    return str(list(node.inputs())[3].type().kind()) == "NoneType"
+def _harmless(operation: str, inputs: list[Any], place: int) -> bool:
+    """Whether an operation does the same in eval(): it drops no share, or keeps no statistics."""
+    if operation.endswith("_norm"):
+        return str(inputs[3].type().kind()) == "NoneType"
+    return bool(inputs[place - 1].toIValue() == 0)
