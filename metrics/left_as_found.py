@@ -87,12 +87,12 @@ class Snapshot:
             for name, buffer in buffers.items():
                 if now[name].data_ptr() != buffer.data_ptr():
                     setattr(module, name, buffer)
+        self._values.restore()  # first: a gradient must have the shape of its tensor
         for tensor, requires_grad, gradient in self._gradients:
             if tensor.requires_grad != requires_grad:
                 tensor.requires_grad_(requires_grad)
             if tensor.grad is not gradient:
                 tensor.grad = gradient
-        self._values.restore()
 
     def changed(self) -> bool:
         """Whether a parameter or buffer is another one, or has another value."""
