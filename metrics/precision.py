@@ -45,10 +45,14 @@ def full_float32(*, autocast: bool = False) -> Iterator[None]:
 
 
 def _ask_for_full() -> None:
-    """Set the general precision, and that of operations that do not follow it."""
+    """Set the general precision, and that of operations that do not follow it.
+
+    From the top: what follows another setting is then found full already, and goes on following.
+    """
     backends: Any = torch.backends
     settings = [
         backends,
+        backends.cudnn,
         backends.cudnn.conv,
         backends.cudnn.rnn,
         backends.cuda.matmul,
