@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from numbers import Integral
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,8 @@ TRAINING = {
 }
 """Operations of TorchScript -> which of their inputs says that they train."""
 ROUNDING = 1e-6  # how far outside [0, 1] a pixel may lie that was normalised and back
+
+T = TypeVar("T", int, int | None)
 
 
 def check_inputs(images: Tensor) -> None:
@@ -108,10 +110,13 @@ def check_model(model: nn.Module) -> None:
             )
 
 
-def check_batch_size(batch_size: int | None) -> None:
-    """Raise ValueError for a number of images at a time that is below 1."""
-    if batch_size is not None and not (isinstance(batch_size, Integral) and batch_size >= 1):
+def check_batch_size(batch_size: T) -> T:
+    """Return a number of images at a time as an int; raise ValueError for one below 1."""
+    if batch_size is None:
+        return batch_size
+    if not (isinstance(batch_size, Integral) and batch_size >= 1):
         raise ValueError(f"batch_size: expected a number of images >= 1, got {batch_size!r}")
+    return int(batch_size)  # torch splits by no other integer
 
 
 def check_logits(logits: Any, count: int) -> Tensor:

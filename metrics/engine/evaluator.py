@@ -210,7 +210,7 @@ def evaluator(
         ValueError: images, labels or a model that no attack can work with.
     """
     check_model(model)
-    check_batch_size(batch_size)
+    batch_size = check_batch_size(batch_size)
     images = check_images(images)
     labels = check_labels(images, labels)
     spent = Spent()

@@ -97,7 +97,7 @@ def drift(
     check_model(model)
     for some in (images, moved):
         check_inputs(some)
-    check_batch_size(batch_size)
+    batch_size = check_batch_size(batch_size)
     if images.shape != moved.shape:
         raise ValueError(
             "expected as many images before and after, got "

@@ -54,7 +54,7 @@ def sphere_attack(
         raise ValueError(f"expected restarts 1 of a single point, got {climbing.restarts}")
     check_model(model)
     check_inputs(images)
-    check_batch_size(batch_size)
+    batch_size = check_batch_size(batch_size)
     generator = own_generator(generator, images.device)
     with full_float32(), torch.inference_mode(False), torch.enable_grad():
         x = images.detach().clone()

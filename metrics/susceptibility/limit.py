@@ -73,7 +73,7 @@ def susceptibility_limit(
         raise ValueError("batch_norm: expected eval or frozen for a limit, got 'batch'")
     check_model(model)
     check_inputs(images)
-    check_batch_size(batch_size)
+    batch_size = check_batch_size(batch_size)
     generator = own_generator(generator, images.device)
     with (
         full_float32(),

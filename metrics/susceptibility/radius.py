@@ -57,7 +57,7 @@ def robustness_radius(
     check_batch_norm(batch_norm)
     check_model(model)
     check_inputs(images)
-    check_batch_size(batch_size)
+    batch_size = check_batch_size(batch_size)
     if batch_norm == "batch":
         batch_size = len(images)
     with full_float32(), torch.inference_mode(False), torch.no_grad():

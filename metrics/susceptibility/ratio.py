@@ -131,7 +131,7 @@ def susceptibility(
     climbing = check_settings(radii, law=law, batch_norm=batch_norm, **ascent)
     check_model(model)
     check_inputs(images)
-    check_batch_size(batch_size)
+    batch_size = check_batch_size(batch_size)
     generator = own_generator(generator, images.device)
     radii = [float(radius) for radius in radii]
     with full_float32(), torch.inference_mode(False), torch.enable_grad():
