@@ -198,8 +198,10 @@ def _moved(tensor: Tensor, data: Tensor) -> bool:
 
 
 def _bits(tensor: Tensor) -> Tensor:
-    plain = tensor.detach().resolve_conj().resolve_neg().contiguous()
-    return plain.reshape(-1).view(torch.uint8)
+    flat = tensor.detach().resolve_conj().resolve_neg().reshape(-1)
+    if flat.stride() != (1,):  # a vector that is a view of something, which reshape leaves one
+        flat = flat.clone(memory_format=torch.contiguous_format)
+    return flat.view(torch.uint8)
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
