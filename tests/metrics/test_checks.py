@@ -115,7 +115,7 @@ def test_images_outside_of_the_box(bad):
 def test_a_rounding_outside_of_the_box_is_put_back(kind):
     """As images are that were normalised and back: accuracies are those of the clamped ones."""
     above = torch.nextafter(torch.ones(()).to(kind), torch.full((), 2.0).to(kind))
-    x = X.to(kind)
+    x = X.to(kind, copy=True)
     x[0, 0, 0, :2] = torch.stack([above, -above * 1e-7]).to(kind)
     given, inside, model = x.clone(), x.clamp(0, 1), net().to(kind)
     for attack in (PGD(epsilon=0.1), APGD(epsilon=0.1, steps=3)):
