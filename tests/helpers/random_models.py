@@ -157,7 +157,11 @@ class Case:
     def wrong(self, images: torch.Tensor) -> torch.Tensor:
         """Return ``(N,)`` bool: which images the twin gets wrong, by the definition."""
         logits = self.answers(images)
-        return (logits.argmax(1) != self.labels.long()) | ~logits.isfinite().all(1)
+        return (
+            (logits.argmax(1) != self.labels.long())
+            | logits.isnan().any(1)
+            | ~logits.amax(1).isfinite()
+        )
 
     def own_error(self) -> Exception | None:
         """Return what the model itself raises, asked for logits and their gradient."""

@@ -53,7 +53,7 @@ from metrics.susceptibility import (
     susceptibility_limit,
 )
 
-EXAMPLES = int(os.environ.get("PSINAS_EXAMPLES", 30))
+EXAMPLES = int(os.environ.get("PSINAS_EXAMPLES", 6))
 FORGIVEN: list[Recipe] = []
 OURS = Path(metrics.__file__).parent
 
