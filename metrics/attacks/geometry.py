@@ -122,7 +122,7 @@ def moved(x: Tensor, delta: Tensor) -> Tensor:
 def project(delta: Tensor, norm: str, epsilon: float) -> Tensor:
     """Return ``delta`` moved to the nearest point of the ball of radius ``epsilon``."""
     if norm == "linf":
-        return delta.clamp(-epsilon, epsilon)
+        return delta.double().clamp(-epsilon, epsilon)  # float32 may round epsilon up
     length = column(length_of(delta, norm))
     shorter = delta * (SHORTER * epsilon / torch.where(length > 0, length, 1))
     return torch.where(length > SHORTER * epsilon, shorter, delta)

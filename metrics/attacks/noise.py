@@ -76,6 +76,8 @@ class Noise(Iterative):
         if self.region == "sphere":
             return longest * unit(random.normal(*shape))
         if self.distribution == "uniform":
-            return longest * in_ball(shape, self.distance, random)
-        sigma = self.epsilon / (2 if self.region == "cube" else math.sqrt(math.prod(shape)))
-        return project(sigma * random.normal(*shape), self.distance, self.epsilon)
+            noise = longest * in_ball(shape, self.distance, random)
+        else:
+            sigma = self.epsilon / (2 if self.region == "cube" else math.sqrt(math.prod(shape)))
+            noise = sigma * random.normal(*shape)
+        return project(noise, self.distance, self.epsilon)

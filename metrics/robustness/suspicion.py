@@ -85,7 +85,7 @@ def suspicion(
 
         def followed() -> _Path:
             if not path:
-                path.append(_follow(ready, _pgd(epsilon, STEPS), rows))
+                path.append(_follow(ready, _pgd(epsilon, STEPS), rows, generator))
             return path[0]
 
         def rise() -> float:
@@ -183,7 +183,7 @@ def _nonfinite(path: list[_Path]) -> int:
     return path[0].nonfinite if path else 0
 
 
-def _follow(ready: Evaluator, pgd: PGD, rows: Tensor) -> _Path:
+def _follow(ready: Evaluator, pgd: PGD, rows: Tensor, generator: torch.Generator) -> _Path:
     """Follow ``pgd`` to its last step on the images ``rows``, which are right."""
     looks: list[Tensor] = []
     none = torch.zeros(pgd.steps + 1, 0, dtype=torch.bool, device="cpu")
@@ -193,7 +193,7 @@ def _follow(ready: Evaluator, pgd: PGD, rows: Tensor) -> _Path:
         for some in rows.split(ready.batch_size) if len(rows) else ():
             looks.clear()
             x, y = ready.images[some], ready.labels[some]
-            found = pgd.search(ready.quick, x, y, Randomness(x), early_exit=False)
+            found = pgd.search(ready.quick, x, y, Randomness(x, generator), early_exit=False)
             right.append(torch.stack([~misclassified(logits, y) for logits in looks]).cpu())
             zero += int(found.zero_gradients.sum())
             nonfinite += int(found.nonfinite_gradients.sum())

@@ -385,8 +385,10 @@ def calling(kind: str):
 
 def portrait(case: Case) -> dict:
     """Return all that must be as it was: the model, the images, torch's settings."""
-    model = case.model
+    model, recipe = case.model, case.recipe
     out = {"settings": _settings(), "x": _of_tensor(case.images), "y": _of_tensor(case.labels)}
+    if not (case.random or recipe.forward == "seeding" or recipe.wrapper == "traced in train"):
+        out["torch's own generator"] = torch.get_rng_state().numpy().tobytes()
     for name, module in model.named_modules():
         out[f"{name} mode"] = module is model or id(module), getattr(module, "training", None)
         if isinstance(module, torch.jit.ScriptModule):
