@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import math
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
+from metrics.answers import logits_of
 from metrics.attacks import FGSM, PGD, Attack
 from metrics.robustness.accuracy import robust_accuracy
-from metrics.robustness.flags import FLAGS
+from metrics.robustness.flags import FLAGS, Flag
 from metrics.robustness.suspicion import suspicion
 from nas.trial.recipe import Recipe
 from nas.trial.training import drain, train
@@ -21,6 +25,12 @@ EPSILON = 0.1
 @pytest.fixture(scope="module")
 def validation(digits):
     return digits.validation.images(), digits.validation.labels
+
+
+@pytest.fixture(scope="module")
+def few(validation):
+    """Return enough images to tell a flag from chance, and no more."""
+    return tuple(v[:60] for v in validation)
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +55,8 @@ class Around(nn.Module):
 
 def flags(model, validation, **settings):
     generator = torch.Generator().manual_seed(0)
+    if len(validation[1]) < 100:
+        settings = {"queries": 30, "draws": 3, **settings}
     found = suspicion(model, *validation, epsilon=EPSILON, generator=generator, **settings)
     assert tuple(f.name for f in found) == tuple(FLAGS)
     return {f.name: f for f in found}
@@ -143,6 +155,115 @@ def test_an_attack_that_breaks_its_promises_is_flagged(attack, violations, digit
     assert found.value == violations
     assert all(torch.equal(v, digits_net.state_dict()[k]) for k, v in before.items())
     assert not flags(digits_net, validation, attack=FGSM())["invariant_violation"].raised
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        lambda z: z.detach() * 0 + torch.arange(10.0),  # has no gradient at all
+        lambda z: z * 0 + torch.arange(10.0),
+        lambda z: z * 0,  # a tie of all classes
+        lambda z: z * 1e-9 + torch.arange(10.0),  # moved by rounding alone
+    ],
+    ids=["constant", "times 0", "a tie", "rounding"],
+)
+def test_of_a_constant_model_only_that_is_said(behind, digits_net, few):
+    """Attacks that change nothing are no sign of a masked gradient there."""
+    found = flags(Around(digits_net, behind=behind), few)
+    assert {name for name, flag in found.items() if flag.raised} == {"constant_classifier"}
+    assert found["constant_classifier"].value == 1
+    left_out = [name for name, flag in found.items() if flag.left_out]
+    assert "zero_gradient" in left_out
+    assert "saturated_logits" not in left_out
+    assert all(math.isnan(found[name].value) for name in left_out)
+    assert all("same answer" in found[name].left_out for name in left_out)
+
+
+def test_a_collapsed_model_is_named(digits_net, few):
+    """One class for all, as a diverged training leaves: a low accuracy that no attack explains."""
+    collapsed = Around(digits_net, behind=lambda z: z + 1e3 * torch.eye(10)[3])
+    found = flags(collapsed, few)
+    assert found["constant_classifier"].raised
+    assert not found["zero_gradient"].raised
+
+
+def test_one_class_of_images_is_no_collapse(digits_net, validation):
+    x, y = validation
+    same = logits_of(digits_net.eval(), x).argmax(1) == 3
+    chosen = (x[same & (y == 3)], y[same & (y == 3)])
+    assert not flags(digits_net, chosen)["constant_classifier"].raised
+    lone = (x[:1], y[:1])
+    assert not flags(digits_net, lone)["constant_classifier"].raised
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_honest_nets_in_half_precision_raise_no_flag(kind, digits_net, few):
+    model = copy.deepcopy(digits_net).to(kind)
+    assert raised(model, (few[0].to(kind), few[1])) == set()
+
+
+@pytest.mark.parametrize("scale", [2.0, 10.0, 40.0])
+def test_honest_nets_with_large_logits_are_saturated_at_most(scale, digits_net, few):
+    model = Around(digits_net, behind=lambda z: scale * z)
+    assert raised(model, few) <= {"saturated_logits"}
+
+
+def test_a_check_that_cannot_run_is_left_out_and_named(digits_net, few):
+    """A model that cannot be copied: the promises of an attack are not checked on it."""
+
+    class Uncopied(Around):
+        def __deepcopy__(self, memo):
+            raise TypeError("cannot pickle 'generator' object")
+
+    found = flags(Uncopied(digits_net), few)
+    assert [name for name, flag in found.items() if flag.left_out] == ["invariant_violation"]
+    left = found["invariant_violation"]
+    assert left.left_out == "TypeError: cannot pickle 'generator' object"
+    assert math.isnan(left.value)
+    assert not left.raised
+    plain = flags(digits_net, few)
+    assert all(found[n].value == plain[n].value for n in found if n != "invariant_violation")
+    masked = Uncopied(digits_net, before=lambda x: (x * 8).round() / 8)
+    assert {"zero_gradient", "black_box_beats_white_box"} <= raised(masked, few)
+
+
+class Failing(Attack):
+    def perturb(self, model, x, labels, generator):
+        raise KeyError("what this attack needs\nand more")
+
+
+def test_an_attack_that_fails_is_left_out_and_named(digits_net, few):
+    found = flags(digits_net, few, attack=Failing())
+    left = found.pop("invariant_violation")
+    assert left.left_out.startswith("KeyError: ")
+    assert "\n" not in left.left_out
+    assert not any(flag.left_out or flag.raised for flag in found.values())
+
+
+def test_running_out_of_memory_is_no_check_that_is_left_out(digits_net, few):
+    """It is a failed trial: with more memory the check would run."""
+
+    class Greedy(Attack):
+        def perturb(self, model, x, labels, generator):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        flags(digits_net, few, attack=Greedy())
+
+
+def test_nan_counts_as_above_where_the_check_ran():
+    assert Flag("zero_gradient", math.nan, 0.1).raised
+    assert not Flag("zero_gradient", math.nan, 0.1, "it could not").raised
+    assert not Flag("zero_gradient", 0.1, 0.1).raised
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_model_that_answers_nothing_is_flagged(value, digits_net, few):
+    """Its images are all wrong, so that no attack has any to find fault with."""
+    found = flags(Around(digits_net, behind=lambda z: z * 0 + value), few)
+    assert found["nonfinite_gradient"].raised
+    assert found["nonfinite_gradient"].value == 1
+    assert not found["saturated_logits"].raised
 
 
 def test_two_classes_and_a_model_that_is_never_right(validation):
