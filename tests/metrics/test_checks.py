@@ -190,7 +190,7 @@ def test_batch_sizes_that_are_none(size):
     assert others(match, BATCHED, net(), X, Y, batch_size=size) == {}
 
 
-@pytest.mark.parametrize("size", [1, 4, np.int64(4), 10**12], ids=repr)
+@pytest.mark.parametrize("size", [1, np.int64(4), 10**12], ids=repr)
 def test_batch_sizes_that_are_some(size):
     assert others("accepted", BATCHED, net(), X, Y, batch_size=size) == {}
 

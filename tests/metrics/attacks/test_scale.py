@@ -67,7 +67,7 @@ def test_a_confident_net_looks_no_more_robust(attack, scale, digits_net, validat
     assert found.zero_gradients == 0
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1e-10, 1e-4, 1e10, 1e30])
+@pytest.mark.parametrize("scale", [1e-30, 1e-4, 1e30])
 @pytest.mark.parametrize("attack", ATTACKS, ids=repr)
 def test_no_gradient_is_lost_at_any_scale(attack, scale):
     model = net()
