@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from launch.runs.run import FinishedTrial, Run
 from nas.device import choose_device
 from nas.errors import InputError
+from nas.search.trust import BEGIN
 from nas.trial.evaluation import SECONDS, Evaluation, evaluate
 from nas.trial.files import WEIGHTS, save_trial, trial_directory
 
@@ -54,10 +55,12 @@ def replay(run: Run, number: int) -> tuple[FinishedTrial, Evaluation, list[str]]
 
 
 def later(name: str, old: Mapping[str, float], new: Mapping[str, float]) -> bool:
-    """Whether ``old`` is from before accuracies had intervals, and cannot have this number.
+    """Whether ``old`` is from before there was this number, and cannot have it.
 
-    Its standard errors were sqrt(p (1 - p) / n).
+    Before accuracies had intervals, standard errors were sqrt(p (1 - p) / n); flags came by and by.
     """
+    if BEGIN in name:
+        return name not in old and any(BEGIN in other for other in old)
     low = f"{name.rpartition('_')[0]}_low"
     return name.endswith(OF_INTERVALS) and low in new and low not in old
 

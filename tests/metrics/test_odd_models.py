@@ -274,3 +274,10 @@ def test_a_model_that_seeds_its_own_noise_has_no_copy(forks):
     model = Seeded().eval()
     for _ in range(2):  # at the second time the state is what a pass leaves
         assert fast_copy(model, images()) is None
+
+
+def test_suspicion_leaves_torchs_generator_alone():
+    x = images()
+    state = torch.get_rng_state()
+    suspicion(Linear(), x, Linear()(x).argmax(1), queries=2, draws=1, generator=torch.Generator())
+    assert torch.equal(torch.get_rng_state(), state)
