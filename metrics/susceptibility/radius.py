@@ -79,7 +79,7 @@ def estimated_radius(logits: Tensor, psi: Tensor | float) -> Tensor:
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise ValueError(f"expected logits (N, classes >= 2), got {tuple(logits.shape)}")
     try:
-        psi = torch.as_tensor(psi)
+        psi = psi if isinstance(psi, Tensor) else torch.as_tensor(psi, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(f"psi: expected a number or a tensor, got {psi!r}") from None
     if psi.numel() != 1 and psi.shape != (len(logits),):
