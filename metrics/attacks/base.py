@@ -46,6 +46,12 @@ class Found:
     zero_gradients: Tensor
     nonfinite_gradients: Tensor
 
+    def of(self, rows: Tensor) -> Found:
+        """Return what was found for these ``rows``; no images where none were kept."""
+        images = self.images[rows] if len(self.images) else self.images
+        masks = (self.broken, self.zero_gradients, self.nonfinite_gradients)
+        return Found(images, *(mask[rows] for mask in masks))
+
 
 def check_attack(attack: Any) -> None:
     """Raise ValueError for what is no attack."""

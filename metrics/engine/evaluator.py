@@ -136,7 +136,7 @@ class Evaluator:
                 x, y = (_ordinary(v[some]) for v in (self.images, self.labels))
                 asked = rows[(rows >= some.start) & (rows < some.stop)] - some.start
                 every = list(range(some.start, some.start + len(x)))
-                parts.append(_of(self._search(attack, x, y, draws, every, keep_images), asked))
+                parts.append(self._search(attack, x, y, draws, every, keep_images).of(asked))
         return Found(*(torch.cat([getattr(p, name) for p in parts]) for name in vars(parts[0])))
 
     def _search(
@@ -180,7 +180,7 @@ class Evaluator:
     ) -> Found:
         """Search on the model itself for these rows of a batch."""
         if not attack.draws_by_image:
-            return _of(self._once(attack, self.model, x, labels, draws.at(places, x)), rows)
+            return self._once(attack, self.model, x, labels, draws.at(places, x)).of(rows)
         x, labels, places = x[rows], labels[rows], [places[i] for i in rows.tolist()]
         return self._once(attack, self.model, x, labels, draws.at(places, x))
 
@@ -274,13 +274,6 @@ class _Followed(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         return self.model(x)
-
-
-def _of(found: Found, rows: Tensor) -> Found:
-    images = found.images[rows] if len(found.images) else found.images
-    return Found(
-        images, found.broken[rows], found.zero_gradients[rows], found.nonfinite_gradients[rows]
-    )
 
 
 def _ordinary(v: Tensor) -> Tensor:
