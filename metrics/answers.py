@@ -47,6 +47,12 @@ def logits_of(model: nn.Module, images: Tensor) -> Tensor:
         return answer(model, images)
 
 
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return ``(N,)``: the label's logit minus the largest other."""
+    own = logits.gather(1, labels[:, None]).squeeze(1)
+    return own - logits.scatter(1, labels[:, None], -torch.inf).amax(dim=1)
+
+
 def margin_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Return ``(N,)``: log-sum-exp of the other logits, minus the label's.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
+
+from metrics.answers import margin
 
 
 def dlr(logits: Tensor, labels: Tensor) -> Tensor:
@@ -14,9 +15,7 @@ def dlr(logits: Tensor, labels: Tensor) -> Tensor:
     """
     _check_classes(logits, 3)
     ordered = logits.sort(dim=1, descending=True).values
-    own = logits.gather(1, labels[:, None]).squeeze(1)
-    other = logits.scatter(1, labels[:, None], -torch.inf).amax(dim=1)
-    return -(own - other) / (ordered[:, 0] - ordered[:, 2] + 1e-12)
+    return -margin(logits, labels) / (ordered[:, 0] - ordered[:, 2] + 1e-12)
 
 
 def targeted_dlr(logits: Tensor, targets: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from metrics.answers import margin
 from metrics.attacks.geometry import Randomness, column, within
 from metrics.attacks.iterative import Iterative, Rows, check_counts, unbeaten
 
@@ -51,8 +52,7 @@ class Square(Iterative):
         return self.queries - 1
 
     def losses(self, logits: Tensor, aim: Tensor) -> Tensor:
-        own = logits.gather(1, aim[:, None]).squeeze(1)
-        return logits.scatter(1, aim[:, None], -torch.inf).amax(dim=1) - own
+        return -margin(logits, aim)
 
     def begin(self, rows: Rows, random: Randomness) -> None:
         _, channels, _, width = rows.x.shape

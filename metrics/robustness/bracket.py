@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from metrics.answers import logits_of, silent
+from metrics.answers import logits_of, margin, silent
 from metrics.attacks.geometry import column, moved
 
 FIRST_RUNG = 1 / 16  # of the limit
@@ -33,15 +33,9 @@ class Ray:
         Below 0 is broken; logits that are not finite, or a tie lost, give minus infinity.
         """
         logits, labels = logits_of(self.model, self.images(rows, sizes)), self.labels[rows]
-        margin = margin_of(logits, labels)
-        lost = (logits.argmax(dim=1) != labels) & (margin >= 0) | silent(logits)
-        return margin.double().masked_fill(lost, -torch.inf)
-
-
-def margin_of(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return ``(N,)``: logit of the label minus the largest other."""
-    own = logits.gather(1, labels[:, None]).squeeze(1)
-    return own - logits.scatter(1, labels[:, None], -torch.inf).amax(dim=1)
+        lead = margin(logits, labels)
+        lost = (logits.argmax(dim=1) != labels) & (lead >= 0) | silent(logits)
+        return lead.double().masked_fill(lost, -torch.inf)
 
 
 def close(ray: Ray, margins: Tensor, limit: float, tolerance: float) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from metrics.answers import (
     answer,
     gradient_of,
+    margin,
     margin_loss,
     temperatures,
     useless,
@@ -27,7 +28,7 @@ from metrics.attacks.geometry import check_length, unit
 from metrics.checks import check_integers
 from metrics.engine.evaluator import Evaluator, evaluator
 from metrics.engine.memory import in_batches
-from metrics.robustness.bracket import Ray, close, margin_of
+from metrics.robustness.bracket import Ray, close
 
 MODES = ("paper", "logit")
 FINEST = 2**-40  # of the limit: a bracket that float64 still halves
@@ -149,7 +150,7 @@ def _gradient(model: nn.Module, x: Tensor, labels: Tensor, mode: str) -> tuple[T
     """Return the gradient to go up, and the margins ``(N,)`` float64 at ``x``."""
     x = x.detach().requires_grad_()
     logits = answer(model, x)
-    margins = margin_of(logits, labels)
+    margins = margin(logits, labels)
     loss = margin_loss(logits / temperatures(logits), labels) if mode == "paper" else -margins
     return gradient_of(loss.sum(), x), margins.detach().double()
 
