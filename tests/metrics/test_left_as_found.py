@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from public import EVERY, images, net
@@ -10,6 +12,7 @@ from torch.ao.quantization import get_default_qat_qconfig, prepare_qat
 from torch.nn import functional
 
 from metrics.cost import macs
+from metrics.left_as_found import evaluating
 from metrics.susceptibility import drift, sphere_attack, susceptibility, susceptibility_limit
 
 X, Y = images(), torch.tensor([0, 1, 2, 3, 0, 1])
@@ -393,3 +396,22 @@ def test_a_pending_backward_pass_is_not_disturbed(call, mode):
         loss.backward()
         gradients.append([p.grad.clone() for p in model.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_train_is_called_where_it_is_overridden():
+    """What a module notes in an object of its own, only its own train(mode) takes back."""
+
+    class Merging(nn.Linear):
+        def __init__(self):
+            super().__init__(4, 4)
+            self.state = SimpleNamespace(merged=False)
+
+        def train(self, mode=True):
+            super().train(mode)
+            self.state.merged = not mode
+            return self
+
+    model = nn.Sequential(nn.Flatten(), Merging())
+    with evaluating(model):
+        assert model[1].state.merged
+    assert not model[1].state.merged
