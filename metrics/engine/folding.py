@@ -9,6 +9,7 @@ copy, or otherwise to an image alone, has none and is attacked as it is.
 from __future__ import annotations
 
 import copy
+import pickle
 import random
 from typing import Any
 
@@ -139,10 +140,11 @@ def _probes(images: Tensor) -> Tensor:
 
 def _random_state(device: torch.device) -> list[Any]:
     """Return the states of all generators that a model on ``device`` may draw from."""
-    states = [torch.get_rng_state().tolist(), random.getstate()]
-    states.append(repr(np.random.get_state()))  # noqa: NPY002  the one that a model may draw from
+    states: list[Any] = [torch.get_rng_state().numpy().tobytes(), random.getstate()]
+    state = np.random.get_state(legacy=False)  # noqa: NPY002  the one that a model may draw from
+    states.append(pickle.dumps(state))
     if device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(device).tolist())
+        states.append(torch.cuda.get_rng_state(device).numpy().tobytes())
     return states
 
 
