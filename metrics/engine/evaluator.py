@@ -156,7 +156,7 @@ class Evaluator:
                 again = self._slowly(attack, x, labels, draws, places, rounded)
                 found.images[rounded] = again.images
                 found.broken[rounded] = again.broken
-        return found if keep_images else replace(found, images=x[:0])
+        return found if keep_images else replace(found, images=x[:0].clone())  # no view of x
 
     def _quickly(
         self, attack: Attack, x: Tensor, labels: Tensor, draws: Draws, places: Sequence[int]

@@ -23,7 +23,7 @@ from metrics import (
     susceptibility,
 )
 from metrics.engine import memory
-from metrics.engine.evaluator import evaluator
+from metrics.engine.evaluator import Evaluator, evaluator
 from metrics.engine.memory import in_batches, out_of_memory, saved_bytes, suitable_batch
 from metrics.susceptibility import sphere_attack
 
@@ -221,3 +221,20 @@ def test_images_are_kept_where_they_are_asked_for(attack, batch):
     assert kept.images.shape == (20, *x.shape[1:])
     assert torch.equal(found.broken, kept.broken)
     assert torch.equal(~correct(net(), kept.images, y[rows])[kept.broken], kept.broken[kept.broken])
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=repr)
+def test_what_keeps_no_images_holds_none_either(attack, batch, monkeypatch):
+    parts = []
+    searched = Evaluator._search
+
+    def noted(*given):
+        parts.append(searched(*given))
+        return parts[-1]
+
+    monkeypatch.setattr(Evaluator, "_search", noted)
+    x, y = batch
+    with evaluator(net(), x, y, batch_size=7) as ready:
+        ready.search(attack, torch.arange(3, 23), seeded())
+    assert parts
+    assert all(part.images.untyped_storage().nbytes() == 0 for part in parts)
