@@ -1,5 +1,6 @@
-"""Metrics: attacks, robust accuracy, suspicion, the susceptibility ratio Ψ, cost."""
+"""Metrics: attacks, robust accuracy, suspicion, the susceptibility ratio Ψ, stability, cost."""
 
+from metrics import stability
 from metrics.attacks import APGD, ATTACKS, FGSM, PGD, Attack, Noise, Square, StepLL, Transfer
 from metrics.metric import Metric
 from metrics.registry import METRICS
@@ -35,6 +36,7 @@ __all__ = [
     "gradient_line",
     "minimal_fgsm",
     "robust_accuracy",
+    "stability",
     "susceptibility",
     "suspicion",
 ]

@@ -18,6 +18,7 @@ from metrics.robustness.scores import (
     MinimalFGSM,
     Suspicion,
 )
+from metrics.stability.scores import StabilityShares
 from metrics.susceptibility.scores import DriftRate, PsiEpoch1, PsiInit, PsiLimit, PsiRatio
 
 METRICS: dict[str, Callable[..., Metric]] = {
@@ -26,6 +27,7 @@ METRICS: dict[str, Callable[..., Metric]] = {
     "cascade": CascadeAccuracy,
     "min-fgsm": MinimalFGSM,
     "suspicion": Suspicion,
+    "stability": StabilityShares,
     "psi": PsiRatio,
     "psi-init": PsiInit,
     "psi-epoch1": PsiEpoch1,

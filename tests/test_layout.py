@@ -30,6 +30,7 @@ FLOORS = {
     """,
     "metrics": """
         registry
+        stability
         robustness
         susceptibility
         engine

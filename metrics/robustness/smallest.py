@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from metrics.answers import (
     answer,
@@ -30,7 +31,7 @@ from metrics.engine.evaluator import Evaluator, evaluator
 from metrics.engine.memory import in_batches
 from metrics.robustness.bracket import Ray, close
 
-MODES = ("paper", "logit")
+MODES = ("cross-entropy", "margin", "loss")
 FINEST = 2**-40  # of the limit: a bracket that float64 still halves
 SCALINGS_AT_ONCE = 16
 
@@ -96,7 +97,7 @@ def minimal_fgsm(
     tolerance = max(tolerance, FINEST * limit)
 
     def along(model: nn.Module, x: Tensor, y: Tensor) -> _Point:
-        gradient, margins = _gradient(model, x, y, "paper")
+        gradient, margins = _gradient(model, x, y, "cross-entropy")
         ray = Ray(model, x, y, gradient.nan_to_num(0, 0, 0).sign_(), clip=True)
         return *close(ray, margins, limit, tolerance), *useless(gradient)
 
@@ -108,7 +109,7 @@ def gradient_line(
     images: Tensor,
     labels: Tensor,
     *,
-    mode: str = "paper",
+    mode: str = "cross-entropy",
     length: float = 5.0,
     scalings: int = 256,
     clip: bool = False,
@@ -122,9 +123,13 @@ def gradient_line(
 
     Args:
         model, images, labels, batch_size, fast: as in :func:`minimal_fgsm`.
-        mode: ``paper`` goes where the gradient of the cross entropy points, to all other classes
-            by their probabilities (:func:`metrics.answers.margin_loss`); ``logit`` where that of
-            the largest other logit minus the label's does, for two classes the same.
+        mode: ``cross-entropy`` goes where the gradient of the cross entropy points, to all other
+            classes by their probabilities (:func:`metrics.answers.margin_loss`); ``margin`` where
+            that of the largest other logit minus the label's does, for two classes the same.
+            ``loss`` takes the gradient as the paper prints it, of the mean squared error on a
+            sigmoid for two classes and of the cross entropy for more; float32 rounds it to zero
+            where a label leads by far (by 17 for the second of two classes), and such images
+            count in ``zero_gradients``.
         length: the longest, inclusive.
         scalings: how many, 0 included.
         clip: put the perturbed image back into [0, 1]; the paper does not say that it does.
@@ -132,11 +137,7 @@ def gradient_line(
     Raises:
         ValueError: an unknown mode, length <= 0, scalings below 2, and as :func:`robust_accuracy`.
     """
-    check_integers(scalings=scalings)
-    if mode not in MODES:
-        raise ValueError(f"mode: expected one of {list(MODES)}, got {mode!r}")
-    if not (length > 0 and math.isfinite(length)) or scalings < 2:
-        raise ValueError(f"expected length > 0 and scalings >= 2, got {length} and {scalings}")
+    check_line(mode=mode, length=length, scalings=scalings)
 
     def along(model: nn.Module, x: Tensor, y: Tensor) -> _Point:
         gradient, _ = _gradient(model, x, y, mode)
@@ -146,13 +147,34 @@ def gradient_line(
     return _smallest(model, images, labels, along, batch_size=batch_size, fast=fast)
 
 
+def check_line(*, mode: str, length: float, scalings: int) -> None:
+    """Raise ValueError for settings that :func:`gradient_line` refuses."""
+    check_integers(scalings=scalings)
+    if mode not in MODES:
+        raise ValueError(f"mode: expected one of {list(MODES)}, got {mode!r}")
+    if not (length > 0 and math.isfinite(length)) or scalings < 2:
+        raise ValueError(f"expected length > 0 and scalings >= 2, got {length} and {scalings}")
+
+
 def _gradient(model: nn.Module, x: Tensor, labels: Tensor, mode: str) -> tuple[Tensor, Tensor]:
     """Return the gradient to go up, and the margins ``(N,)`` float64 at ``x``."""
     x = x.detach().requires_grad_()
     logits = answer(model, x)
     margins = margin(logits, labels)
-    loss = margin_loss(logits / temperatures(logits), labels) if mode == "paper" else -margins
+    if mode == "loss":
+        loss = _printed_loss(logits, labels)
+    elif mode == "margin":
+        loss = -margins
+    else:
+        loss = margin_loss(logits / temperatures(logits), labels)
     return gradient_of(loss.sum(), x), margins.detach().double()
+
+
+def _printed_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return ``(N,)``: what a net is trained with in Sutton et al., section 7."""
+    if logits.shape[1] == 2:
+        return ((logits[:, 1] - logits[:, 0]).sigmoid() - labels).square()
+    return functional.cross_entropy(logits, labels, reduction="none")
 
 
 def _first_scaling(ray: Ray, length: float, scalings: int) -> tuple[Tensor, Tensor]:

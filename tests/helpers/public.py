@@ -14,6 +14,7 @@ from metrics import (
     gradient_line,
     minimal_fgsm,
     robust_accuracy,
+    stability,
     susceptibility,
     suspicion,
 )
@@ -35,6 +36,7 @@ LABELLED = {
     "accuracy_curve": lambda m, x, y, **k: accuracy_curve(m, x, y, ATTACK, [0.01, EPSILON], **k),
     "minimal_fgsm": minimal_fgsm,
     "gradient_line": lambda m, x, y, **k: gradient_line(m, x, y, scalings=4, **k),
+    "stability": lambda m, x, y, **k: stability.measure(m, x, y, draws=2, scalings=4, **k),
     "suspicion": lambda m, x, y, **k: suspicion(m, x, y, queries=2, draws=2, **k),
 }
 UNLABELLED = {

@@ -24,6 +24,7 @@ from metrics import (
     gradient_line,
     minimal_fgsm,
     robust_accuracy,
+    stability,
     susceptibility,
     suspicion,
 )
@@ -136,8 +137,11 @@ MEASURES = {
     ),
     "minimal_fgsm": lambda m, x, y, g: minimal_fgsm(m, x, y, batch_size=AT_ONCE),
     "gradient_line": lambda m, x, y, g: gradient_line(m, x, y, scalings=40, batch_size=AT_ONCE),
-    "gradient_line, logit": lambda m, x, y, g: gradient_line(
-        m, x, y, scalings=20, mode="logit", clip=True, batch_size=AT_ONCE
+    "gradient_line, margin": lambda m, x, y, g: gradient_line(
+        m, x, y, scalings=20, mode="margin", clip=True, batch_size=AT_ONCE
+    ),
+    "stability": lambda m, x, y, g: stability.measure(
+        m, x, y, deltas=[2, 10], draws=30, scalings=40, count=True, batch_size=AT_ONCE
     ),
     "suspicion": lambda m, x, y, g: suspicion(
         m, x, y, epsilon=0.05, queries=12, draws=3, generator=g, batch_size=AT_ONCE
@@ -167,6 +171,7 @@ QUICK = {
     "noise": {"draws": 3},
     "cascade": {"attacks": (FGSM(), PGD(steps=3), APGD(steps=4))},
     "suspicion": {"queries": 5, "draws": 2},
+    "stability": {"draws": 4, "scalings": 20},
 }
 
 

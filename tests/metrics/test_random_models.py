@@ -375,7 +375,12 @@ def test_the_smallest_sign_step(recipe, limit):
 
 
 @many
-@given(recipes(), st.sampled_from(["paper", "logit"]), st.booleans(), st.sampled_from([0.5, 5.0]))
+@given(
+    recipes(),
+    st.sampled_from(["cross-entropy", "margin"]),
+    st.booleans(),
+    st.sampled_from([0.5, 5.0]),
+)
 def test_the_smallest_step_along_the_gradient(recipe, mode, clip, length):
     def same(recipe):
         return smallest(

@@ -88,7 +88,7 @@ def test_smallest_perturbations_at_any_scale(scale, digits_net, validation):
     x, y = (v[:40] for v in validation)
     for smallest in (
         lambda m: minimal_fgsm(m, x, y).size,
-        lambda m: gradient_line(m, x, y, length=2.0, scalings=64, mode="logit").size,
+        lambda m: gradient_line(m, x, y, length=2.0, scalings=64, mode="margin").size,
     ):
         a, b = smallest(digits_net), smallest(Scaled(digits_net, scale))
         both = a.isfinite() & b.isfinite()

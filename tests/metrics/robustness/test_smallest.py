@@ -41,7 +41,7 @@ def test_minimal_fgsm_of_a_linear_model_is_its_distance():
     assert (found.size <= exact + TOLERANCE + 1e-6).all()
 
 
-@pytest.mark.parametrize("mode", ["paper", "logit"])
+@pytest.mark.parametrize("mode", ["cross-entropy", "margin", "loss"])
 def test_the_gradient_line_of_a_linear_model_is_the_next_scaling(mode):
     model, x, y, margin, w = two_class()
     found = gradient_line(model, x, y, mode=mode, length=0.5, scalings=101)
@@ -127,7 +127,7 @@ def test_no_mode_saturates():
     loss = nn.functional.cross_entropy(model(leaf), y, reduction="sum")
     saturated = torch.autograd.grad(loss, leaf)[0].flatten(1).eq(0).all(1)
     assert saturated.sum() > 10
-    for mode in ("paper", "logit"):
+    for mode in ("cross-entropy", "margin"):
         found = gradient_line(model, x, y, mode=mode, length=0.5)
         assert found.zero_gradients == 0
         assert found.size.isfinite().all()
@@ -157,7 +157,7 @@ def test_smallest_epsilons_and_fgsm_accuracy_agree(digits_net, validation):
     [
         (lambda m, x, y: minimal_fgsm(m, x, y, tolerance=0), "tolerance"),
         (lambda m, x, y: minimal_fgsm(m, x, y, limit=2), "limit"),
-        (lambda m, x, y: gradient_line(m, x, y, mode="best"), "mode.*paper"),
+        (lambda m, x, y: gradient_line(m, x, y, mode="best"), "mode.*cross-entropy"),
         (lambda m, x, y: gradient_line(m, x, y, length=0), "length"),
         (lambda m, x, y: gradient_line(m, x, y, scalings=1), "scalings"),
         (lambda m, x, y: minimal_fgsm(m, x[:0], y[:0]), "at least one image"),
