@@ -65,11 +65,14 @@ FLOORS = {
 ``*`` is the floor of whatever is not named: a new space is a file beside the others.
 """
 
-APART = {"launch/papers": {"psi", "cubuk"}, "launch/commands": None}
+APART = {"launch/papers": {"psi", "cubuk", "sutton"}, "launch/commands": None}
 """Rooms whose parts never import each other: papers, and commands but for ``options``."""
 
 LEAF_LIBRARIES = {"torch", "numpy", "safetensors"}
-ALSO = {"search_spaces/resnet.py": {"torchvision"}}  # inside a function: see the test below
+ALSO = {  # inside a function: see the tests below
+    "search_spaces/resnet.py": {"torchvision"},
+    "metrics/stability/theory/caps.py": {"scipy"},
+}
 LONG = 300
 CODE = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
@@ -266,6 +269,22 @@ print("resnet" in search_spaces.SEARCH_SPACES, "torchvision" in sys.modules)
 """
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert answer.stdout.split() == ["True", "False"], answer.stderr
+
+
+def test_metrics_are_there_without_scipy():
+    code = """
+import sys
+sys.modules["scipy"] = None  # import raises
+import metrics
+from metrics.stability.theory.caps import cap_bound, cap_fraction
+try:
+    cap_fraction(2, 0.5)
+except ImportError as error:
+    print(f"{cap_bound(2, 0.6):.2f}", error)
+"""
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    expected = "0.32 scipy: expected it installed, for exact shares of caps, got none"
+    assert answer.stdout.strip() == expected, answer.stderr
 
 
 def test_a_trial_runs_where_neither_ray_nor_optuna_is_installed():
