@@ -85,7 +85,7 @@ class Snapshot:
         for module, buffers in self._scripted:
             now = dict(module.named_buffers(recurse=False))
             for name, buffer in buffers.items():
-                if now[name].data_ptr() != buffer.data_ptr():
+                if now[name] is not buffer:
                     setattr(module, name, buffer)
         self._values.restore()  # first: a gradient must have the shape of its tensor
         for tensor, requires_grad, gradient in self._gradients:
@@ -134,6 +134,8 @@ class _Values:
         for tensor, before in self._odd:
             if not _equal(tensor, before):
                 tensor.data = before.clone()
+            if not _equal(tensor, before):  # compressed sparse tensors take no other data
+                tensor.data.resize_as_sparse_(before).copy_(before)
 
     def _differ(self, device: torch.device) -> bool:
         held = self._plain[device]

@@ -316,6 +316,61 @@ def test_buffers_of_any_kind(make, other):
     assert state(model) == before
 
 
+class Changing(nn.Module):
+    """Changes a buffer where it lies: its values, or where in it they are."""
+
+    def __init__(self, buffer, change):
+        super().__init__()
+        self.net, self.change = net(), change
+        self.register_buffer("buffer", buffer)
+
+    def forward(self, x):
+        with torch.no_grad():
+            self.change(self.buffer)
+        return self.net(x)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
+@pytest.mark.parametrize("kind", ["coo", "csr"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v: v.mul_(2),
+        lambda v: v.resize_as_sparse_(full(v)).copy_(full(v)),
+    ],
+    ids=["values", "places"],
+)
+def test_sparse_buffers_that_change_where_they_lie(kind, change):
+    model = Changing(BUFFERS[kind](1.0), change)
+    before = state(model)
+    CALLS["robust_accuracy"](model, X, Y)
+    assert state(model) == before
+
+
+def full(like):
+    return torch.ones(3, 3).to_sparse(layout=like.layout)
+
+
+class Doubling(nn.Module):
+    def __init__(self, buffer):
+        super().__init__()
+        self.net = net()
+        self.register_buffer("buffer", buffer)
+
+    def forward(self, x):
+        self.buffer.mul_(2)
+        return self.net(x)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR", "ignore::FutureWarning")
+@pytest.mark.parametrize("kind", ["coo", "csr", "bfloat16", "transposed", "sliced", "empty", "NaN"])
+def test_buffers_of_a_traced_module(kind):
+    model = torch.jit.trace(Doubling(BUFFERS[kind](1.0)).eval(), X, check_trace=False)
+    before = {name: said(value) for name, value in model.named_buffers()}
+    CALLS["robust_accuracy"](model, X, Y)
+    assert {name: said(value) for name, value in model.named_buffers()} == before
+
+
 def prepared(version):
     """Return a net with observers, which resize their buffers in their first forward pass."""
 
