@@ -166,6 +166,8 @@ def refuses(model: nn.Module, images: Tensor, error: Exception) -> str:
         ((dtype, device),) = own
         return f"images: expected the model's own type and device, {dtype} on {device}, {got}"
     line = str(error).partition("\n")[0]
+    if "scalar type" in line:
+        return f"images: expected a type that the model takes, {got}: {line}"
     if any(part in line for part in SHAPE_ERRORS):
         return f"images: expected a shape that the model takes, {got}: {line}"
     return ""

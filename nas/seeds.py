@@ -15,9 +15,25 @@ def derive_seed(*parts: int | str) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def value_hash(value: Any, *, leave_out: tuple[str, ...] = ()) -> str:
-    """Return 16 hex digits over a dataclass's fields, those in ``leave_out`` aside."""
-    return settings_hash({k: v for k, v in asdict(value).items() if k not in leave_out})
+def value_hash(
+    value: Any, *, leave_out: tuple[str, ...] = (), later: Mapping[str, Any] | None = None
+) -> str:
+    """Return 16 hex digits over a dataclass's fields.
+
+    Args:
+        value: a dataclass.
+        leave_out: fields that play no part.
+        later: fields that there were not at first, with what was the rule then; where they have
+            that value they play no part, so that earlier hashes stay.
+    """
+    later = later or {}
+    return settings_hash(
+        {
+            k: v
+            for k, v in asdict(value).items()
+            if k not in leave_out and not (k in later and v == later[k])
+        }
+    )
 
 
 def settings_hash(settings: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from search_spaces.nasnet.space import NASNet
 from search_spaces.resnet import ResNets
 from search_spaces.space import SearchSpace
 from search_spaces.task import Task
+from search_spaces.vgg_lite import VGGLite
 
 SEARCH_SPACES: dict[str, type[SearchSpace]] = {
     DepthChannels.name: DepthChannels,
@@ -23,6 +24,7 @@ SEARCH_SPACES: dict[str, type[SearchSpace]] = {
     NASBench201.name: NASBench201,
     NASNet.name: NASNet,
     FeedForward.name: FeedForward,
+    VGGLite.name: VGGLite,
 }
 
 

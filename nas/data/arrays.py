@@ -130,8 +130,9 @@ def _pick_classes(
     images: Images, config: DataConfig
 ) -> tuple[NDArray[Any], NDArray[np.int64], int]:
     known = len(images.class_names)
+    every = _with_channels(images.pixels, config)
     if config.classes is None:
-        return images.pixels, images.labels, known
+        return every, images.labels, known
     if not set(config.classes) <= set(range(known)):
         raise InputError(
             f"data.classes: expected labels of {config.name}, 0 ... {known - 1}, "
@@ -140,7 +141,19 @@ def _pick_classes(
     renumbered = np.full(known, -1, dtype=np.int64)
     renumbered[list(config.classes)] = np.arange(len(config.classes))
     labels = renumbered[images.labels]
-    return images.pixels[labels >= 0], labels[labels >= 0], len(config.classes)
+    return every[labels >= 0], labels[labels >= 0], len(config.classes)
+
+
+def _with_channels(pixels: NDArray[Any], config: DataConfig) -> NDArray[Any]:
+    """Return images of as many channels as are asked for: a view, where grey is copied."""
+    own = pixels.shape[1]
+    if config.channels in (None, own):
+        return pixels
+    if own != 1:
+        raise InputError(
+            f"data.channels: expected null for images of {own} channels, got {config.channels}"
+        )
+    return np.broadcast_to(pixels, (len(pixels), 3, *pixels.shape[2:]))
 
 
 def _split(pixels: NDArray[Any], labels: NDArray[np.int64], device: torch.device | str) -> Split:

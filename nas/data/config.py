@@ -34,6 +34,8 @@ class DataConfig:
         download: let torchvision download what is missing.
         image_size: side to which ``folder``, ``gtsrb`` and ``food101`` images are resized and
             cropped, and of ``noise``; None is the dataset's usual one.
+        channels: 3 copies the one channel of grey images, as nets for colour images want it; None
+            leaves them.
         classes: keep these labels only, renumbered from 0 in this order; None keeps all.
         limit: caps on the numbers of images, class shares kept.
         validation_share: share of the training images that the search is judged on.
@@ -48,6 +50,7 @@ class DataConfig:
     root: str | None = None
     download: bool = False
     image_size: int | None = None
+    channels: int | None = None
     classes: tuple[int, ...] | None = None
     limit: Limit = Limit()
     validation_share: float = 1 / 6
@@ -60,6 +63,8 @@ class DataConfig:
             )
         if self.image_size is not None and self.image_size < 1:
             raise ValueError(f"image_size: expected >= 1, got {self.image_size}")
+        if self.channels not in (None, 3):
+            raise ValueError(f"channels: expected 3 or null, got {self.channels}")
         if self.classes is not None and not len(set(self.classes)) == len(self.classes) >= 2:
             raise ValueError(
                 f"classes: expected two or more distinct labels, got {list(self.classes)}"
@@ -73,4 +78,4 @@ class DataConfig:
     @property
     def hash(self) -> str:
         """16 hex digits of what decides the images; where the files lie plays no part."""
-        return value_hash(self, leave_out=("root", "download"))
+        return value_hash(self, leave_out=("root", "download"), later={"channels": None})

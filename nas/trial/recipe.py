@@ -7,13 +7,16 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from metrics.attacks import ATTACKS, PGD, Attack
+from metrics.stability.input_noise import INPUT_NOISE
 from nas.names import find
 from nas.seeds import value_hash
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
-SCHEDULES = ("one-cycle", "cosine", "step", "constant")
+SCHEDULES = ("one-cycle", "cosine", "step", "halving", "constant")
+LOSSES = ("cross-entropy", "mse")
 PRECISIONS = ("auto", "float32", "bf16")
 EPSILON = 8 / 255  # usual in L infinity
+ADVERSARIES = {"none": None, **ATTACKS, **INPUT_NOISE}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +29,17 @@ class Recipe:
         optimizer: ``sgd`` (Nesterov momentum), ``adam`` or ``adamw``.
         learning_rate: the largest of the schedule.
         schedule: ``one-cycle`` (linear up over a quarter, linear down), ``cosine``, ``step``
-            (a tenth after half and after three quarters) or ``constant``.
+            (a tenth after half and after three quarters), ``halving`` (half after every fifth, as
+            of 100 epochs in Sutton et al. 2023 after 20) or ``constant``.
         momentum: of ``sgd``.
         weight_decay: L2 penalty; decoupled for ``adamw``.
+        loss: ``cross-entropy``, or ``mse``: the squared error of the probabilities, mean over
+            classes, which for two of them is that of a sigmoid (Sutton et al. 2023).
         label_smoothing: share of the label spread over all classes.
-        adversary: ``none``, a name in ``ATTACKS`` or ``pkg.module:Attack``. One that would leak
-            the true labels into its images (``fgsm``, ``step-ll``) is given predicted ones.
+        adversary: ``none``, a name in ``ATTACKS``, random noise that is not clipped
+            (``noise-cube``, ``noise-ball``: :mod:`metrics.stability.input_noise`), or
+            ``pkg.module:Attack``. One that would leak the true labels into its images (``fgsm``,
+            ``step-ll``) is given predicted ones.
         epsilon: radius of the adversary, pixels in [0, 1]; an adversary in L2 has to be given one.
         steps: of an adversary that has steps, and of the PGD that judges epochs.
         step_size: the same; None is epsilon / 4.
@@ -56,6 +64,7 @@ class Recipe:
     schedule: str = "one-cycle"
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    loss: str = "cross-entropy"
     label_smoothing: float = 0.0
     adversary: str = "pgd"
     epsilon: float = EPSILON
@@ -77,6 +86,7 @@ class Recipe:
         for field, known in (
             ("optimizer", OPTIMIZERS),
             ("schedule", SCHEDULES),
+            ("loss", LOSSES),
             ("precision", PRECISIONS),
         ):
             if getattr(self, field) not in known:
@@ -94,6 +104,10 @@ class Recipe:
         for field in ("learning_rate", "entropy_weight", "weight_decay"):
             if not math.isfinite(getattr(self, field)):
                 raise ValueError(f"{field}: expected a finite number, got {getattr(self, field)}")
+        if self.loss == "mse" and self.label_smoothing:
+            raise ValueError(
+                f"label_smoothing: expected 0 for the loss mse, got {self.label_smoothing}"
+            )
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate: expected > 0, got {self.learning_rate}")
         if self.gradient_clip is not None and not self.gradient_clip > 0:
@@ -108,7 +122,7 @@ class Recipe:
     @property
     def hash(self) -> str:
         """16 hex digits over every field."""
-        return value_hash(self)
+        return value_hash(self, later={"loss": "cross-entropy"})
 
     def attack(self) -> Attack | None:
         """Return the attack that training images are made with; None trains on clean ones.
@@ -118,7 +132,7 @@ class Recipe:
         """
         if self.adversary == "none":
             return None
-        kind: Any = find(self.adversary, {"none": None, **ATTACKS}, "adversary")
+        kind: Any = find(self.adversary, ADVERSARIES, "adversary")
         if not (isinstance(kind, type) and issubclass(kind, Attack)):
             raise ValueError(f"adversary: expected a subclass of Attack, got {kind!r}")
         shared = {f.name for f in fields(kind)} & {"epsilon", "steps", "step_size"}

@@ -166,11 +166,18 @@ def _step(
             adversarial = attack(model, x[:attacked], labels, generator=generator)
             x = torch.cat([adversarial, x[attacked:]])
         logits = model(x).float()
-    loss = functional.cross_entropy(logits, y, label_smoothing=recipe.label_smoothing)
+    loss = _loss(logits, y, recipe)
     if recipe.entropy_weight:
         log_p = logits.log_softmax(dim=1)
         loss = loss - recipe.entropy_weight * (log_p.exp() * log_p).sum(dim=1).mean()
     return loss
+
+
+def _loss(logits: Tensor, y: Tensor, recipe: Recipe) -> Tensor:
+    if recipe.loss == "mse":
+        wanted = functional.one_hot(y, logits.shape[1])
+        return (logits.softmax(dim=1) - wanted).square().mean()
+    return functional.cross_entropy(logits, y, label_smoothing=recipe.label_smoothing)
 
 
 def _judge(model: nn.Module, data: Data, recipe: Recipe, seed: int) -> tuple[float, float]:
@@ -221,6 +228,8 @@ def _schedule(optimizer: Optimizer, recipe: Recipe, steps_an_epoch: int) -> LRSc
             return (step + 1) / warm if step < warm else (total - step) / (total - warm + 1)
         if recipe.schedule == "cosine":
             return 0.5 * (1 + math.cos(math.pi * done))
+        if recipe.schedule == "halving":
+            return 0.5 ** (5 * step // total)
         if recipe.schedule == "step":
             return 0.1 ** ((done >= 0.5) + (done >= 0.75))
         return 1.0

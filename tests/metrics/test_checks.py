@@ -266,6 +266,22 @@ def test_images_that_the_model_does_not_take(bad):
     assert others("images: expected", EVERY, Valid(), bad, Y) == {}
 
 
+def test_a_type_that_a_part_of_the_model_does_not_take():
+    """A batch norm in float16 behind a convolution that autocast makes bfloat16."""
+
+    class Autocast(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net().half()
+
+        def forward(self, x):
+            with torch.autocast("cpu"):
+                return self.net(x)
+
+    expected = "images: expected a type that the model takes, got torch.float16"
+    assert others(expected, EVERY, Autocast(), X.half(), Y) == {}
+
+
 def test_a_fault_of_the_model_is_its_own():
     """An error that is not about the images comes as it was raised."""
 
@@ -357,7 +373,7 @@ def test_torchscript_has_the_numbers_of_its_module(kind, scripts):
         draws = name in ("call", "robust_accuracy", "cascade", "accuracy_curve", *PSI)
         settings = [{"generator": seeded()} if draws else {} for _ in range(2)]
         a, b = (call(m, X, Y, **s) for m, s in zip((plain, scripts[kind]), settings, strict=True))
-        assert torch.allclose(numbers(a), numbers(b), rtol=1e-3, atol=1e-5), name
+        assert torch.allclose(numbers(a), numbers(b), rtol=1e-3, atol=1e-5, equal_nan=True), name
     flags = [
         [(f.name, f.raised) for f in EVERY["suspicion"](m, X, Y)] for m in (plain, scripts[kind])
     ]
