@@ -16,7 +16,6 @@ SCHEDULES = ("one-cycle", "cosine", "step", "halving", "constant")
 LOSSES = ("cross-entropy", "mse")
 PRECISIONS = ("auto", "float32", "bf16")
 EPSILON = 8 / 255  # usual in L infinity
-ADVERSARIES = {"none": None, **ATTACKS, **INPUT_NOISE}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +131,8 @@ class Recipe:
         """
         if self.adversary == "none":
             return None
-        kind: Any = find(self.adversary, ADVERSARIES, "adversary")
+        known = {"none": None, **ATTACKS, **INPUT_NOISE}
+        kind: Any = find(self.adversary, known, "adversary")
         if not (isinstance(kind, type) and issubclass(kind, Attack)):
             raise ValueError(f"adversary: expected a subclass of Attack, got {kind!r}")
         shared = {f.name for f in fields(kind)} & {"epsilon", "steps", "step_size"}
