@@ -63,9 +63,10 @@ def reproduce(
             if asked.retrained:
                 check(config)
             check_begun(place, config)
-        planned.append((each, asked, list(zip(configs, places, strict=True))))
-    for each, asked, searches in planned:
-        _reproduce(each, asked, searches, address, Reporter())
+        directory = _directory(each, places, out)
+        planned.append((each, asked, list(zip(configs, places, strict=True)), directory))
+    for each, asked, searches, directory in planned:
+        _reproduce(each, asked, searches, directory, address, Reporter())
 
 
 def _place(config: Config, out: Path | None, *, alone: bool) -> Path:
@@ -75,10 +76,29 @@ def _place(config: Config, out: Path | None, *, alone: bool) -> Path:
     return out if alone else out / config.name
 
 
+def _directory(name: str, places: Sequence[Path], out: Path | None) -> Path:
+    """Return where the table and the picture go: of no searches, a directory of their own.
+
+    Raises:
+        InputError: one that cannot be written.
+    """
+    if places:
+        return places[0] if len(places) == 1 else places[0].parent
+    directory = Path("runs") / name if out is None else out
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"--out: expected a directory to write, got {directory}: {error}"
+        ) from error
+    return directory
+
+
 def _reproduce(
     name: str,
     asked: Reproduction,
     searches: Sequence[tuple[Config, Path]],
+    directory: Path,
     address: str | None,
     report: Reporter,
 ) -> None:
@@ -109,6 +129,5 @@ def _reproduce(
     report.say(f"\n{name}: {asked.about}")
     for line in view.lines:
         report.say(line)
-    directory = runs[0].path if len(runs) == 1 else runs[0].path.parent
     table, picture = write_view(directory, name, view)
     report.say(f"table in {table}, picture in {picture}")

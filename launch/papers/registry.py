@@ -7,12 +7,17 @@ from launch.papers.cubuk.table1 import table_1 as robust_cells
 from launch.papers.psi.trained import figure_2, figure_3, figure_6, figure_7, table_1, table_3
 from launch.papers.psi.untrained import SCORES, table_2
 from launch.papers.reproduction import Reproduction
+from launch.papers.sutton.imagenet import imagenet
+from launch.papers.sutton.noise import noise_training
+from launch.papers.sutton.pairs import pairs
+from launch.papers.sutton.theory import sutton_theory
 from nas.errors import InputError
 
 GRID = ("depth", "channels")
 RESNETS, UNTRAINED, TRAINED = ("psi-table1",), ("psi-table2",), ("psi-table3",)
 NOISE = {"noise": ("psi-table2-quick",)}
 EXPERIMENTS = ("cubuk-vanilla", "cubuk-experiment1", "cubuk-experiment2")
+PAIRS = ("data.classes", "stability_adversarial")
 IN_SMALL = {"fashion-mnist": tuple(f"{name}-small" for name in EXPERIMENTS)}
 
 
@@ -64,6 +69,34 @@ REPRODUCTIONS: dict[str, Reproduction] = {
     "cubuk-figure9": Reproduction(
         "adversarial accuracy of a search's children against clean accuracy and parameters",
         ("cubuk-experiment2",), figure_9, {"fashion-mnist": ("cubuk-experiment2-small",)},
+    ),
+    "sutton-theory": Reproduction(
+        "the two-ball models: bounds, exact probabilities and draws", (), sutton_theory, {},
+    ),
+    "sutton-cifar10": Reproduction(
+        "CIFAR-10's pairs of classes under attack and noise of its size",
+        ("sutton-cifar10",), pairs, {"cifar10-small": ("sutton-cifar10-quick",)},
+        needs=PAIRS, keep_all=True,
+    ),
+    "sutton-fashion-mnist": Reproduction(
+        "Fashion-MNIST's pairs of classes under attack and noise of its size",
+        ("sutton-fashion-mnist",), pairs, {"fashion-mnist": ("sutton-fashion-mnist-quick",)},
+        needs=PAIRS, keep_all=True,
+    ),
+    "sutton-gtsrb": Reproduction(
+        "pairs of traffic signs under attack and noise of its size",
+        ("sutton-gtsrb",), pairs, {"gtsrb-7": ("sutton-gtsrb-quick",)},
+        needs=PAIRS, keep_all=True,
+    ),
+    "sutton-noise": Reproduction(
+        "training on noise against plain training",
+        ("sutton-noise",), noise_training, {"fashion-mnist": ("sutton-noise-quick",)},
+        needs=(*PAIRS, "recipe"), keep_all=True,
+    ),
+    "sutton-imagenet": Reproduction(
+        "published nets on ImageNet under attack and noise of its size",
+        ("sutton-imagenet",), imagenet, {"cifar10-small": ("sutton-imagenet-quick",)},
+        needs=("model", "stability_adversarial"),
     ),
 }  # fmt: skip
 

@@ -1,6 +1,7 @@
 """What a reproduction is: searches, and a view of the run directories that they leave.
 
-Several reproductions can share a search: a second one finds the run directory there.
+Several reproductions can share a search: a second one finds the run directory there. One that needs
+no trained nets has no search, and its view is all of it.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ class Reproduction:
 
     Attributes:
         about: one line.
-        searches: presets, one a search.
+        searches: presets, one a search; of none, the view is given no runs.
         view: what is made of the runs, in the order of the searches.
         quick: the searches in small, by the name of the data that they are on (``--data``); the
-            first is the default. One of a single entry has no choice of data.
+            first is the default. One of a single entry has no choice of data; of none, the
+            searches are what they are in full.
         needs: decisions and scores that it cannot do without.
         keep_all: the view needs the weights of every trial.
         retrained: the view needs the winners retrained, as their configurations say.
@@ -45,7 +47,9 @@ class Reproduction:
         Raises:
             InputError: ``data`` without ``quick``, or one that no small preset is for.
         """
-        if not quick:
+        if data is not None and not self.quick:
+            raise InputError(f"--data: expected none, got {data}: this one has no choice of data")
+        if not quick or not self.quick:
             if data is not None:
                 raise InputError(
                     f"--data: expected only with --quick, got {data}: the full one has its own"
@@ -65,6 +69,8 @@ class Reproduction:
             InputError: a key or value that is refused, one that tells the searches apart, or
                 something that the view needs and that is not there.
         """
+        if assignments and not sources:
+            raise InputError(f"--set: expected none, got {assignments[0]}: nothing is searched")
         plain = [load_config(source).flat() for source in sources]
         apart = {key for other in plain[1:] for key in different_values(plain[0], other)}
         for assignment in assignments:
