@@ -53,6 +53,7 @@ bench: $(READY)
 	$(BIN)/python bench/overhead.py
 	$(BIN)/python bench/attacks.py
 	$(BIN)/python bench/susceptibility.py
+	$(BIN)/python bench/stability.py
 	$(BIN)/python bench/table_search.py
 
 clean:
