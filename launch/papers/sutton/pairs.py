@@ -17,6 +17,7 @@ from launch.show.reporter import Reporter
 from launch.show.view import View
 from metrics.stability.theory.caps import linear_prediction
 
+NO_BETTER = 0.6  # accuracy on two classes
 PAPER_RECIPE = {"epochs": 100, "batch_size": 128, "learning_rate": 0.1, "filters": 64}
 
 
@@ -35,7 +36,7 @@ def pairs(runs: Sequence[Run], report: Reporter) -> View:
         f"ours, test, median of {len(test)}": medians(test),
     }
     lines += ["", *comparison(ours, printed_for(run.config.data.name), deltas)]
-    lines += ["", *paradox_lines(test, deltas), *differences(run)]
+    lines += ["", *paradox_lines(test, deltas), *collapsed(test), *differences(run)]
     return View(table, lines, paradox(test, deltas))
 
 
@@ -121,6 +122,17 @@ def paradox_lines(found: Sequence[Measured], deltas: Sequence[float]) -> list[st
     return lines
 
 
+def collapsed(found: Sequence[Measured]) -> list[str]:
+    """Name the problems of which a net learned nothing: it gives every image one answer."""
+    names = [row.problem for row in found if row.accuracy.value < NO_BETTER]
+    if not names:
+        return []
+    return [
+        f"No better than guessing, and so without attacks: {', '.join(names)}; such a net says "
+        "nothing of stability."
+    ]
+
+
 def differences(run: Run) -> list[str]:
     """Say where the search is not the paper's experiment."""
     config = run.config
@@ -136,6 +148,8 @@ def differences(run: Run) -> list[str]:
         apart.append(f"nets of {config.space['name']} (the paper: a VGG)")
     elif list(filters) != [PAPER_RECIPE["filters"]]:
         apart.append(f"{', '.join(map(str, filters))} filters in the first block (the paper: 64)")
+    if recipe.gradient_clip is not None:
+        apart.append(f"gradients clipped at {recipe.gradient_clip:g}")
     limit = config.data.limit.train
     if limit is not None:
         apart.append(f"at most {limit} training images (the paper: all)")
