@@ -42,6 +42,7 @@ from metrics import (
     gradient_line,
     minimal_fgsm,
     robust_accuracy,
+    stability,
     susceptibility,
     suspicion,
 )
@@ -421,6 +422,37 @@ def smallest(recipe, search, *, step, norm):
         broken = case.wrong(fast.images)
         near = (fast.size - plain.size)[found].abs() <= 1.001 * step
         return bool(broken[found].all() and near.all())
+
+
+@many
+@given(recipes(), st.booleans(), st.booleans())
+def test_noise_breaks_what_it_breaks(recipe, clip, count):
+    def same(recipe):
+        with case_of(recipe) as case:
+            fast, plain = (
+                asked(
+                    case,
+                    lambda f=f: stability.measure(
+                        case.model,
+                        case.images,
+                        case.labels,
+                        deltas=[1, 8],
+                        draws=6,
+                        scalings=12,
+                        clip=clip,
+                        count=count or not f,
+                        fast=f,
+                    ),
+                )
+                for f in (True, False)
+            )
+            if refusals(fast, plain) or case.random or case.coupled:
+                return True
+            counted = torch.equal(fast.hits, plain.hits) if count else fast.hits is None
+            sizes = torch.equal(fast.size.nan_to_num(-1), plain.size.nan_to_num(-1))
+            return sizes and counted and torch.equal(fast.hit, plain.hit)
+
+    exactly(recipe, same)
 
 
 @many

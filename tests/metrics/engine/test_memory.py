@@ -20,6 +20,7 @@ from metrics import (
     gradient_line,
     minimal_fgsm,
     robust_accuracy,
+    stability,
     susceptibility,
 )
 from metrics.engine import memory
@@ -84,6 +85,9 @@ def test_little_memory_changes_no_mask(attack, batch, released):
     assert released
 
 
+LINE = {"scalings": 20, "length": 2.0, "deltas": [3, 30]}
+
+
 def test_little_memory_changes_nothing_else(batch):
     x, y = batch
     calls = [
@@ -94,6 +98,8 @@ def test_little_memory_changes_nothing_else(batch):
                 m, x, y, ATTACKS[2], [0.01, 0.02, EPSILON], generator=seeded(), batch_size=20
             ).robust
         ),
+        lambda m: stability.measure(m, x, y, draws=6, count=True, batch_size=20, **LINE).hits,
+        lambda m: stability.measure(m, x[:2], y[:2], draws=9, batch_size=20, **LINE).hit,
     ]
     for call in calls:
         assert torch.equal(call(Small(3)), call(net()))
