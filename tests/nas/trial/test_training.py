@@ -186,7 +186,7 @@ def test_divergence_is_found(digits):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
-@pytest.mark.parametrize("schedule", ["one-cycle", "cosine", "step", "constant"])
+@pytest.mark.parametrize("schedule", ["one-cycle", "cosine", "step", "halving", "constant"])
 def test_every_optimizer_and_schedule_learns(optimizer, schedule, digits):
     rate = 0.1 if optimizer == "sgd" else 0.01
     recipe = with_(
@@ -219,6 +219,13 @@ def test_schedules_by_hand():
     assert rates("cosine") == pytest.approx(
         [0.4 * (1 + math.cos(math.pi * i / 8)) for i in range(8)]
     )
+    fifths = [0.8, 0.4, 0.2, 0.1, 0.05]
+    for steps in (1, 3, 4):  # of 100 epochs the rate halves after every 20
+        by_hand = [rate for rate in fifths for _ in range(20 * steps)]
+        assert rates("halving", epochs=100, steps=steps) == pytest.approx(by_hand)
+    # 7 steps: the k-th half begins at the first step >= 7 k / 5, that is 2, 3, 5, 6.
+    odd = [0.8, 0.8, 0.4, 0.2, 0.2, 0.1, 0.05]
+    assert rates("halving", epochs=1, steps=7) == pytest.approx(odd)
     cycle = rates("one-cycle")
     assert max(cycle) <= 0.8 + 1e-9
     assert cycle.index(max(cycle)) == 1  # the end of a quarter
@@ -285,6 +292,8 @@ def test_gradient_clipping_bounds_the_step(digits):
         ({"epochs": -1}, "epochs: expected >= 0"),
         ({"optimizer": "lion"}, "lion"),
         ({"schedule": "magic"}, "magic"),
+        ({"loss": "hinge"}, "^loss: expected one of .*cross-entropy.*mse.*hinge"),
+        ({"loss": "mse", "label_smoothing": 0.1}, "^label_smoothing: expected 0 for the loss mse"),
         ({"adversary": "cw"}, "cw"),
         ({"precision": "fp8"}, "fp8"),
         ({"adversarial_share": 1.5}, "adversarial_share"),
