@@ -16,6 +16,7 @@ from search_spaces.nasnet.space import NASNet
 from search_spaces.resnet import ResNets
 from search_spaces.space import SearchSpace
 from search_spaces.task import Task
+from search_spaces.torchvision_nets import TorchvisionNets
 from search_spaces.vgg_lite import VGGLite
 
 SEARCH_SPACES: dict[str, type[SearchSpace]] = {
@@ -25,6 +26,7 @@ SEARCH_SPACES: dict[str, type[SearchSpace]] = {
     NASNet.name: NASNet,
     FeedForward.name: FeedForward,
     VGGLite.name: VGGLite,
+    TorchvisionNets.name: TorchvisionNets,
 }
 
 
@@ -68,6 +70,7 @@ def load(directory: str | Path) -> nn.Module:
     directory = Path(directory)
     description = json.loads((directory / "architecture.json").read_text())
     architecture = Architecture.from_dict(description["architecture"])
-    model = space_of(architecture).build(architecture, Task.from_dict(description["task"]))
+    space = space_of(architecture).without_files()
+    model = space.build(architecture, Task.from_dict(description["task"]))
     model.load_state_dict(load_file(directory / "model.safetensors"))
     return model.eval()

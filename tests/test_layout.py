@@ -71,6 +71,7 @@ APART = {"launch/papers": {"psi", "cubuk", "sutton"}, "launch/commands": None}
 LEAF_LIBRARIES = {"torch", "numpy", "safetensors"}
 ALSO = {  # inside a function: see the tests below
     "search_spaces/resnet.py": {"torchvision"},
+    "search_spaces/torchvision_nets.py": {"torchvision"},
     "metrics/stability/theory/caps.py": {"scipy"},
 }
 LONG = 300
@@ -265,6 +266,7 @@ print("LOADED", *{absent!r} & set(sys.modules))
 def test_search_spaces_are_there_without_torchvision():
     code = """
 import sys, search_spaces
+search_spaces.SEARCH_SPACES["torchvision"](model=("resnet18",))
 print("resnet" in search_spaces.SEARCH_SPACES, "torchvision" in sys.modules)
 """
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

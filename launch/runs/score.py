@@ -161,7 +161,8 @@ def trial_model(run: Run, row: FinishedTrial) -> nn.Module:
             f"trial {row.number}: expected weights in {directory}, got none: "
             f"`psinas replay {run.path} --trial {row.number}` trains them again"
         )
-    model = space_of(row.trial.architecture).build(row.trial.architecture, _task(run, row))
+    space = space_of(row.trial.architecture).without_files()
+    model = space.build(row.trial.architecture, _task(run, row))
     model.load_state_dict(load_file(directory / WEIGHTS))
     return model.eval()
 

@@ -28,6 +28,7 @@ TINY_SPACES = {
     "nasnet": {"blocks": 2, "cells": 1, "filters": 4, "drop_path": 0.2},
     "feedforward": {"kinds": ("conv",), "channels": (8,), "dropout": (0.3,)},
     "vgg-lite": {"blocks": (2,), "filters": (4,), "units": (8,)},
+    "torchvision": {"model": ("shufflenet_v2_x0_5",)},
 }
 
 
