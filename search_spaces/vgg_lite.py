@@ -7,7 +7,6 @@ Keras: Glorot uniform, no bias).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -47,6 +46,7 @@ class VGGLite(SearchSpace):
     def __post_init__(self) -> None:
         for field, value in self.settings().items():
             object.__setattr__(self, field, tuple(value))
+        # 0 and 0.0 are one choice, with one hash.
         object.__setattr__(self, "dropout", tuple(float(share) for share in self.dropout))
         for field in ("blocks", "filters", "units"):
             self._check(field, "integers >= 1", lambda v: type(v) is int and v >= 1)
@@ -64,9 +64,6 @@ class VGGLite(SearchSpace):
             "units": self.units,
             "dropout": self.dropout,
         }
-
-    def graph(self, choices: Mapping[str, Choice]) -> object:
-        return {**choices, "dropout": float(choices["dropout"])}  # 0 and 0.0 have one hash
 
     def hidden_states(self, architecture: Architecture) -> dict[str, int]:
         """Return every block (before its pool) and the output."""
