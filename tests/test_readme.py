@@ -31,6 +31,14 @@ PSI = {
     "objectives": {"clean_accuracy": "max"},
 }
 
+SUTTON = {
+    "space": {"name": "vgg-lite", "blocks": [2], "filters": [4], "units": [8], "dropout": [0.4]},
+    "recipe": {"epochs": 2, "batch_size": 16, "adversary": "none", "selection_images": 0},
+    "data": DIGITS,
+    "vary": {"data.classes": [[0, 1], [1, 2]]},
+    "metrics": ["clean", {"name": "stability", "limit": 8, "draws": 4, "scalings": 16}],
+    "objectives": {"clean_accuracy": "max"},
+}
 
 METRICS = [
     "clean", "fgsm", {"name": "pgd", "steps": 2}, "step-ll", {"name": "psi", "limit": 4}, "cost",
@@ -45,6 +53,8 @@ def small(source):
         return document
     if document["name"].startswith("psi-"):
         return {**document, **PSI}
+    if document["name"].startswith("sutton-"):
+        return {**document, **SUTTON}
     recipe = {"epochs": 1, "steps": 1, "batch_size": 32, "selection_images": 16}
     document["data"] = {**DIGITS}
     document["recipe"] = {**document.get("recipe", {}), **recipe}

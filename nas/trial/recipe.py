@@ -148,6 +148,7 @@ class Recipe:
         """Return the attack that decides the best epoch: PGD in the adversary's norm.
 
         It is PGD even for a single-step adversary, whose own accuracy stays high when training
-        collapses onto that one step.
+        collapses onto that one step. Of an epsilon at which no net is right it says nothing: then
+        ``selection_images: 0`` keeps the last epoch.
         """
         return PGD(epsilon=self.epsilon, step_size=self.step_size, steps=self.steps, norm=self.norm)

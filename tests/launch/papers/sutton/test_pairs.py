@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from helpers import one_line, search_here
+from PIL import Image
 
 from launch.config.config import load_config
 from launch.papers.registry import REPRODUCTIONS
@@ -127,6 +128,33 @@ def test_training_on_noise_stands_beside_plain_training(psinas, tmp_path_factory
     sizes = rows["l2_mean"].to_numpy()
     low, high = np.sort(sizes[1:] / sizes[0])
     assert f"{low:.2f} to {high:.2f} times as long" in out
+
+
+def test_published_nets_on_a_folder_of_images(psinas, tmp_path_factory):
+    """Random weights here: nothing is downloaded."""
+    place = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for label in ("cat", "dog", "owl"):
+        (place / label).mkdir()
+        for i in range(10):
+            pixels = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(place / label / f"{i}.png")
+    sets = [
+        f"data={{name: 'folder:{place}', image_size: 32, validation_share: 0.9}}",
+        "space.model=[resnet18, squeezenet1_0]",
+        "metrics=[clean, {name: stability, mode: loss, deltas: [10], draws: 3, scalings: 8}]",
+    ]
+    run = searched(tmp_path_factory, "sutton-imagenet-quick", sets)
+    out, table = reproduce(psinas, "sutton-imagenet", run, sets)
+    assert table["model"].tolist() == ["resnet18", "squeezenet1_0"]
+    trials = Run(run).table()
+    assert table["accuracy"].tolist() == (100 * trials["clean_accuracy"]).tolist()
+    assert table["adversarial"].tolist() == (100 * trials["stability_adversarial"]).tolist()
+    assert table["random_10"].tolist() == pytest.approx(
+        (100 * trials["stability_random_10"]).tolist(), nan_ok=True
+    )
+    assert "Weights are random" in out
+    assert "the paper, vgg19" in out
 
 
 def test_the_papers_rows_stand_beside_their_data():
