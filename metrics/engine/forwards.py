@@ -31,12 +31,18 @@ class Forwards:
         model: a fast copy, or any model.
         images: ``(N, C, H, W)``, of which two are tried.
         clip: whether perturbed images are put back into [0, 1]: then nothing is affine.
+        split: a model of somebody's own runs whole, whatever it is.
     """
 
-    def __init__(self, model: nn.Module, images: Tensor, *, clip: bool) -> None:
+    def __init__(self, model: nn.Module, images: Tensor, *, clip: bool, split: bool = True) -> None:
         self.clip, self._whole = clip, model
-        self._halves = None if clip else _halves(model, images)
+        self._halves = _halves(model, images) if split and not clip else None
         self._nothing: Tensor | None = None  # the share of no perturbation
+
+    @property
+    def split(self) -> bool:
+        """Whether passes begin behind the first layer, where no hook of the model counts them."""
+        return self._halves is not None
 
     @torch.no_grad()
     def begun(self, images: Tensor) -> Tensor:

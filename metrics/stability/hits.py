@@ -28,7 +28,8 @@ def hits_of(
         count: look at every draw; else 1 stands for one or more, and an image is left alone then.
     """
     hits = torch.zeros(sizes.shape, dtype=torch.long, device=sizes.device)
-    passes = Forwards(ready.quick, ready.images, clip=clip)
+    own = ready.quick is ready.model
+    passes = Forwards(ready.quick, ready.images, clip=clip, split=not own)
     for some in rows.split(ready.batch_size):
         hits[:, some] = _Block(ready, passes, some).hits(sizes[:, some], noise, count=count)
     return hits
@@ -75,7 +76,7 @@ class _Block:
             def under(part: slice) -> Tensor:
                 at = rows[some]
                 logits = self.passes.logits(begun[some], sizes[at], share[part])
-                self.ready.spent.forwards += len(logits)
+                self.ready.spent.forwards += len(logits) if self.passes.split else 0
                 return self._wrong(logits, at, sizes, draws[part], known)
 
             masks = []

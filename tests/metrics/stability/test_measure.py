@@ -232,6 +232,15 @@ def test_the_set_is_one_for_all_images_and_models(digits_net, some):
     assert torch.equal(alone.hits[:, 0], whole.hits[:, 4])
 
 
+def test_every_pass_without_a_fast_copy_is_the_models_own(digits_net, some):
+    x, y = some
+    model, seen = torch.fx.symbolic_trace(digits_net), []
+    model.register_forward_hook(lambda _, given, __: seen.append(len(given[0])))
+    found = measure(model, x, y, draws=5, deltas=[2], fast=False)
+    uncounted = 3 * 2 + 1  # passes that try gradients and memory, before the count begins
+    assert sum(seen) == found.forwards + uncounted
+
+
 def test_images_that_broke_are_left_alone(digits_net, some):
     x, y = some
     share = measure(digits_net, x, y, draws=100, deltas=[8])
