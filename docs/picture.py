@@ -1,10 +1,11 @@
 """Draw the README's pictures from finished runs.
 
 PGD accuracy against Ψ, one dot a trial, a suspicious one with a red rim; or what psinas reproduce
-draws of a run of psi-table2.
+draws of a run of psi-table2 or of pairs of classes.
 
 python docs/picture.py runs/fashion-mnist-grid docs/fashion-mnist-grid.svg
 python docs/picture.py runs/psi-table2 docs/psi-table2.svg
+python docs/picture.py runs/sutton-fashion-mnist-quick docs/sutton-fashion-mnist.svg
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from matplotlib import pyplot  # noqa: E402
 
 from launch.papers.psi import figures  # noqa: E402
 from launch.papers.psi.untrained import untrained_cells  # noqa: E402
+from launch.papers.sutton.pairs import pairs  # noqa: E402
+from launch.runs.run import Run  # noqa: E402
+from launch.show.reporter import Reporter  # noqa: E402
 from nas.ledger.table import load_table  # noqa: E402
 
 COLOURS = ["#c6dbef", "#6baed6", "#2171b5", "#08306b"]
@@ -27,6 +31,9 @@ COLOURS = ["#c6dbef", "#6baed6", "#2171b5", "#08306b"]
 
 def draw(run: str, out: str) -> None:
     table = load_table(run)
+    if "data.classes" in table:
+        pairs([Run(run)], Reporter()).figure.savefig(out, metadata={"Date": None})
+        return
     if "psi_limit" in table:
         figures.untrained(untrained_cells(table)).savefig(out, metadata={"Date": None})
         return

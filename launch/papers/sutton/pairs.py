@@ -41,7 +41,10 @@ def pairs(runs: Sequence[Run], report: Reporter) -> View:
 
 
 def table_row(found: Measured) -> dict[str, Any]:
-    """Return a row of the table: counts beside shares, and what a plane would let one expect."""
+    """Return a row of the table: shares in percent, their counts and 95 % Wilson intervals.
+
+    And what a plane would let one expect.
+    """
     counts = {"accuracy": found.accuracy, "adversarial": found.adversarial}
     counts |= {f"random_{d:g}": share for d, share in found.random.items()}
     return {
@@ -52,6 +55,8 @@ def table_row(found: Measured) -> dict[str, Any]:
         **row_of(found),
         **{f"{name}_count": share.count for name, share in counts.items()},
         **{f"{name}_of": share.of for name, share in counts.items()},
+        **{f"{name}_low": 100 * share.interval[0] for name, share in counts.items()},
+        **{f"{name}_high": 100 * share.interval[1] for name, share in counts.items()},
         **{f"random_{d:g}_of_a_plane": 100 * of_a_plane(found, d) for d in found.random},
         "zero_gradients": found.zero_gradients,
     }

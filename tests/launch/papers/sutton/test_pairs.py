@@ -19,6 +19,7 @@ from launch.papers.sutton.printed import CIFAR, FASHION_MNIST, GTSRB, printed_fo
 from launch.runs.run import Run
 from launch.runs.score import trial_model
 from metrics import correct, gradient_line
+from metrics.robustness.accuracy import wilson
 from metrics.stability import UnitDraws
 from metrics.stability.theory.caps import cap_fraction
 from nas.data.arrays import prepare_test
@@ -88,6 +89,10 @@ def test_a_pair_is_measured_on_training_and_test_images(psinas, pairs_run):
                     noisy = model(x[i] + delta * float(line.size[i]) * draws)
                 hits += bool((noisy.argmax(dim=1) != y[i]).any())
             assert row[f"random_{delta}_count"] == hits
+            of = row[f"random_{delta}_of"]
+            low, high = wilson(hits / of, of)
+            assert row[f"random_{delta}_low"] == pytest.approx(100 * low)
+            assert row[f"random_{delta}_high"] == pytest.approx(100 * high)
         plane = 1 - (1 - float(cap_fraction(64, 0.1))) ** 30
         assert row["random_10_of_a_plane"] == pytest.approx(100 * plane, rel=1e-9)
         assert row["l2_mean"] == pytest.approx(float(line.size[attacked].mean()), rel=1e-4)
