@@ -112,6 +112,14 @@ def _paired(arguments):
     return kept
 
 
+@pytest.mark.parametrize("page", sorted((Path(__file__).parents[1] / "docs").glob("*.md")), ids=str)
+def test_configurations_on_other_pages_are_accepted(page):
+    blocks = re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.S | re.M)
+    assert blocks
+    for block in blocks:
+        configuration.parse_config(yaml.safe_load(block))
+
+
 def test_commands_in_its_text_are_there():
     from launch.cli import COMMANDS
 
