@@ -112,7 +112,9 @@ def _paired(arguments):
     return kept
 
 
-@pytest.mark.parametrize("page", sorted((Path(__file__).parents[1] / "docs").glob("*.md")), ids=str)
+@pytest.mark.parametrize(
+    "page", sorted((Path(__file__).parents[1] / "docs").glob("*.md")), ids=lambda p: p.name
+)
 def test_configurations_on_other_pages_are_accepted(page):
     blocks = re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.S | re.M)
     assert blocks

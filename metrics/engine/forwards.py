@@ -104,11 +104,11 @@ def _halves(model: nn.Module, images: Tensor) -> tuple[fx.GraphModule, fx.GraphM
             head.output(seen[node])
             break
     known = {layer: tail.placeholder("begun")}
-    before = set(seen)
+    of_images: set[fx.Node] = set()
     for node in model.graph.nodes:
-        if node not in before:
-            known[node] = tail.node_copy(node, known.__getitem__)
-        elif node.op == "get_attr":
+        if node.op == "placeholder" or of_images & set(node.all_input_nodes):
+            of_images.add(node)
+        if node not in seen or node not in of_images:  # what is no image's may be needed again
             known[node] = tail.node_copy(node, known.__getitem__)
     halves = fx.GraphModule(model, head), fx.GraphModule(model, tail)
     _pool_first(halves[1])

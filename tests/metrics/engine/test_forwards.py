@@ -27,7 +27,21 @@ def conv(*before, pool=None, relu=True):
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(20, 4))
 
 
+class Again(nn.Module):
+    """Makes something of its buffer before the first layer, and needs it behind it as well."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor([0.2, 0.4, 0.6]))
+        self.conv, self.head = nn.Conv2d(3, 3, 3), nn.Linear(75, 4)
+
+    def forward(self, x):
+        mean = self.mean.view(1, 3, 1, 1) * 2
+        return self.head((self.conv(x - mean) + mean).relu().flatten(1))
+
+
 AFFINE = {
+    "a buffer again": Again,
     "convolution": lambda: conv(),
     "normalised": lambda: conv(Offset(lambda x: (x - 0.3) / 0.2)),
     "dense": lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 49, 8), nn.ReLU(), nn.Linear(8, 4)),
