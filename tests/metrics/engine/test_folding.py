@@ -440,3 +440,53 @@ def test_a_model_of_parts_called_more_than_once():
     for tied in (False, True):
         model = trained_statistics(Recurrent(tied)).eval()
         assert_attacked_as_it_is(model, images(20))
+
+
+class Normed(nn.Module):
+    """A norm between convolutions, as a module or as a function."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 5, 3, padding=1), nn.Conv2d(5, 4, 3, padding=1)
+        self.norm = norm
+        self.head = nn.Linear(4 * 36, 4)
+
+    def forward(self, x):
+        return self.head(self.two(self.norm(self.one(x))).flatten(1))
+
+
+NORMS = {
+    "instance": lambda: nn.InstanceNorm2d(5, affine=True),
+    "instance, running": lambda: nn.InstanceNorm2d(5, affine=True, track_running_stats=True),
+    "instance, as a function": lambda: functional.instance_norm,
+    "group": lambda: nn.GroupNorm(5, 5),
+    "batch": lambda: nn.BatchNorm2d(5),
+}
+
+
+@pytest.mark.parametrize("make", NORMS.values(), ids=NORMS.keys())
+@pytest.mark.parametrize("count", [1, 2])
+def test_gradients_of_one_image_are_right(make, count):
+    """torch's own is wrong for an instance norm between channels_last convolutions."""
+    torch.manual_seed(0)
+    model = Normed(make()).double().eval()
+    x = torch.rand(count, 3, 6, 6, dtype=torch.float64)
+    quick = fast_copy(model, x)
+    assert (quick is None) == (model.norm is functional.instance_norm)
+    if quick is None:
+        return
+    weights = torch.tensor([1.0, -2.0, 3.0, 0.5]).double()
+
+    def value(images):
+        with torch.no_grad():
+            return (model(images) * weights).sum()
+
+    leaf = x.clone().requires_grad_()
+    (quick(leaf) * weights).sum().backward()
+    for place in range(0, x[0].numel(), 7):
+        step = torch.zeros(x[0].numel(), dtype=torch.float64)
+        step[place] = 1e-6
+        step = step.view(x[:1].shape)
+        moved = [torch.cat([x[:1] + s * step, x[1:]]) for s in (1, -1)]
+        expected = (value(moved[0]) - value(moved[1])) / 2e-6
+        assert float(leaf.grad[0].flatten()[place]) == pytest.approx(float(expected), abs=1e-6)
