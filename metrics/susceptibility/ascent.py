@@ -126,7 +126,8 @@ class Ascent:
             # The clamp keeps an output that does not move from a NaN gradient: sqrt has none at 0.
             square = (change * down).square().mean(dim=1)
             distance = square.clamp_min(torch.finfo(square.dtype).tiny).sqrt().sum()
-            gradient = gradient_of(distance, delta)
+            # Where outputs are not finite there is nowhere to go: the point stays on its sphere.
+            gradient = gradient_of(distance, delta).nan_to_num(0, 0, 0)
             scale = up.view(-1, *[1] * (x.ndim - 1))
             delta = on_sphere(delta.detach() + move(gradient, radius, scale), radius)
         return delta

@@ -501,7 +501,7 @@ def test_suspicion_finds_no_fault_of_ours(recipe, epsilon):
 )
 def test_the_susceptibility_ratio(recipe, batch_norm, float64, limit, step, steps, restarts, law):
     """Within 1 %, or said to be noise."""
-    allowed = ("batch_norm", "float64", "more than 1 value")
+    allowed = ("batch_norm", "batch norms", "float64", "more than 1 value")
 
     def same(recipe):
         with case_of(recipe) as case:
@@ -598,7 +598,7 @@ def test_the_limit_of_the_ratio(recipe, batch_norm, rounds):
                     case.model, case.images, method=m, rounds=rounds, batch_norm=batch_norm,
                     generator=seeded(),
                 ),
-                allowed=("batch_norm", "krylov"),
+                allowed=("batch_norm", "batch norms", "krylov"),
             )
             for method in ("auto", "exact", "krylov")
         )  # fmt: skip

@@ -271,3 +271,23 @@ def test_two_classes_and_a_model_that_is_never_right(validation):
     linear = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
     y = linear(x).argmin(1)
     assert raised(linear, (x, y)) == set()
+
+
+def test_a_class_that_cannot_be_is_no_randomness(digits_net, validation):
+    """Minus infinity is the logit of a class that cannot be; its difference to itself is no NaN."""
+
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = digits_net
+
+        def forward(self, x):
+            logits = self.net(x).clone()
+            logits[:, 9] = -torch.inf
+            return logits
+
+    x, y = (part[validation[1] != 9][:40] for part in validation)
+    found = {flag.name: flag for flag in suspicion(Masked(), x, y, queries=5, draws=2)}
+    for name in ("randomized_model", "invariant_violation"):
+        assert found[name].value == 0
+        assert not found[name].raised

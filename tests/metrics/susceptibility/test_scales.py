@@ -450,3 +450,17 @@ def test_float64_of_models_that_are_hard_to_copy(make):
     found = psi(model, float64=True, fast=False)
     assert torch.allclose(found.psi, expected.psi, rtol=1e-6)
     assert all(p.dtype == torch.float32 for p in model.parameters())
+
+
+@pytest.mark.parametrize("step", ["rel", "norm", "sign", "adam", "plain"])
+@pytest.mark.parametrize("value", [torch.inf, torch.nan])
+def test_where_outputs_are_not_finite_a_point_stays_on_its_sphere(step, value):
+    class Overflowing(nn.Module):
+        def forward(self, x):
+            return x.flatten(1) * torch.where(x[:, :1, 0, 0] > 0.5, value, 1.0)
+
+    x = torch.full((2, 1, 3, 3), 0.3)
+    x[1] = 0.8
+    moved = sphere_attack(Overflowing(), x, 0.01, step=step, steps=3)
+    length = (moved - x).double().square().flatten(1).mean(dim=1).sqrt()
+    assert length.tolist() == pytest.approx([0.01, 0.01], rel=1e-4)
