@@ -6,7 +6,8 @@ A net is trained here on Fashion-MNIST (on digits, where there is no PSINAS_DATA
 its gradient. The plain loop does for each of four multiples and each draw what a user would write:
 one pass of all attacked images through the model, in one batch. Ours is timed twice: for the share
 of images that some draw breaks (an image is left alone then), and with every draw counted. The
-draws are the same, and so must the counts be. Memory is what the process grew by at its peak.
+draws are the same, and so must the counts be, up to ties that rounding breaks. Memory is what the
+process grew by at its peak.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from nas.trial.training import drain, train
 from search_spaces import DepthChannels
 
 T = TypeVar("T")
+TIE = 1e-5  # of the largest logit
 
 
 def data_of(images: int) -> Data:
@@ -51,14 +53,24 @@ def trained(data: Data) -> nn.Module:
 
 
 @torch.no_grad()
-def plainly(model: nn.Module, x: Tensor, y: Tensor, sizes: Tensor, draws: UnitDraws) -> Tensor:
-    """Return ``(deltas, N)``: how many draws break each image."""
+def plainly(
+    model: nn.Module, x: Tensor, y: Tensor, sizes: Tensor, draws: UnitDraws
+) -> tuple[Tensor, int]:
+    """Return ``(deltas, N)``, how many draws break each image, and how many passes are ties.
+
+    That is where the two largest logits differ by less than 1e-5 of the largest: another size of
+    the batch may round such a pass to the other side.
+    """
     hits = torch.zeros(len(DELTAS), len(x), dtype=torch.long)
+    ties = 0
     for number in range(len(draws)):
         u = draws.at([number])
         for level, delta in enumerate(DELTAS):
-            hits[level] += model(x + delta * sizes * u).argmax(dim=1) != y
-    return hits
+            logits = model(x + delta * sizes * u)
+            hits[level] += logits.argmax(dim=1) != y
+            first, second = logits.topk(2, dim=1).values.T
+            ties += int((first - second <= TIE * logits.abs().amax(dim=1)).sum())
+    return hits, ties
 
 
 def timed(work: Callable[[], T]) -> tuple[T, float, float]:
@@ -89,10 +101,10 @@ def main() -> None:
     for _ in range(arguments.rounds):
         share, *of_share = timed(lambda: measure(model, x, y, draws=arguments.draws))
         counted, *of_count = timed(lambda: measure(model, x, y, draws=arguments.draws, count=True))
-        hits, *of_loop = timed(lambda: plainly(model, x, y, sizes, draws))
+        (hits, ties), *of_loop = timed(lambda: plainly(model, x, y, sizes, draws))
         assert counted.hits is not None
-        assert torch.equal(counted.hits, hits), "counts differ from the plain loop's"
-        assert torch.equal(share.hit, hits > 0), "shares differ from the plain loop's"
+        apart = int((counted.hits - hits).abs().sum()), int((share.hit != (hits > 0)).sum())
+        assert max(apart) <= ties, f"{apart} differ from the plain loop's, which has {ties} ties"
         for name, (seconds, memory) in zip(times, (of_share, of_count, of_loop), strict=True):
             times[name].append(seconds)
             grown[name] = max(grown[name], memory)
@@ -101,7 +113,11 @@ def main() -> None:
         f"{', '.join(f'{d:g}' for d in DELTAS)}; {platform.machine()}, 1 thread, "
         f"{arguments.rounds} rounds, torch {torch.__version__}"
     )
-    print("images broken: " + ", ".join(str(int(h.sum())) for h in hits > 0) + "; equal counts")
+    print("images broken: " + ", ".join(str(int(h.sum())) for h in hits > 0))
+    print(
+        f"of {hits.numel() * arguments.draws} passes {apart[0]} differ from the plain loop's, which"
+        f" has {ties} ties within rounding; of {hits.numel()} images at a δ {apart[1]}"
+    )
     for name, seconds in times.items():
         ratios = [loop / own for loop, own in zip(times["plain loop"], seconds, strict=True)]
         print(
