@@ -46,6 +46,7 @@ from metrics import (
     susceptibility,
     suspicion,
 )
+from metrics.precision import full_float32
 from metrics.robustness.flags import FLAGS
 from metrics.susceptibility import (
     drift,
@@ -622,10 +623,13 @@ def rounding(case):
 
 
 def jacobian_limit(case):
-    """Return sigma_max(J) sqrt(N/M) of each image, by torch's own Jacobian and norm."""
+    """Return sigma_max(J) sqrt(N/M) of each image, by torch's own Jacobian and norm.
+
+    In full float32, whatever the caller's setting: ``medium`` multiplies in bfloat16.
+    """
     found = []
     for x in case.images.detach().split(1):
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), full_float32():
             jacobian = torch.autograd.functional.jacobian(
                 lambda v: case.twin(v.clone()).flatten(), x.clone()
             )
