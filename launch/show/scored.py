@@ -9,16 +9,21 @@ from typing import Any
 from launch.show.columns import beside
 from nas.search.trust import BEGIN, RAISED, advice, suspicions
 
-SHOWN = ("epsilon", "norm", "region", "steps", "restarts", "queries", "draws", "target")
-"""Settings of an attack without which its accuracy says nothing."""
+SHOWN = (
+    "epsilon", "deltas", "norm", "region", "steps", "restarts", "queries", "draws", "mode",
+    "target",
+)  # fmt: skip
+"""Settings without which an attack's accuracy, or a stability, says nothing."""
 
 
 def header_lines(of: Mapping[str, Any]) -> list[str]:
-    """Return what scores are of: data, seed, and each attack's epsilon and effort."""
+    """Return what scores are of: data, seed, and each attack's epsilon or lengths and effort."""
     rows = {name: (str(of[name]),) for name in ("model", "dataset", "split", "images", "seed")}
     for metric in of["metrics"]:
         attacks = metric.get("attacks", [metric])
-        told = [_attack(a, named="attacks" in metric) for a in attacks if "epsilon" in a]
+        told = [
+            _attack(a, named="attacks" in metric) for a in attacks if {"epsilon", "deltas"} & set(a)
+        ]
         if metric["images"] < of["images"]:
             told.append(f"{metric['images']} images")
         if told:
@@ -46,7 +51,10 @@ def _state(raised: float) -> str:
 
 def _attack(settings: Mapping[str, Any], *, named: bool) -> str:
     told = {key: settings[key] for key in SHOWN if settings.get(key) is not None}
-    told["epsilon"] = _pixels(told["epsilon"])
+    if "epsilon" in told:
+        told["epsilon"] = _pixels(told["epsilon"])
+    if "deltas" in told:
+        told["deltas"] = " ".join(f"{delta:g}" for delta in told["deltas"])
     if told.get("restarts") == 1:
         del told["restarts"]
     text = ", ".join(f"{key} {value}" for key, value in told.items())
