@@ -19,14 +19,15 @@ from metrics.attacks.geometry import Randomness, in_ball
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoiseCube(Attack):
-    """Noise from U[-ε, ε] in every pixel, not clipped: for training.
+class InputNoise(Attack):
+    """Uniform noise that is not clipped, fresh at every call; the model plays no part.
 
     Args:
-        epsilon: half the side of the cube, in pixels of [0, 1].
+        epsilon: half the side of the cube, in pixels of [0, 1]; a ball is as long as that cube.
     """
 
     uses_gradients: ClassVar[bool] = False
+    ball: ClassVar[str]  # the norm whose ball it fills
 
     def perturb(
         self,
@@ -35,29 +36,23 @@ class NoiseCube(Attack):
         labels: Tensor | None,
         generator: torch.Generator | None,
     ) -> Tensor:
-        noise = in_ball(tuple(x.shape[1:]), "linf", Randomness(x, generator))
-        return (x + self.epsilon * noise).to(x.dtype)
+        noise = in_ball(tuple(x.shape[1:]), self.ball, Randomness(x, generator))
+        reach = self.epsilon if self.ball == "linf" else noise_length(self.epsilon, x[0].numel())
+        return (x + reach * noise).to(x.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoiseBall(Attack):
-    """Noise from the ball that is as long as that of the cube of half side ε: for training.
+class NoiseCube(InputNoise):
+    """Noise from U[-ε, ε] in every pixel, not clipped: for training."""
 
-    Args:
-        epsilon: half the side of the cube of the same length, in pixels of [0, 1].
-    """
+    ball: ClassVar[str] = "linf"
 
-    uses_gradients: ClassVar[bool] = False
 
-    def perturb(
-        self,
-        model: nn.Module,
-        x: Tensor,
-        labels: Tensor | None,
-        generator: torch.Generator | None,
-    ) -> Tensor:
-        noise = in_ball(tuple(x.shape[1:]), "l2", Randomness(x, generator))
-        return (x + noise_length(self.epsilon, x[0].numel()) * noise).to(x.dtype)
+@dataclass(frozen=True, kw_only=True)
+class NoiseBall(InputNoise):
+    """Noise from the ball that is as long as that of the cube of half side ε: for training."""
+
+    ball: ClassVar[str] = "l2"
 
 
 def noise_length(epsilon: float, pixels: int) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import torch
@@ -17,6 +17,7 @@ from metrics.stability.measure import (
     LENGTH,
     SCALINGS,
     Share,
+    Stability,
     check_deltas,
     measure,
 )
@@ -69,22 +70,16 @@ class StabilityShares(Metric):
         ]
         return tuple(f"{self.prefix}{suffix}" for suffix in (*OF_ATTACK, *shares))
 
+    def found(self, model: nn.Module, images: Tensor, labels: Tensor) -> Stability:
+        """Return what :func:`metrics.stability.measure` finds under these settings."""
+        own = {field.name for field in fields(Metric)}
+        settings = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in own}
+        return measure(model, images[: self.limit], labels[: self.limit], **settings)
+
     def measure(
         self, model: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None
     ) -> tuple[float, ...]:
-        found = measure(
-            model,
-            images,
-            labels,
-            deltas=self.deltas,
-            draws=self.draws,
-            region=self.region,
-            seed=self.seed,
-            mode=self.mode,
-            length=self.length,
-            scalings=self.scalings,
-            clip=self.clip,
-        )
+        found = self.found(model, images, labels)
         return (
             found.adversarial.value,
             *found.adversarial.interval,

@@ -16,7 +16,7 @@ from launch.runs.run import FinishedTrial, Run
 from launch.runs.score import trial_model
 from launch.show.reporter import Reporter
 from metrics import correct
-from metrics.stability import Share, measure
+from metrics.stability import Share
 from metrics.stability.scores import StabilityShares
 from nas.data.arrays import Images, Split, prepare, prepare_test
 from nas.data.datasets import load_images, load_test_images
@@ -133,21 +133,9 @@ def _measure(
 
 
 def _of_part(model: nn.Module, split: Split, metric: StabilityShares) -> dict[str, Any]:
-    x, y = split.images(slice(metric.limit)), split.labels[: metric.limit]
-    stable = measure(
-        model,
-        x,
-        y,
-        deltas=metric.deltas,
-        draws=metric.draws,
-        region=metric.region,
-        seed=metric.seed,
-        mode=metric.mode,
-        length=metric.length,
-        scalings=metric.scalings,
-        clip=metric.clip,
-    )
-    right = correct(model, split.images(), split.labels)
+    images = split.images()
+    stable = metric.found(model, images, split.labels)
+    right = correct(model, images, split.labels)
     return {
         "accuracy": [int(right.sum()), len(right)],
         "adversarial": [stable.adversarial.count, stable.adversarial.of],

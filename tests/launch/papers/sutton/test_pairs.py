@@ -109,7 +109,7 @@ def test_what_was_measured_is_not_measured_again(psinas, pairs_run, monkeypatch)
     def refuse(*_arguments, **_settings):
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("launch.papers.sutton.measured.measure", refuse)
+    monkeypatch.setattr("launch.papers.sutton.measured.StabilityShares.found", refuse)
     reproduce(psinas, "sutton-fashion-mnist", pairs_run, PAIRS)
     record = pairs_run / "trials" / "0" / MEASURED
     kept = json.loads(record.read_text())

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+from metrics.stability import theory
 from metrics.stability.theory.balls import TwoBalls, theorem_4, theorem_5, theorem_6, theorem_8
 from metrics.stability.theory.half_balls import (
     HalfBalls,
@@ -61,3 +65,13 @@ def test_case(case):
 @pytest.mark.parametrize("n", [1, 2, 3, 10, 1000, 3072, 100_000])
 def test_case_10_a_quarter_in_every_dimension(n):
     assert theorem_20(HalfBalls(n, 0), 1).exact == pytest.approx(0.25, rel=1e-9)
+
+
+def test_what_the_documentation_names_is_there():
+    """docs/stability.md names them as names of ``metrics.stability.theory``."""
+    page = (Path(__file__).parents[4] / "docs" / "stability.md").read_text()
+    section = page.partition("## Theory")[2].partition("## ")[0]
+    pattern = r"`(TwoBalls|HalfBalls|Point|Statement|theorem_\d+|corollary_\d+)`"
+    names = set(re.findall(pattern, section))
+    assert {"TwoBalls", "HalfBalls", "Point", "theorem_4", "corollary_10"} <= names
+    assert all(hasattr(theory, name) for name in names)
