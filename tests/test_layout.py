@@ -30,7 +30,7 @@ FLOORS = {
     """,
     "metrics": """
         registry
-        stability
+        bounds stability
         robustness
         susceptibility
         engine
@@ -65,7 +65,7 @@ FLOORS = {
 ``*`` is the floor of whatever is not named: a new space is a file beside the others.
 """
 
-APART = {"launch/papers": {"psi", "cubuk", "sutton"}, "launch/commands": None}
+APART = {"launch/papers": {"psi", "cubuk", "sutton", "peck"}, "launch/commands": None}
 """Rooms whose parts never import each other: papers, and commands but for ``options``."""
 
 LEAF_LIBRARIES = {"torch", "numpy", "safetensors"}

@@ -1,0 +1,1 @@
+"""Lower bounds on the smallest perturbation that changes what a model says."""
