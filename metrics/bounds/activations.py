@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,11 +17,6 @@ from metrics.bounds.operations import Activation
 
 SIGMOID_CURVATURE = 1 / (6 * math.sqrt(3))
 TANH_CURVATURE = 4 / (3 * math.sqrt(3))
-
-
-def relu(x_min: float = 0.0) -> Activation:
-    """ReLU."""
-    return Activation("relu", torch.relu, 1.0, nonnegative=True)
 
 
 def leaky_relu(slope: float = 0.01) -> Activation:
@@ -94,13 +88,20 @@ def gelu(approximate: str = "none") -> Activation:
     return Activation("gelu", partial(functional.gelu, approximate=approximate), 1.1291)
 
 
-def fixed(name: str, function: Callable[[Tensor], Tensor], slope: float, **signs: bool) -> Any:
+def fixed(
+    name: str,
+    function: Callable[[Tensor], Tensor],
+    slope: float,
+    *,
+    nonnegative: bool = False,
+    keeps_sign: bool = True,
+) -> Callable[[], Activation]:
     """Return a maker of an activation without settings."""
-    return lambda: Activation(name, function, slope, **signs)
+    return lambda: Activation(name, function, slope, nonnegative=nonnegative, keeps_sign=keeps_sign)
 
 
 ACTIVATIONS: dict[str, Callable[..., Activation]] = {
-    "relu": relu,
+    "relu": fixed("relu", torch.relu, 1.0, nonnegative=True),
     "leaky_relu": leaky_relu,
     "relu6": partial(clamp, 0.0, 6.0),
     "hardtanh": hardtanh,

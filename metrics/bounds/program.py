@@ -1,8 +1,9 @@
 """A model read into a list of operations that are known, and whose gain is.
 
-The model is exported with ``torch.export`` for images of one shape. An operation that no reader of
-:mod:`metrics.bounds.aten` knows is refused by name. What was read is then run beside the model: a
-program that answers otherwise is refused too, so that no bound is one of another function.
+The model is exported with ``torch.export`` for images of one shape. An operation that
+:mod:`metrics.bounds.reading` does not know is refused by name. What was read is then run beside
+the model: a program that answers otherwise is refused too, so that no bound is one of another
+function.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from metrics.answers import logits_of
-from metrics.bounds.aten import Reader, Unknown, place
 from metrics.bounds.operations import Operation
+from metrics.bounds.reading.reader import Reader, Unknown, place
+from metrics.bounds.reading.table import READERS
 
 AGREEMENT = 1e-4  # of the program in float64 and the model, over the largest logit
 EXPORTED = 3  # images that the model is exported with: a number that few shapes contain
@@ -154,10 +156,10 @@ def read(model: nn.Module, images: Tensor) -> Program:
 
 def _exported(model: nn.Module, images: Tensor) -> Any:
     """Return the exported model; what it prints and warns is left out."""
-    some = images[:1].detach().expand(EXPORTED, *images.shape[1:]).clone()
-    with _quiet(), torch.no_grad():
+    some = images[:1].detach().cpu().expand(EXPORTED, *images.shape[1:]).clone()
+    with _quiet(), _readable_precision(), torch.no_grad():
         try:
-            return torch.export.export(copy.deepcopy(model), (some,), strict=False)
+            return torch.export.export(copy.deepcopy(model).cpu(), (some,), strict=False)
         except Exception as error:
             first = str(error).strip().partition("\n")[0]
             raise ValueError(
@@ -167,7 +169,29 @@ def _exported(model: nn.Module, images: Tensor) -> Any:
 
 
 @contextmanager
-def _quiet() -> Any:
+def _readable_precision() -> Iterator[None]:
+    """Let torch's exporter ask whether cuDNN may use TF32, by a name that its settings outgrew.
+
+    It raises where they were set in full. Nothing is computed while the settings are others.
+    """
+    cudnn: Any = torch.backends.cudnn
+    before = [(setting, setting.fp32_precision) for setting in (cudnn.conv, cudnn.rnn)]
+    try:
+        torch._C._get_cudnn_allow_tf32()
+        change = False
+    except RuntimeError:
+        change = True
+    try:
+        for setting, _ in before if change else ():
+            setting.fp32_precision = "tf32"
+        yield
+    finally:
+        for setting, value in before if change else ():
+            setting.fp32_precision = value
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
     logger = logging.getLogger("torch")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -180,12 +204,12 @@ def _quiet() -> Any:
 
 
 def _program(exported: Any) -> Program:
-    reader = Reader(exported, EXPORTED)
+    reader = Reader(exported, EXPORTED, READERS)
     for node in exported.graph.nodes:
         try:
             reader.take(node)
         except Unknown as unknown:
-            raise ValueError(f"bounds: no bound is known for {unknown}") from None
+            raise ValueError(f"bounds: no bound is known for {unknown.args[0]}") from None
     kept = sorted(reader.needed())
     numbers = {step: i for i, step in enumerate(kept)}
     names: dict[str, int] = {}

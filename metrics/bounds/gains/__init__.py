@@ -1,0 +1,1 @@
+"""How much each kind of layer stretches a perturbation, one kind a file."""

@@ -1,0 +1,80 @@
+"""Lower bounds on the smallest perturbation that changes what a model says."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from metrics.answers import logits_of, misclassified
+from metrics.attacks.geometry import check_norm
+from metrics.bounds.chain import Chain, LayerBound
+from metrics.bounds.program import read
+from metrics.checks import check_images, check_labels, check_model
+from metrics.left_as_found import evaluating
+from metrics.precision import full_float32
+
+
+@dataclass(frozen=True)
+class LowerBounds:
+    """What no perturbation shorter than can do.
+
+    Attributes:
+        radius: ``(N,)`` float64: no perturbation of this length, in ``norm``, changes the answer;
+            0 where it is wrong already.
+        norm: ``l2`` or ``linf``, in pixels of [0, 1].
+        mode: of the chain.
+        layers: what each layer did to the bound, from the logits to the images.
+    """
+
+    radius: Tensor
+    norm: str
+    mode: str
+    layers: tuple[LayerBound, ...]
+
+    @property
+    def certified(self) -> bool:
+        """Whether every formula used holds; the printed ones do not everywhere."""
+        return all(layer.valid for layer in self.layers)
+
+
+def lower_bounds(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    norm: str = "l2",
+    mode: str = "tight",
+) -> LowerBounds:
+    """Return for each image a length below which no perturbation changes the answer.
+
+    Args:
+        model: images in [0, 1] to logits; left as found.
+        images: ``(N, C, H, W)`` float in [0, 1].
+        labels: ``(N,)`` true labels.
+        norm: ``l2`` or ``linf``.
+        mode: ``paper``, as printed (not certified where a printed theorem fails), ``certified``,
+            the simplest formulas that hold, or ``tight``, the least of all that do.
+
+    Raises:
+        ValueError: an unknown norm or mode; a layer whose gain is not known, by its name; images,
+            labels or a model that do not fit.
+    """
+    check_norm(norm)
+    check_model(model)
+    images = check_images(images).detach()
+    labels = check_labels(images, labels)
+    with full_float32(), torch.inference_mode(False), torch.no_grad(), evaluating(model):
+        chain = Chain(read(model, images), mode)
+        radius, layers = chain.bound(images, labels)
+        right = torch.cat(
+            [
+                ~misclassified(logits_of(model, x), y)
+                for x, y in zip(images.split(256), labels.split(256), strict=True)
+            ]
+        )
+    if norm == "linf":
+        radius = radius / math.sqrt(images[0].numel())
+    return LowerBounds(radius.where(right, 0.0), norm, mode, layers)

@@ -1,0 +1,1 @@
+"""A model read off its export: which operation of ours each of torch's is."""
