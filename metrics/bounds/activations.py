@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from metrics.bounds.operations import Activation
+from metrics.bounds.operations import Activation, Unknown
 
 SIGMOID_CURVATURE = 1 / (6 * math.sqrt(3))
+LOWEST_THRESHOLD = 20.0  # of torch's softplus: the two are 2e-9 / beta apart there
 TANH_CURVATURE = 4 / (3 * math.sqrt(3))
 
 
@@ -61,10 +62,20 @@ def tanh() -> Activation:
 
 
 def softplus(beta: float = 1.0, threshold: float = 20.0) -> Activation:
-    """log(1 + exp(beta z)) / beta; torch's is z where beta z exceeds a threshold."""
+    """log(1 + exp(beta z)) / beta, also where torch takes z for it, above a threshold.
+
+    Raises:
+        Unknown: a threshold so low that the two are different functions.
+    """
+    if threshold < LOWEST_THRESHOLD:
+        raise Unknown(f"softplus with a threshold of {threshold:g}")
+
+    def function(z: Tensor) -> Tensor:
+        return functional.softplus(z, beta, 2 * LOWEST_THRESHOLD)
+
     return Activation(
         "softplus",
-        partial(functional.softplus, beta=beta, threshold=threshold),
+        function,
         1.0,
         curvature=beta / 4,
         derivative=lambda z: (beta * z).sigmoid(),

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from metrics.bounds.gains import dense
-from metrics.bounds.gains.form import MODES, Form, least
+from metrics.bounds.gains.form import MODES, Form
 from metrics.bounds.gains.layer import form_of, is_pooled, joined
 from metrics.bounds.head import head_of
 from metrics.bounds.merging import Run, runs_of
@@ -224,19 +224,12 @@ class Chain:
         return LayerBound(step.name, _kind(step.operation), form)
 
     def _merged(self, run: Run) -> LayerBound:
-        """Return the better of the merged convolution and the product of its parts."""
-        steps = self.program.steps
-        merged = form_of(run.merged, steps[run.source].shape, self.mode)
-        parts = []
-        for i in run.steps:
-            operation = steps[i].operation
-            assert operation is not None
-            parts.append(form_of(operation, self._shape_before(i), self.mode))
-        product = outward(math.prod(part.gain for part in parts))
-        formula = " · ".join(part.formula for part in parts)
-        name = " + ".join(steps[i].name for i in run.steps)
-        best = least([merged, Form(formula, product)])
-        return LayerBound(name, _kind(run.merged), best)
+        """Return what a run's convolution does, which in every form is no worse than a product.
+
+        Each form is a norm of matrices of which the layers' own are factors.
+        """
+        form = form_of(run.merged, self.program.steps[run.source].shape, self.mode)
+        return LayerBound(" + ".join(map(self._name, run.steps)), _kind(run.merged), form)
 
     def _shape_before(self, i: int) -> tuple[int, ...]:
         return self.program.steps[self.program.steps[i].sources[0]].shape

@@ -19,6 +19,10 @@ Windows = tuple[tuple[int, ...], ...]
 """Along one axis: for each output, the places of the input that it reads; padding left out."""
 
 
+class Unknown(ValueError):
+    """An operation whose gain is not known."""
+
+
 class Operation(ABC):
     """What one step of a model does.
 

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from metrics.answers import logits_of
-from metrics.bounds.operations import Operation
-from metrics.bounds.reading.reader import Reader, Unknown, place
+from metrics.bounds.operations import Operation, Unknown
+from metrics.bounds.reading.reader import Reader, place
 from metrics.bounds.reading.table import READERS
 
 AGREEMENT = 1e-4  # of the program in float64 and the model, over the largest logit

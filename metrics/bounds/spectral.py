@@ -1,6 +1,8 @@
 """Upper bounds on the largest singular value, in float64 and rounded outwards.
 
-Power iteration comes from below and certifies nothing; everything here comes from above.
+Power iteration comes from below and certifies nothing; everything here comes from above. Gram
+iteration (Delattre et al. 2023, arXiv 2305.16173) does too, but the eigenvalues themselves take a
+third of its time or less (16 to 512 channels, 30 to 4 pixels).
 """
 
 from __future__ import annotations
@@ -11,9 +13,6 @@ import torch
 from torch import Tensor
 
 SLACK = 1e-6  # relative; rounding in float64 stays below (rows + columns)^2 * 1e-16
-SQUARINGS = 7  # of a Gram matrix at most
-EXACTLY = 8  # matrices of a batch whose norms are computed
-ROUGH = 1e-3  # relative, what single precision may lose in the squarings
 AT_ONCE = 2**22  # entries of the matrices of some frequencies
 MOST_WORK = 3e11  # multiplications that the frequencies of one convolution may take
 
@@ -59,7 +58,7 @@ def response_norm(
     groups, outputs, inputs = blocks.shape[:3]
     small, large = sorted((outputs, inputs))
     frequencies = grid[0] * (grid[1] // 2 + 1)
-    if groups * frequencies * small**2 * (large + 4 * SQUARINGS * small) > MOST_WORK:
+    if groups * frequencies * small**2 * (large + 4 * small) > MOST_WORK:
         return None
     best = 0.0
     height, width = blocks.shape[3:]
@@ -96,36 +95,14 @@ def _blocks(weight: Tensor, stride: tuple[int, int], dilation: tuple[int, int]) 
 
 
 def _largest(matrices: Tensor, best: float) -> float:
-    """Return an upper bound on the spectral norms of ``(n, rows, columns)``, ``best`` at least.
-
-    Gram iteration (Delattre et al. 2023, arXiv 2305.16173): ||G^(2^k)||_F^(1 / 2^(k+1)) is an upper
-    bound on sqrt(||G||) for every k, and ||P P||_F / ||P||_F a lower one on ||P||. Whatever is
-    below the largest lower bound is dropped on the way; what is left is computed exactly, or where
-    it is much, bounded.
-    """
+    """Return the largest spectral norm of ``(n, rows, columns)``, ``best`` at least."""
     if matrices.shape[1] > matrices.shape[2]:
         matrices = matrices.mH
+    whole = torch.linalg.vector_norm(matrices, dim=(1, 2))  # no smaller than the spectral norm
+    matrices = matrices[whole > best]
+    if len(matrices) == 0:
+        return best
     if matrices.shape[1] == 1:
-        return max(best, float(matrices.abs().square().sum(dim=2).sqrt().max()))
-    rough = matrices.to(torch.complex64)
-    size = rough.abs().amax(dim=(1, 2)).clamp_min(1e-30)
-    rough = rough / size[:, None, None]
-    power, logs = rough @ rough.mH, 2 * size.double().log()
-    left = torch.arange(len(matrices))
-    for k in range(SQUARINGS):
-        norm = torch.linalg.vector_norm(power, dim=(1, 2)).clamp_min(1e-30)
-        logs = logs + norm.double().log() / 2**k
-        power = power / norm[:, None, None]
-        power = power @ power
-        again = torch.linalg.vector_norm(power, dim=(1, 2)).clamp_min(1e-30).double().log()
-        upper = logs + again / 2 ** (k + 1)  # of the logarithm of the squared norm
-        lower = (logs + again / 2**k).max()
-        kept = upper >= torch.maximum(lower - ROUGH, lower.new_tensor(2 * math.log(best or 1e-300)))
-        left, power, logs, upper = left[kept], power[kept], logs[kept], upper[kept]
-        if len(left) <= EXACTLY:
-            break
-    if len(left) > EXACTLY:
-        return max(best, float((upper.max() / 2).exp()) * (1 + ROUGH))
-    exact = matrices[left]
-    values = torch.linalg.eigvalsh(exact @ exact.mH).clamp_min(0).sqrt()
-    return max(best, float(values.max())) if len(left) else best
+        return float(whole.max())
+    values = torch.linalg.eigvalsh(matrices @ matrices.mH)[:, -1]
+    return max(best, math.sqrt(float(values.max())))

@@ -62,4 +62,5 @@ def joined(layer: Operation, gains: Sequence[float]) -> Form:
 
 def is_pooled(operation: Operation | None) -> bool:
     """Whether an operation is a pool that theorem 4.2 holds jointly with."""
-    return isinstance(operation, Pool) and operation.kind in ("max", "average")
+    known = isinstance(operation, Pool) and operation.kind in ("max", "average")
+    return known and pooling.has_theorem(operation)  # type: ignore[arg-type]

@@ -14,10 +14,22 @@ from metrics.bounds.spectral import matrix_norm, outward
 
 def printed(pool: Pool) -> Form:
     """Return the paper's t for t x t outputs, for an L_p pool t q^(2/p)."""
+    if not has_theorem(pool):
+        return simple(pool)
     t = math.sqrt(len(pool.rows) * len(pool.columns))
     if pool.kind == "power":
         return Form("t q^(2/p)", t * math.prod(pool.kernel) ** (1 / pool.power), "quoted")
     return Form("t", t, "quoted")
+
+
+def has_theorem(pool: Pool) -> bool:
+    """Whether the paper has one: not for sums, which move by more than their values."""
+    if pool.kind != "average":
+        return True
+    assert pool.divisors is not None
+    axes = zip((pool.rows, pool.columns), pool.divisors, strict=True)
+    most = [max(len(p) / float(d) for p, d in zip(*axis, strict=True)) for axis in axes]
+    return math.prod(most) <= 1
 
 
 def simple(pool: Pool) -> Form:

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metrics.bounds.operations import Concatenation, Scaling, Sum
-from metrics.bounds.reading.reader import Reader, Ref, Unknown, called
+from metrics.bounds.operations import Concatenation, Scaling, Sum, Unknown
+from metrics.bounds.reading.reader import Reader, Ref, called
 
 
 def total(reader: Reader, node: Any, a: Any, b: Any, *, alpha: float = 1) -> Ref:
@@ -19,6 +19,11 @@ def total(reader: Reader, node: Any, a: Any, b: Any, *, alpha: float = 1) -> Ref
 def difference(reader: Reader, node: Any, a: Any, b: Any, *, alpha: float = 1) -> Ref:
     """sub."""
     return _total(reader, node, a, b, -float(alpha))
+
+
+def difference_from(reader: Reader, node: Any, a: Any, b: Any, alpha: float = 1) -> Ref:
+    """rsub: b minus a."""
+    return _total(reader, node, b, a, -float(alpha))
 
 
 def _total(reader: Reader, node: Any, a: Any, b: Any, factor: float) -> Ref:

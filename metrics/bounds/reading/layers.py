@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from metrics.bounds.operations import Convolution, Dense, Ranking, Scaling
-from metrics.bounds.reading.reader import Reader, Ref, Unknown, called, name_of, only, pair
+from metrics.bounds.operations import Convolution, Dense, Ranking, Scaling, Unknown
+from metrics.bounds.reading.reader import Reader, Ref, called, name_of, only, pair
 from metrics.bounds.reading.shapes import padded
 
 

@@ -10,8 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from metrics.bounds.operations import Pool, Rearrangement, Windows, adaptive_windows, windows
-from metrics.bounds.reading.reader import Reader, Ref, Unknown, called, name_of, pair
+from metrics.bounds.operations import (
+    Pool,
+    Rearrangement,
+    Unknown,
+    Windows,
+    adaptive_windows,
+    windows,
+)
+from metrics.bounds.reading.reader import Reader, Ref, called, name_of, pair
 
 Window = tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int]]
 """Kernel, stride, padding and dilation along height and width."""
@@ -111,6 +118,11 @@ def mean(reader: Reader, node: Any, x: Ref, axes: Any = None, keep: bool = False
     return _over_axes(reader, node, "average", x, axes)
 
 
+def total(reader: Reader, node: Any, x: Ref, axes: Any = None, keep: bool = False, **_: Any) -> Ref:
+    """sum over whole axes."""
+    return _over_axes(reader, node, "sum", x, axes)
+
+
 def amax(reader: Reader, node: Any, x: Ref, axes: Any = (), keep: bool = False) -> Ref:
     """amax over whole axes."""
     return _over_axes(reader, node, "max", x, axes)
@@ -175,6 +187,9 @@ def _over_axes(reader: Reader, node: Any, kind: str, x: Ref, axes: Any) -> Ref:
     if kind == "average":
         divisors = (_lengths(one), _lengths(row))
         pool = Pool(kind, one, row, lambda v: v.mean(3, True), divisors, kernel=(1, size))
+    elif kind == "sum":  # an average that is divided by 1
+        divisors = (_lengths(one), _lengths(one))
+        pool = Pool("average", one, row, lambda v: v.sum(3, True), divisors, kernel=(1, size))
     else:
         pool = Pool(kind, one, row, lambda v: v.amax(3, True), kernel=(1, size))
     x = reader.add(node, pool, (reader.batch, rows, 1, 1), x)

@@ -15,11 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metrics.bounds.operations import Constant, Operation, Rearrangement
-
-
-class Unknown(ValueError):
-    """An operation whose gain is not known."""
+from metrics.bounds.operations import Constant, Operation, Rearrangement, Unknown
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from metrics.bounds.operations import Rearrangement
-from metrics.bounds.reading.reader import Reader, Ref, Unknown, name_of
+from metrics.bounds.operations import Rearrangement, Unknown
+from metrics.bounds.reading.reader import Reader, Ref, name_of
 
 
 def moved(reader: Reader, node: Any, x: Ref, *args: Any, **kwargs: Any) -> Ref:
@@ -54,6 +54,23 @@ def sliced(
         raise Unknown("aten.slice of the batch")
     axis %= 1 + len(reader.shape(x))
     return reader.step(node, _slice(axis, start, end, step), x)
+
+
+def selected(reader: Reader, node: Any, x: Ref, axis: int, place: int) -> Ref:
+    """select one place of an axis, which goes."""
+    axis %= 1 + len(reader.shape(x))
+    if axis == 0:
+        raise Unknown("aten.select of the batch")
+    made = Rearrangement("select", lambda v: v.select(axis, place), keeps_sign=True)
+    return reader.step(node, made, x)
+
+
+def rolled(reader: Reader, node: Any, x: Ref, by: Any, axes: Any = ()) -> Ref:
+    """roll along axes."""
+    if not axes or 0 in [a % (1 + len(reader.shape(x))) for a in axes]:
+        raise Unknown("aten.roll of the batch")
+    made = Rearrangement("roll", lambda v: v.roll(by, axes), keeps_sign=True)
+    return reader.step(node, made, x)
 
 
 def chunks(reader: Reader, node: Any, x: Ref, *args: Any) -> list[Ref]:
