@@ -11,6 +11,7 @@ from torch import nn
 from search_spaces.architecture import Architecture
 from search_spaces.depth_channels import DepthChannels
 from search_spaces.feedforward import FeedForward
+from search_spaces.lenet import LeNet
 from search_spaces.nasbench201.space import NASBench201
 from search_spaces.nasnet.space import NASNet
 from search_spaces.resnet import ResNets
@@ -26,6 +27,7 @@ SEARCH_SPACES: dict[str, type[SearchSpace]] = {
     NASNet.name: NASNet,
     FeedForward.name: FeedForward,
     VGGLite.name: VGGLite,
+    LeNet.name: LeNet,
     TorchvisionNets.name: TorchvisionNets,
 }
 

@@ -31,6 +31,7 @@ QUICK = {
     "nasnet": {"blocks": 3, "cells": 1, "filters": 4},
     "feedforward": {"units": (30, 100), "channels": (4, 8)},
     "vgg-lite": {"filters": (4, 8), "units": (16,)},
+    "lenet": {"filters": (4,), "units": (16,), "relu": (False, True)},
     "torchvision": {"model": ("squeezenet1_1", "shufflenet_v2_x0_5")},
 }
 COLOUR = {"torchvision"}  # spaces whose nets take three channels alone

@@ -28,6 +28,7 @@ TINY_SPACES = {
     "nasnet": {"blocks": 2, "cells": 1, "filters": 4, "drop_path": 0.2},
     "feedforward": {"kinds": ("conv",), "channels": (8,), "dropout": (0.3,)},
     "vgg-lite": {"blocks": (2,), "filters": (4,), "units": (8,)},
+    "lenet": {"filters": (4,), "units": (8,)},
     "torchvision": {"model": ("shufflenet_v2_x0_5",)},
 }
 
@@ -317,7 +318,8 @@ def test_bad_recipes_are_refused(settings, match):
 )
 def test_an_epoch_on_a_gpu_leaves_the_cpus_weights(name, precision):
     space = SEARCH_SPACES[name](**TINY_SPACES[name])
-    task = Task.plain((3, 8, 8), 3)
+    side = 16 if name == "lenet" else 8
+    task = Task.plain((3, side, side), 3)
     architecture = space.sample(np.random.default_rng(0))
     pixels = torch.rand(30, *task.shape, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(30) % 3
