@@ -85,7 +85,8 @@ class LeNet(SearchSpace):
             if isinstance(module, nn.Conv2d | nn.Linear):
                 side = math.sqrt(3 / module.weight[0].numel())
                 nn.init.uniform_(module.weight, -side, side)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         return network
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from launch.cluster.session import on_worker
 from launch.config.values import plain
 from launch.runs.run import FinishedTrial, Run
-from launch.runs.score import trial_model
+from launch.runs.subject import trial_model
 from metrics.attacks import FGSM, Attack, StepLL, Transfer
 from metrics.cost import parameters
 from metrics.engine.folding import fast_copy

@@ -5,29 +5,19 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-import torch
 import yaml
-from torch import nn
 
 from launch.config.config import Config, parse_config
 from launch.config.metrics import Entry, metric_settings, without_epsilon
-from launch.runs.run import FinishedTrial, Run
+from launch.runs.subject import subject
 from metrics.metric import Metric
 from metrics.robustness.scores import Suspicion
-from nas.data.arrays import Split, prepare, prepare_test
-from nas.data.config import DataConfig
-from nas.data.datasets import load_images, load_test_images
-from nas.errors import InputError, first_line
-from nas.export.export import MODEL
-from nas.names import find
+from nas.errors import InputError
 from nas.seeds import derive_seed
-from nas.trial.files import WEIGHTS, trial_directory
 from nas.trial.scoring import metric_key, score
-from search_spaces import Task, load, space_of
 
 
 @dataclass(frozen=True)
@@ -77,27 +67,20 @@ def score_model(
     Raises:
         InputError: no such model, dataset or metric, or images that do not fit the model.
     """
-    model, task, known = _model(target)
-    document: dict[str, Any] = {"objectives": {"train_seconds": "min"}, **known}
-    if data is not None:
-        same = known.get("data", {}).get("name") == data
-        document["data"] = {**(known["data"] if same else {}), "name": data}
-    elif "data" not in known:
-        raise InputError("--data: expected a dataset, got none: this model names none")
+    found = subject(target)
+    document = found.document(data)
     if metrics is not None:
         document["metrics"] = _metrics(metrics)
     elif epsilon is not None:  # the metrics that the search measured carry its epsilon
         document["metrics"] = [
-            without_epsilon(metric) for metric in known.get("metrics", ())
+            without_epsilon(metric) for metric in found.known.get("metrics", ())
         ] or Config().metrics
     if epsilon is not None:
         document["recipe"] = {"epsilon": epsilon}
     config = parse_config(document)
     if suspicion and not any(isinstance(m, Suspicion) for m in config.built_metrics()):
         config = parse_config({**document, "metrics": [*config.metrics, "suspicion"]})
-    split, classes = _images(config.data, test)
-    images, labels = split.images(slice(limit)), split.labels[:limit]
-    _check_fit(model, task, images, classes, config.data.name)
+    images, labels = found.images(config.data, test=test, limit=limit)
     named = _of_finished_models(config, asked=metrics is not None)
     seeds = {metric_key(m): derive_seed(seed, metric_key(m)) for _, m in named}
     n = len(labels)
@@ -109,67 +92,7 @@ def score_model(
         "seed": seed,
         "metrics": [{**metric_settings(e, m), "images": min(n, m.limit or n)} for e, m in named],
     }
-    return Scored(score(model, images, labels, tuple(m for _, m in named), seeds), of)
-
-
-def _model(target: str) -> tuple[nn.Module, Task | None, dict[str, Any]]:
-    """Return the model, its task, and what is known of its data, recipe and metrics."""
-    directory = Path(target)
-    if (directory / MODEL).exists():
-        description = json.loads((directory / "architecture.json").read_text())
-        known = {k: description["trial"][k] for k in ("data", "recipe", "metrics")}
-        return load(directory), Task.from_dict(description["task"]), known
-    place, _, number = target.rpartition(":")
-    if place and number.isdigit():
-        return _trial_model(Run(place), int(number))
-    if not place:
-        raise InputError(f"expected EXPORT_DIR, RUN:TRIAL or pkg.module:callable, got {target!r}")
-    found: Any = find(target, {}, "model")
-    model = found() if callable(found) and not isinstance(found, nn.Module) else found
-    if not isinstance(model, nn.Module):
-        raise InputError(
-            f"{target}: expected a callable that returns a torch module, got {model!r}"
-        )
-    return model.eval(), None, {}
-
-
-def _trial_model(run: Run, number: int) -> tuple[nn.Module, Task, dict[str, Any]]:
-    row = run.trial(number)
-    model = trial_model(run, row)
-    return (
-        model,
-        _task(run, row),
-        {
-            "data": asdict(row.trial.data),
-            "recipe": asdict(row.trial.recipe),
-            "metrics": run.config.resolved()["metrics"],
-        },
-    )
-
-
-def trial_model(run: Run, row: FinishedTrial) -> nn.Module:
-    """Return the trained model of a trial, in ``eval()``.
-
-    Raises:
-        InputError: its weights were not kept.
-    """
-    from safetensors.torch import load_file
-
-    directory = trial_directory(run.path, row.number)
-    if not (directory / WEIGHTS).exists():
-        raise InputError(
-            f"trial {row.number}: expected weights in {directory}, got none: "
-            f"`psinas replay {run.path} --trial {row.number}` trains them again"
-        )
-    space = space_of(row.trial.architecture).without_files()
-    model = space.build(row.trial.architecture, _task(run, row))
-    model.load_state_dict(load_file(directory / WEIGHTS))
-    return model.eval()
-
-
-def _task(run: Run, row: FinishedTrial) -> Task:
-    description = trial_directory(run.path, row.number) / "architecture.json"
-    return Task.from_dict(json.loads(description.read_text())["task"])
+    return Scored(score(found.model, images, labels, tuple(m for _, m in named), seeds), of)
 
 
 def _metrics(text: str) -> Any:
@@ -196,32 +119,3 @@ def _of_finished_models(config: Config, *, asked: bool) -> Sequence[tuple[Entry,
             "--metrics"
         )
     return finished
-
-
-def _images(config: DataConfig, test: bool) -> tuple[Split, int]:
-    """Return the images of a part, and the number of classes."""
-    found = load_test_images(config) if test else load_images(config)
-    split = prepare_test(found, config) if test else prepare(found, config).validation
-    return split, len(config.classes or found.class_names)
-
-
-def _check_fit(
-    model: nn.Module, task: Task | None, images: torch.Tensor, classes: int, dataset: str
-) -> None:
-    shape = tuple(images.shape[1:])
-    if task is not None and (task.shape, task.classes) != (shape, classes):
-        raise InputError(
-            f"expected images {task.shape} of {task.classes} classes, for which the model was "
-            f"trained, got {dataset}: images {shape} of {classes} classes"
-        )
-    try:
-        with torch.no_grad():
-            logits = model(images[:2])
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-        raise InputError(f"the model does not take images {shape}: {first_line(error)}") from error
-    got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-    if got != (len(images[:2]), classes):
-        raise InputError(
-            f"expected {classes} logits an image, one for each class of {dataset}, got {got} for "
-            f"{len(images[:2])} images"
-        )

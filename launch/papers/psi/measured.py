@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from launch.runs.run import Run
-from launch.runs.score import trial_model
+from launch.runs.subject import trial_model
 from launch.show.reporter import Reporter
 from nas.analysis.common_correct import CommonCorrect, common_correct, measure, recorded_common
 from nas.data.arrays import prepare_test

@@ -18,7 +18,7 @@ from launch.papers.psi import printed as paper
 from launch.papers.psi.grids import grid_lines, model_name
 from launch.papers.psi.measured import Trained, trained_models
 from launch.runs.run import Run
-from launch.runs.score import trial_model
+from launch.runs.subject import trial_model
 from launch.show.reporter import Reporter
 from launch.show.view import View
 from metrics.susceptibility import drift, sphere_attack

@@ -13,7 +13,7 @@ import numpy as np
 from torch import nn
 
 from launch.runs.run import FinishedTrial, Run
-from launch.runs.score import trial_model
+from launch.runs.subject import trial_model
 from launch.show.reporter import Reporter
 from metrics import correct
 from metrics.stability import Share

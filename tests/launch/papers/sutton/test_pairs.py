@@ -17,7 +17,7 @@ from launch.papers.registry import REPRODUCTIONS
 from launch.papers.sutton.measured import MEASURED
 from launch.papers.sutton.printed import CIFAR, FASHION_MNIST, GTSRB, printed_for
 from launch.runs.run import Run
-from launch.runs.score import trial_model
+from launch.runs.subject import trial_model
 from metrics import correct, gradient_line
 from metrics.robustness.accuracy import wilson
 from metrics.stability import UnitDraws

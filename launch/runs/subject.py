@@ -1,0 +1,158 @@
+"""A finished model, of an export, a trial or anybody's callable, and images to ask it about."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from launch.config.config import Config, parse_config
+from launch.runs.run import FinishedTrial, Run
+from nas.data.arrays import Split, prepare, prepare_test
+from nas.data.config import DataConfig
+from nas.data.datasets import load_images, load_test_images
+from nas.errors import InputError, first_line
+from nas.export.export import MODEL
+from nas.names import find
+from nas.trial.files import WEIGHTS, trial_directory
+from search_spaces import Task, load, space_of
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A finished model, and what it was trained on and for.
+
+    Attributes:
+        name: as it was asked for.
+        model: in ``eval()``.
+        task: what it was trained for; None of somebody's own.
+        known: of its configuration: ``data``, ``recipe``, ``metrics``, where it has them.
+    """
+
+    name: str
+    model: nn.Module
+    task: Task | None
+    known: Mapping[str, Any]
+
+    def document(self, data: str | None) -> dict[str, Any]:
+        """Return what a configuration says of it, on its own data or another dataset.
+
+        Raises:
+            InputError: no dataset is known.
+        """
+        document: dict[str, Any] = {"objectives": {"train_seconds": "min"}, **self.known}
+        if data is not None:
+            same = self.known.get("data", {}).get("name") == data
+            document["data"] = {**(self.known["data"] if same else {}), "name": data}
+        elif "data" not in self.known:
+            raise InputError("--data: expected a dataset, got none: this model names none")
+        return document
+
+    def config(self, data: str | None) -> Config:
+        """Return :meth:`document` read."""
+        return parse_config(self.document(data))
+
+    def images(self, data: DataConfig, *, test: bool, limit: int | None) -> tuple[Tensor, Tensor]:
+        """Return images ``(N, C, H, W)`` and labels of a part of a dataset that the model fits.
+
+        Raises:
+            InputError: a model for other images or classes.
+        """
+        split, classes = _images(data, test)
+        images, labels = split.images(slice(limit)), split.labels[:limit]
+        _check_fit(self.model, self.task, images, classes, data.name)
+        return images, labels
+
+
+def subject(target: str) -> Subject:
+    """Return the model called ``target``: EXPORT_DIR, RUN:TRIAL or pkg.module:callable.
+
+    Raises:
+        InputError: no such model.
+    """
+    directory = Path(target)
+    if (directory / MODEL).exists():
+        description = json.loads((directory / "architecture.json").read_text())
+        known = {k: description["trial"][k] for k in ("data", "recipe", "metrics")}
+        return Subject(target, load(directory), Task.from_dict(description["task"]), known)
+    place, _, number = target.rpartition(":")
+    if place and number.isdigit():
+        return _of_trial(target, Run(place), int(number))
+    if not place:
+        raise InputError(f"expected EXPORT_DIR, RUN:TRIAL or pkg.module:callable, got {target!r}")
+    found: Any = find(target, {}, "model")
+    model = found() if callable(found) and not isinstance(found, nn.Module) else found
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"{target}: expected a callable that returns a torch module, got {model!r}"
+        )
+    return Subject(target, model.eval(), None, {})
+
+
+def _of_trial(target: str, run: Run, number: int) -> Subject:
+    row = run.trial(number)
+    known = {
+        "data": asdict(row.trial.data),
+        "recipe": asdict(row.trial.recipe),
+        "metrics": run.config.resolved()["metrics"],
+    }
+    return Subject(target, trial_model(run, row), _task(run, row), known)
+
+
+def trial_model(run: Run, row: FinishedTrial) -> nn.Module:
+    """Return the trained model of a trial, in ``eval()``.
+
+    Raises:
+        InputError: its weights were not kept.
+    """
+    from safetensors.torch import load_file
+
+    directory = trial_directory(run.path, row.number)
+    if not (directory / WEIGHTS).exists():
+        raise InputError(
+            f"trial {row.number}: expected weights in {directory}, got none: "
+            f"`psinas replay {run.path} --trial {row.number}` trains them again"
+        )
+    space = space_of(row.trial.architecture).without_files()
+    model = space.build(row.trial.architecture, _task(run, row))
+    model.load_state_dict(load_file(directory / WEIGHTS))
+    return model.eval()
+
+
+def _task(run: Run, row: FinishedTrial) -> Task:
+    description = trial_directory(run.path, row.number) / "architecture.json"
+    return Task.from_dict(json.loads(description.read_text())["task"])
+
+
+def _images(config: DataConfig, test: bool) -> tuple[Split, int]:
+    """Return the images of a part, and the number of classes."""
+    found = load_test_images(config) if test else load_images(config)
+    split = prepare_test(found, config) if test else prepare(found, config).validation
+    return split, len(config.classes or found.class_names)
+
+
+def _check_fit(
+    model: nn.Module, task: Task | None, images: torch.Tensor, classes: int, dataset: str
+) -> None:
+    shape = tuple(images.shape[1:])
+    if task is not None and (task.shape, task.classes) != (shape, classes):
+        raise InputError(
+            f"expected images {task.shape} of {task.classes} classes, for which the model was "
+            f"trained, got {dataset}: images {shape} of {classes} classes"
+        )
+    try:
+        with torch.no_grad():
+            logits = model(images[:2])
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        raise InputError(f"the model does not take images {shape}: {first_line(error)}") from error
+    got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if got != (len(images[:2]), classes):
+        raise InputError(
+            f"expected {classes} logits an image, one for each class of {dataset}, got {got} for "
+            f"{len(images[:2])} images"
+        )
