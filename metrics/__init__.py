@@ -8,6 +8,7 @@ from metrics.robustness.accuracy import AttackResult, correct, robust_accuracy
 from metrics.robustness.cascade import Cascade, cascade
 from metrics.robustness.curves import Curve, accuracy_curve
 from metrics.robustness.flags import Flag
+from metrics.robustness.minimal.perturbation import Perturbations, smallest_perturbation
 from metrics.robustness.smallest import Smallest, gradient_line, minimal_fgsm
 from metrics.robustness.suspicion import suspicion
 from metrics.susceptibility import Susceptibility, susceptibility
@@ -25,6 +26,7 @@ __all__ = [
     "Flag",
     "Metric",
     "Noise",
+    "Perturbations",
     "Smallest",
     "Square",
     "StepLL",
@@ -36,6 +38,7 @@ __all__ = [
     "gradient_line",
     "minimal_fgsm",
     "robust_accuracy",
+    "smallest_perturbation",
     "stability",
     "susceptibility",
     "suspicion",
