@@ -17,13 +17,7 @@ from metrics.robustness.bracket import Ray, close
 from metrics.robustness.minimal.search import Search, lost
 
 LIMIT = {"linf": 100 / 255, "l2": 5.0}  # the longest of minimal_fgsm and gradient_line
-RUNGS = 8  # most looks that a bracket takes to open: 1.5^7 > 16
-FINEST = 11  # looks that close it to a thousandth of the limit
-
-
-def looks(closing: int) -> int:
-    """Return the most looks that :func:`search_line` takes."""
-    return RUNGS + closing
+FINEST = 11  # looks that close a bracket to a thousandth of the limit; 8 at most open it
 
 
 def search_line(

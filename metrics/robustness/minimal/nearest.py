@@ -16,7 +16,6 @@ from metrics.robustness.minimal.search import Search, distance, lost
 
 OVERSHOOT = 1.002
 FURTHER = 1.02
-STEPS = 6
 
 
 def rivals(logits: Tensor, labels: Tensor, count: int) -> Tensor:
@@ -54,12 +53,15 @@ def step_to_each(
         search.look(rows, there[rank, every])
 
 
-def walk(search: Search, rows: Tensor, steps: int = STEPS) -> None:
-    """Step to the largest other class again and again, until the image breaks."""
+def walk(search: Search, rows: Tensor, steps: int) -> None:
+    """Step to the largest other class, at most ``steps`` times, until the image breaks.
+
+    Costs at most ``steps`` + 1 passes forwards and ``steps`` back.
+    """
     here = search.x[rows]
     for _ in range(steps):
-        keep = (search.able(search.everything, 1)[:, None] == rows).any(dim=0)
-        rows, here = rows[keep], here[keep]
+        able = torch.minimum(search.forwards[rows], search.backwards[rows]) > 0
+        rows, here = rows[able], here[able]
         if len(rows) == 0:
             return
         labels = search.labels[rows]
@@ -69,3 +71,5 @@ def walk(search: Search, rows: Tensor, steps: int = STEPS) -> None:
         lead = margin(logits, labels).double()[standing]
         step = smallest_step(here, gradient[standing], lead, search.norm)
         here = moved(here, FURTHER * step)
+    left = search.forwards[rows] > 0
+    search.look(rows[left], here[left])

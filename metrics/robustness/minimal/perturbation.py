@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from metrics.answers import logits_of
 from metrics.attacks.geometry import check_norm
 from metrics.checks import check_integers
+from metrics.engine.draws import Draws
 from metrics.engine.evaluator import Evaluator, evaluator
 from metrics.engine.memory import in_batches
-from metrics.robustness.minimal.ladder import climb_ladder
+from metrics.robustness.minimal.ladder import RUNGS, climb_ladder
 from metrics.robustness.minimal.search import Search, distance, lost
 
-RUNGS = ("line", "nearest", "fmn", "apgd")
 LEAST = 20  # passes an image
 OUTWARDS = (1.0, 1 + 2**-10, 1 + 2**-5)  # of the found distance: where the model itself is asked
 
@@ -87,12 +87,13 @@ def smallest_perturbation(
         adversarial = images.detach().clone()
         zeros = nonfinites = 0
         right = (~wrong).nonzero().squeeze(1)
+        draws = Draws.of(images, generator, whole=False)
 
         def work(part: slice) -> tuple[Search, int, int]:
             rows = right[part]
             x = images[rows].detach().clone()
             search = Search(ready.quick, x, labels[rows], norm, budget - 1 - len(OUTWARDS), budget)
-            zero, nonfinite = climb_ladder(search, budget)
+            zero, nonfinite = climb_ladder(search, budget, draws.at(rows.tolist(), x))
             _verify(ready, search)
             return search, int(zero.sum()), int(nonfinite.sum())
 

@@ -119,7 +119,7 @@ def distance(images: Tensor, x: Tensor, norm: str) -> Tensor:
 
 def lost(logits: Tensor, labels: Tensor) -> Tensor:
     """Return ``(N,)`` bool: misclassified, and by more than rounding would take back."""
-    tie = TIE * logits.abs().amax(dim=1)
+    tie = TIE * logits.where(logits.isfinite(), 0).abs().amax(dim=1)
     return (margin(logits, labels) < -tie) | silent(logits)
 
 
