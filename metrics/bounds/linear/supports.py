@@ -1,0 +1,57 @@
+"""Which programs linear bounds take."""
+
+from __future__ import annotations
+
+from metrics.bounds.linear.lines import bend
+from metrics.bounds.operations import (
+    Activation,
+    Concatenation,
+    Constant,
+    Convolution,
+    Dense,
+    Pool,
+    Ranking,
+    Rearrangement,
+    Scaling,
+    Sum,
+)
+from metrics.bounds.program import Program
+
+UNITS = 100_000
+PARAMETERS = 2_000_000
+TAKEN = (Convolution, Dense, Scaling, Sum, Concatenation, Rearrangement, Constant)
+
+
+def supports(program: Program) -> str:
+    """Return ``""``, or in one line why there are no linear bounds for ``program``.
+
+    Operations have to be affine, or bend once at 0 (ReLU, leaky ReLU, the absolute value), or be
+    max pools; a softmax at the end is left out. ``UNITS`` inputs of bends and maxima and
+    ``PARAMETERS`` weights are the most that is taken, for time.
+    """
+    units = parameters = 0
+    last = len(program.steps) - 1
+    for i, step in enumerate(program.steps):
+        operation = step.operation
+        if operation is None or (isinstance(operation, Ranking) and i == last):
+            continue
+        bends = bend(operation) is not None
+        maximum = isinstance(operation, Pool) and operation.kind == "max"
+        if bends or maximum:
+            units += program.steps[step.sources[0]].size
+        elif not (isinstance(operation, TAKEN) or operation.affine):
+            kind = (
+                operation.kind + " pool"
+                if isinstance(operation, Pool)
+                else (operation.name if isinstance(operation, Activation | Ranking) else "?")
+            )
+            return f"expected what is affine, bends at 0 or is a max pool, got {kind} ({step.name})"
+        if isinstance(operation, Convolution | Dense):
+            parameters += operation.weight.numel()
+    if len(program.steps[-1].shape) != 1:
+        return f"expected logits (N, classes), got {len(program.steps[-1].shape) + 1} axes"
+    if units > UNITS:
+        return f"expected at most {UNITS} inputs of ReLUs and max pools, got {units}"
+    if parameters > PARAMETERS:
+        return f"expected at most {PARAMETERS} weights, got {parameters}"
+    return ""
