@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from metrics.attacks import ATTACKS
+from metrics.bounds.scores import BracketEnds
 from metrics.cost import Cost
 from metrics.metric import Metric
 from metrics.robustness.scores import (
@@ -28,6 +29,7 @@ METRICS: dict[str, Callable[..., Metric]] = {
     "min-fgsm": MinimalFGSM,
     "suspicion": Suspicion,
     "stability": StabilityShares,
+    "bracket": BracketEnds,
     "psi": PsiRatio,
     "psi-init": PsiInit,
     "psi-epoch1": PsiEpoch1,

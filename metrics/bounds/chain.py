@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from metrics.bounds.gains import dense
-from metrics.bounds.gains.form import MODES, Form
+from metrics.bounds.gains.form import Form, check_mode
 from metrics.bounds.gains.layer import form_of, is_pooled, joined
 from metrics.bounds.head import head_of
 from metrics.bounds.merging import Run, runs_of
@@ -84,8 +84,7 @@ class Chain:
     """
 
     def __init__(self, program: Program, mode: str) -> None:
-        if mode not in MODES:
-            raise ValueError(f"mode: expected one of {list(MODES)}, got {mode!r}")
+        check_mode(mode)
         self.program, self.mode = program, mode
         self.head = head_of(program, longest=mode == "tight")
         self._users = program.users()

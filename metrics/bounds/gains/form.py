@@ -30,3 +30,9 @@ class Form:
 def least(forms: Sequence[Form]) -> Form:
     """Return the form with the smallest gain, the first of equal ones."""
     return min(forms, key=lambda form: form.gain)
+
+
+def check_mode(mode: str) -> None:
+    """Raise ValueError for an unknown mode."""
+    if mode not in MODES:
+        raise ValueError(f"mode: expected one of {list(MODES)}, got {mode!r}")

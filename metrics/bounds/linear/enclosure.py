@@ -17,7 +17,7 @@ from metrics.bounds.linear import lines as relaxation
 from metrics.bounds.linear.ball import Ball
 from metrics.bounds.linear.interval import SLACK, Interval, through
 from metrics.bounds.linear.lines import Lines, activation_lines, bend, pool_lines, undecided
-from metrics.bounds.linear.rows import Rows, added, settled, unit_rows, whole
+from metrics.bounds.linear.rows import Rows, added, settled, unit_rows
 from metrics.bounds.linear.spread import Spread
 from metrics.bounds.linear.transposes import Transposes
 from metrics.bounds.operations import Activation, Pool, Rearrangement

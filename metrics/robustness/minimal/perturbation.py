@@ -76,9 +76,7 @@ def smallest_perturbation(
         ValueError: an unknown norm, a budget below 20, and as :func:`robust_accuracy`.
     """
     check_norm(norm)
-    check_integers(budget=budget)
-    if budget < LEAST:
-        raise ValueError(f"expected budget >= {LEAST} passes an image, got {budget}")
+    check_budget(budget)
     with evaluator(model, images, labels, batch_size=batch_size, fast=fast) as ready:
         images, labels = ready.images, ready.labels
         wrong = ready.clean_wrong()
@@ -131,3 +129,10 @@ def _verify(ready: Evaluator, search: Search) -> None:
         search.size[at] = distance(there[broken], search.x[at], search.norm)
         rows = rows[~broken]
     search.found_by[rows] = -1
+
+
+def check_budget(budget: int) -> None:
+    """Raise ValueError for fewer passes than the ladder's first rungs take."""
+    check_integers(budget=budget)
+    if budget < LEAST:
+        raise ValueError(f"expected budget >= {LEAST} passes an image, got {budget}")
