@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
 import yaml
-from helpers import one_line, search_here
+from helpers import TINY, one_line, search_here
 
 from launch.config.config import parse_config
 from launch.config.sections import Retrain
@@ -36,9 +37,27 @@ ASKED = {
 }
 
 
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """Return a finished search, which no test writes to."""
+    return search_here(tmp_path_factory.mktemp("runs") / "tiny", {**TINY, "retrain": ASKED})
+
+
 @pytest.fixture
-def run(tmp_path, tiny):
-    return search_here(tmp_path / "runs" / "tiny", {**tiny, "retrain": ASKED})
+def run(tmp_path, searched):
+    """Return a copy of the search."""
+    return shutil.copytree(searched, tmp_path / "runs" / "tiny")
+
+
+@pytest.fixture
+def again(run, searched, psinas, in_process):
+    """Return ``again`` of the copy: trial 3 retrained by the first test that asks for it."""
+    kept = searched.parent / "again"
+    if not kept.exists():
+        assert psinas("retrain", run, "--trial", 3, "--out", run / "again")[0] == 0
+        shutil.copytree(run / "again", kept)
+        return run / "again"
+    return shutil.copytree(kept, run / "again")
 
 
 def test_the_retraining_is_a_grid_over_recipes_of_one_enlarged_architecture(run):
@@ -139,7 +158,7 @@ def test_the_row_holds_what_the_models_do_on_test_images(run, psinas, in_process
     assert f"{100 * document['clean']:.1f} ±" in printed
 
 
-def test_on_a_cluster_a_worker_attacks_the_test_images(run, psinas, in_process, monkeypatch):
+def test_on_a_cluster_a_worker_attacks_the_test_images(run, again, psinas, in_process, monkeypatch):
     asked = []
 
     def on_worker(address, resources, function, *arguments):
@@ -147,18 +166,18 @@ def test_on_a_cluster_a_worker_attacks_the_test_images(run, psinas, in_process, 
         return function(*arguments, device="cpu", threads=1)
 
     monkeypatch.setattr("launch.runs.retrained.on_worker", on_worker)
-    for out, address in ((run / "there", ("--address", "host:1")), (run / "here", ())):
-        assert psinas("retrain", run, "--trial", 3, "--out", out, *address)[0] == 0
+    there = run / "there"
+    arguments = ("retrain", run, "--trial", 3, "--out", there, "--address", "host:1")
+    assert psinas(*arguments)[0] == 0
     assert asked == [("host:1", 1)]
-    assert (run / "there" / "table1.json").read_text() == (run / "here" / "table1.json").read_text()
+    assert (there / "table1.json").read_text() == (again / "table1.json").read_text()
 
 
-def test_the_chosen_recipe_is_the_best_on_held_out_images(run, psinas, in_process):
-    psinas("retrain", run, "--trial", 3, "--out", run / "again")
-    results = Run(run / "again").results
+def test_the_chosen_recipe_is_the_best_on_held_out_images(again):
+    results = Run(again).results
     assert len(results) == 2
     top = max(results, key=lambda r: r["scores"]["pgd_accuracy"])
-    chosen = json.loads((run / "again" / "table1.json").read_text())["chosen"]
+    chosen = json.loads((again / "table1.json").read_text())["chosen"]
     assert chosen["learning_rate"] == SETS[top["number"]]["learning_rate"]
 
 
@@ -218,15 +237,13 @@ def test_the_table_says_what_was_made_and_attacked_how():
     assert "the 5 of 12 recipes that completed" in "\n".join(table_lines([some]))
 
 
-def test_a_row_that_another_version_wrote_is_measured_again(run, psinas, in_process):
-    again = ("retrain", run, "--trial", 3, "--out", run / "again")
-    assert psinas(*again)[0] == 0
-    row = run / "again" / "table1.json"
+def test_a_row_that_another_version_wrote_is_measured_again(run, again, psinas, in_process):
+    row = again / "table1.json"
     expected = row.read_text()
     document = json.loads(expected)
     document["of"] = document.pop("test")
     row.write_text(json.dumps(document))
-    assert psinas(*again)[0] == 0
+    assert psinas("retrain", run, "--trial", 3, "--out", again)[0] == 0
     assert row.read_text() == expected
 
 
@@ -291,15 +308,13 @@ def test_a_copy_that_diverges_gets_another_start(run, psinas, in_process, monkey
 
 
 def test_a_copy_that_another_driver_trains_is_not_a_copy_that_diverged(
-    run, psinas, in_process, monkeypatch
+    run, again, psinas, in_process
 ):
     """Two commands at once: the second says who is there, and begins no second copy."""
-    again = ("retrain", run, "--trial", 3, "--out", run / "again")
-    assert psinas(*again)[0] == 0
-    (run / "again" / "table1.json").unlink()
-    with RunLock(run / "again" / "copy-1"):
-        one_line(psinas(*again), "another driver")
-    assert not (run / "again" / "copy-2").exists()
+    (again / "table1.json").unlink()
+    with RunLock(again / "copy-1"):
+        one_line(psinas("retrain", run, "--trial", 3, "--out", again), "another driver")
+    assert not (again / "copy-2").exists()
 
 
 def test_a_retraining_of_which_nothing_completed_says_what_to_delete(
