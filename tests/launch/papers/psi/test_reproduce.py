@@ -32,7 +32,7 @@ RESNET = [
     "space.depth=[18]",
     "recipe.epochs=3",
     "recipe.batch_size=32",
-    "data.limit={train: 400, validation: 40, test: 80}",
+    "data.limit={train: 400, validation: 20, test: 24}",
     "metrics=[clean]",
     "objectives={clean_accuracy: max}",
 ]
@@ -218,7 +218,7 @@ def test_models_are_told_apart():
 
 
 def test_too_few_models_for_a_correlation(psinas, tmp_path_factory):
-    settings = [*GRID, "space.depth=[2]", "space.channels=[16]"]
+    settings = [*GRID, "space.depth=[2]", "space.channels=[16]", "recipe.epochs=4"]
     run = searched(tmp_path_factory, "psi-table3-digits", settings)
     sets = [part for a in settings for part in ("--set", a)]
     result = psinas("reproduce", "psi-figure7", "--quick", "--out", run, *sets)
@@ -226,9 +226,10 @@ def test_too_few_models_for_a_correlation(psinas, tmp_path_factory):
 
 
 def test_weights_that_are_gone_are_named(psinas, tmp_path_factory):
-    run = searched(tmp_path_factory, "psi-table3-digits", [*GRID, "space.depth=[2]"])
+    settings = [*GRID, "space.depth=[2]", "recipe.epochs=1"]
+    run = searched(tmp_path_factory, "psi-table3-digits", settings)
     for number in (0, 1):
         (run / "trials" / str(number) / "weights.safetensors").unlink()
-    sets = [part for a in [*GRID, "space.depth=[2]"] for part in ("--set", a)]
+    sets = [part for a in settings for part in ("--set", a)]
     result = psinas("reproduce", "psi-table3", "--quick", "--out", run, *sets)
     one_line(result, "none of 0, 1", "psinas replay")
