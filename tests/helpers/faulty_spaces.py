@@ -20,6 +20,7 @@ class Faulty(SearchSpace):
 
     kinds: tuple[str, ...] = ("good", "raises", "diverges", "invalid", "memory", "dropout")
     marker: str = ""
+    blocker: str = ""
 
     def decisions(self):
         return {"kind": self.kinds}
@@ -37,9 +38,9 @@ class Faulty(SearchSpace):
             if kind == "kills" or not marker.exists():
                 marker.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
-        if kind == "blocks-saving" and not Path(f"{self.marker}.once").exists():
-            Path(f"{self.marker}.once").touch()
-            Path(self.marker).write_text("in the way")
+        if kind == "blocks-saving" and not Path(f"{self.blocker}.once").exists():
+            Path(f"{self.blocker}.once").touch()
+            Path(self.blocker).write_text("in the way")
         if kind.startswith("slow"):
             time.sleep(1.0)
         dropout = nn.Dropout(0.5 if kind == "dropout" else 0.0)
