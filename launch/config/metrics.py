@@ -41,6 +41,8 @@ def build_metric(entry: Entry, epsilon: float | None) -> Metric:
     if issubclass(kind, CascadeAccuracy):
         settings = _cascade(settings, epsilon, where)
     elif "epsilon" in _settings(kind) and "epsilon" not in settings:
+        if settings.get("norm") == "l2":
+            raise InputError(f"{where}: {OWN_EPSILON}")
         _given(epsilon, where)
         settings["epsilon"] = epsilon
     return build_value(kind, settings, where)  # type: ignore[no-any-return]
@@ -72,9 +74,11 @@ def without_epsilon(entry: Entry) -> dict[str, Any]:
     if "attacks" in settings:
         settings["attacks"] = [without_epsilon(attack) for attack in settings["attacks"]]
     known = _settings(kind)
-    if not issubclass(kind, Attack) or (
-        kind(**{k: v for k, v in settings.items() if k in known}).distance != "l2"
-    ):
+    if issubclass(kind, Attack):
+        norm = kind(**{k: v for k, v in settings.items() if k in known}).distance
+    else:
+        norm = settings.get("norm", "linf")
+    if norm != "l2":
         settings.pop("epsilon", None)
     return {"name": name, **settings}
 

@@ -50,7 +50,7 @@ class Bracket:
     def ratios(self) -> Tensor:
         """Upper over lower of the right images; infinity where either end says nothing."""
         right = self.upper > 0
-        return (self.upper / self.lower)[right].nan_to_num(torch.inf)
+        return (self.upper / self.lower)[right].nan_to_num(nan=torch.inf, posinf=torch.inf)
 
     def certified(self, epsilon: float) -> Tensor:
         """Return ``(N,)`` bool: no perturbation up to ``epsilon`` breaks the image."""

@@ -14,6 +14,7 @@ from metrics.bounds.gains.form import check_mode
 from metrics.metric import Metric
 from metrics.robustness.accuracy import wilson
 from metrics.robustness.minimal.perturbation import check_budget
+from metrics.robustness.scores import OWN_EPSILON
 
 SHARES = ("certified", "broken", "unknown")
 
@@ -31,7 +32,8 @@ class BracketEnds(Metric):
 
     Args:
         norm: ``linf`` or ``l2``.
-        epsilon: radius of the three shares; a search fills in its recipe's.
+        epsilon: radius of the three shares; in L infinity a search fills in its recipe's, and None
+            is 8/255; in L2 it has to be given.
         mode, linear, budget: as in :func:`metrics.bounds.bracket.bracket`.
     """
 
@@ -45,7 +47,7 @@ class BracketEnds(Metric):
     )
     limit: int | None = 200
     norm: str = "linf"
-    epsilon: float = 8 / 255
+    epsilon: float | None = None
     mode: str = "tight"
     linear: bool | None = None
     budget: int = BUDGET
@@ -53,7 +55,11 @@ class BracketEnds(Metric):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_norm(self.norm)
-        check_length("epsilon", self.epsilon, self.norm, zero=True)
+        if self.epsilon is None:
+            if self.norm == "l2":
+                raise ValueError(OWN_EPSILON)
+            object.__setattr__(self, "epsilon", 8 / 255)
+        check_length("epsilon", self.epsilon, self.norm, zero=True)  # type: ignore[arg-type]
         check_mode(self.mode)
         check_budget(self.budget)
 

@@ -142,6 +142,20 @@ def test_an_attack_in_l2_is_given_its_own_epsilon(entry, monkeypatch):
             METRICS[name](**{key: value for key, value in entry.items() if key != "name"})
 
 
+def test_a_bracket_in_l2_is_given_its_own_epsilon():
+    with pytest.raises(InputError) as caught:
+        built({"name": "bracket", "norm": "l2"}, epsilon=0.1)
+    wanted = "expected an epsilon of its own for norm l2 (such as 0.5), got none"
+    assert str(caught.value) == f"metrics.bracket: {wanted}"
+    with pytest.raises(ValueError, match="epsilon of its own for norm l2"):
+        METRICS["bracket"](norm="l2")
+    apart = {"name": "bracket", "norm": "l2", "epsilon": 0.5, "as": "ball"}
+    filled, own = built("bracket", apart, epsilon=0.1)
+    assert (filled.epsilon, own.epsilon) == (0.1, 0.5)
+    assert without_epsilon({"name": "bracket", "norm": "l2", "epsilon": 0.5})["epsilon"] == 0.5
+    assert without_epsilon({"name": "bracket", "epsilon": 0.1}) == {"name": "bracket"}
+
+
 def test_no_metric_takes_the_radius_of_an_adversary_in_l2(monkeypatch):
     import sys
 
