@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("export:export", "Write a trial's weights, description and model card."),
     "replay": ("replay:replay", "Train and score a trial again, outside Ray."),
     "score": ("score:score", "Score a model on test images."),
+    "bracket": ("bracket:bracket", "Bound smallest perturbations from both sides, and draw them."),
     "retrain": ("retrain:retrain", "Enlarge a trial, train it, and attack it on test images."),
     "trends": ("trends:trends", "Show how adversarial accuracy goes with other scores."),
     "draw": ("draw:draw", "Draw the cell of an architecture."),

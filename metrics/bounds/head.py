@@ -54,12 +54,13 @@ class Head:
         weight, bias = self.weight.to(hidden.device), self.bias.to(hidden.device)
         logits = hidden.flatten(1) @ weight.mT + bias
         leads = logits.gather(1, labels[:, None]) - logits - less[:, None]
-        apart = torch.stack([(weight - w).norm(dim=1) for w in weight])[labels]
+        present, row = labels.unique(return_inverse=True)
+        apart = torch.stack([(weight - weight[c]).norm(dim=1) for c in present])[row]
         # A class that moves as the label's does never catches up.
         far = torch.where(apart > 0, leads / apart, torch.inf)
         far = torch.where(leads > 0, far, 0.0)  # also NaN
-        own = torch.nn.functional.one_hot(labels, logits.shape[1]).bool()
-        return far.masked_fill(own, torch.inf).amin(dim=1) * (1 - INWARD)
+        others = far.scatter(1, labels[:, None], torch.inf)
+        return others.amin(dim=1) * (1 - INWARD)
 
 
 def head_of(program: Program, *, longest: bool) -> Head:
