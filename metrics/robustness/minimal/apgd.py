@@ -16,12 +16,12 @@ from metrics.attacks import APGD
 from metrics.attacks.geometry import SHORTER, Randomness, column, length_of, moved, within
 from metrics.attacks.iterative import Rows
 from metrics.precision import widened
-from metrics.robustness.minimal.search import Search, lost
+from metrics.robustness.minimal.search import Search, lead_of, lost
 
 
 @dataclass(frozen=True, kw_only=True)
 class Within(APGD):
-    """Auto-PGD with a radius for each image; in L infinity it starts near a random corner.
+    """Auto-PGD with a radius for each image; in L infinity it starts uniformly.
 
     Args:
         radii: ``(N,)`` float64, of the whole batch; ``epsilon`` plays no part.
@@ -32,6 +32,10 @@ class Within(APGD):
     def begin(self, rows: Rows, random: Randomness) -> None:
         rows.radius = self.radii.index_select(0, random.rows)
         super().begin(rows, random)
+        if self.norm == "linf":  # whose start above is as long as epsilon, cut off at the radius
+            noise = 2 * random.uniform(*rows.x.shape[1:]) - 1
+            there = rows.x.double() + column(rows.radius) * noise
+            rows.candidate = rows.previous = rows.best = self.inside(rows, there)
         rows.step_size = 2 * rows.radius.to(rows.step_size.dtype)
 
     def surround(self, rows: Rows) -> None:
@@ -48,7 +52,13 @@ class Within(APGD):
 
 
 def attack_within(
-    search: Search, rows: Tensor, radii: Tensor, steps: int, loss: str, random: Randomness
+    search: Search,
+    rows: Tensor,
+    radii: Tensor,
+    steps: int,
+    random: Randomness,
+    *,
+    targets: Tensor | None = None,
 ) -> None:
     """Attack the images of ``rows`` within ``radii`` ``(rows,)``; each leaves once it breaks.
 
@@ -58,12 +68,14 @@ def attack_within(
         search: images and passes.
         rows: which, ascending.
         radii: of their balls, float64.
-        steps, loss: as in :class:`metrics.attacks.APGD`.
+        steps: as in :class:`metrics.attacks.APGD`.
         random: of all images of the search.
+        targets: ``(N,)``, the class whose logit is to pass the label's; None goes away from the
+            label.
     """
     every = torch.zeros_like(search.size)
     every[rows] = radii
-    attack = Within(epsilon=1.0, norm=search.norm, steps=steps, loss=loss, radii=every)
+    attack = Within(epsilon=1.0, norm=search.norm, steps=steps, radii=every)
     random.keep(rows)
     state = Rows(x=search.x[rows], candidate=search.x[rows])
     attack.begin(state, random)
@@ -73,7 +85,10 @@ def attack_within(
         def losses(logits: Tensor, step: int = step) -> Tensor:
             if step == 0:
                 state.temperatures = temperatures(logits)
-            value = attack.losses(logits / state.temperatures, state.labels)
+            if targets is None:
+                value = attack.losses(logits / state.temperatures, state.labels)
+            else:
+                value = lead_of(targets[state.numbers], logits, state.labels)
             state.losses = value.detach()
             return value
 

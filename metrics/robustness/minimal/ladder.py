@@ -4,16 +4,18 @@ With B the budget, of passes forwards and of passes back:
 
 1. ``line``: the gradient of the margin loss at the image; at most 8 + min(11, (B - 20) / 8) looks.
 2. ``nearest``: min(9, B / 10) classes are linearised with that one forward pass, a pass back each,
-   and the two or three nearest looked at; images that still stand walk to the boundary, then are
-   attacked in the whole box.
-3. ``fmn``: B up to 100 gives it everything that is left, a larger one ``FIRST`` of B.
-4. ``apgd``, where B is 100 or more: rounds of B / 5 steps (20 to 50) at ``CLOSER`` of the best
-   size, cross entropy and DLR in turn, until ``MISSES`` rounds in a row found nothing or ``AGAIN``
-   of B is left; that goes to ``fmn`` again.
+   and the two or three nearest looked at; images that still stand walk to the boundary. Those that
+   even then stand are attacked by APGD in the whole box, with half of B at most.
+3. ``fmn``: where B is below ``ENOUGH`` it gets everything that is left, else ``FIRST`` of B.
+4. ``apgd``: rounds of B / 8 steps (20 to 40) at ``CLOSER`` of the best size, towards the nearest
+   class, away from the label, towards the second class, ..., until ``MISSES`` rounds in a row found
+   nothing or ``AGAIN`` of B is left; that goes to ``fmn`` again.
 
-Each rung but the line ends with looks that halve the segment from the image to what it found.
-The figures were chosen by `bench/smallest.py`; 30 % more or less of each moved medians by less than
-half a percent.
+In between, looks halve the segment from the image to what was found.
+
+Chosen at B = 200 on 70 Fashion-MNIST images, a standard and a PGD-trained net of 3 x 16 channels:
+over the best of eight variants of each image, sizes are larger by 0.2 and 0.3 (standard, L infinity
+and L2), 0.3 and 0.5 % (PGD-trained) on average, without ``apgd`` by 0.2, 1.4, 2.1 and 1.8 %.
 """
 
 from __future__ import annotations
@@ -34,10 +36,12 @@ from metrics.robustness.minimal.segment import shrink
 
 RUNGS = ("line", "nearest", "fmn", "apgd")
 LINE, NEAREST, FMN, APGD = range(4)
-FIRST, AGAIN = 0.4, 0.25  # shares of the budget
+FIRST, AGAIN = 0.25, 0.25  # shares of the budget
+SMALL = 50  # a budget below which halving after the first rungs takes too much of it
 ENOUGH = 100  # a budget from which on there are rounds of APGD
 CLOSER = 0.97  # of the best size
-MISSES = 4
+STEPS = (20, 40)  # fewest and most of a round; between them an eighth of the budget
+MISSES = 8  # rounds in a row
 LOOKS = 3  # that halve a segment
 FAR = 7  # the same, of what was found anywhere in the box
 
@@ -48,20 +52,22 @@ def climb_ladder(search: Search, budget: int, random: Randomness) -> tuple[Tenso
     Returns:
         ``(N,)`` bool twice: images whose gradient is zero everywhere, and not finite somewhere.
     """
-    gradient, classes = _first_rungs(search, budget)
+    gradient, nearest = _first_rungs(search, budget)
+    if budget >= SMALL:
+        shrink(search, search.found, LOOKS)
     if len(search.missing):
-        _anywhere(search, budget, random)
+        _anywhere(search, budget, nearest, random)
     if budget < ENOUGH:
         _descend(search, budget)
     else:
         _descend(search, int(FIRST * budget))
-        _rounds(search, budget, classes, random)
+        _rounds(search, budget, nearest, random)
         _descend(search, budget)
     return useless(gradient)
 
 
-def _first_rungs(search: Search, budget: int) -> tuple[Tensor, int]:
-    """Climb line and nearest; return the gradient at the images, and the number of classes."""
+def _first_rungs(search: Search, budget: int) -> tuple[Tensor, Tensor]:
+    """Climb line and nearest; return the gradients, and other classes, the nearest first."""
     rows, labels = search.everything, search.labels
 
     def losses(logits: Tensor) -> list[Tensor]:
@@ -78,19 +84,27 @@ def _first_rungs(search: Search, budget: int) -> tuple[Tensor, int]:
     search_line(search, rows, gradient.nan_to_num(0, 0, 0), margins, closing)
     search.rung = NEAREST
     finite = [slope.nan_to_num(0, 0, 0) for slope in slopes]
-    step_to_each(search, rows, logits, finite, others, 2 if budget < ENOUGH else 3)
+    looks = 2 if budget < ENOUGH else 3
+    nearest = step_to_each(search, rows, logits, finite, others, looks)
     walk(search, search.missing, max(4, budget // 10))
-    return gradient, logits.shape[1]
+    return gradient, nearest
 
 
-def _anywhere(search: Search, budget: int, random: Randomness) -> None:
-    """Attack what still stands in the whole box, and come back as far as halving goes."""
+def _anywhere(search: Search, budget: int, nearest: Tensor, random: Randomness) -> None:
+    """Attack what still stands in the whole box and in smaller balls, and come back by halving.
+
+    With half of the budget: without a point to begin at, nothing else can be done.
+    """
     search.rung = APGD
-    steps = max(1, budget // 10)
-    rows = search.able(search.missing, steps + 1)
-    if len(rows):
-        widest = 1.0 if search.norm == "linf" else math.sqrt(search.x[0].numel())
-        attack_within(search, rows, torch.full_like(search.size[rows], widest), steps, "ce", random)
+    steps = min(50, max(1, budget // 10))
+    widest = 1.0 if search.norm == "linf" else math.sqrt(search.x[0].numel())
+    for turn in range(budget):
+        rows = search.able(search.missing, steps + 1 + budget // 2)
+        if len(rows) == 0:
+            break
+        radii = torch.full_like(search.size[rows], widest / 2 ** (turn % 4))
+        targets = nearest[:, turn // 2 % nearest.shape[1]] if turn % 2 else None
+        attack_within(search, rows, radii, steps, random, targets=targets)
         shrink(search, rows[search.size[rows].isfinite()], FAR)
 
 
@@ -104,10 +118,10 @@ def _descend(search: Search, passes: int) -> None:
     shrink(search, search.found, LOOKS, 0.99)
 
 
-def _rounds(search: Search, budget: int, classes: int, random: Randomness) -> None:
+def _rounds(search: Search, budget: int, nearest: Tensor, random: Randomness) -> None:
     """Let Auto-PGD try to get closer, while it goes on finding."""
     search.rung = APGD
-    steps = min(50, max(20, budget // 5))
+    steps = min(STEPS[1], max(STEPS[0], budget // 8))
     wanted = steps + 1 + LOOKS + int(AGAIN * budget)
     misses = torch.zeros_like(search.labels)
     for turn in range(budget):
@@ -116,8 +130,8 @@ def _rounds(search: Search, budget: int, classes: int, random: Randomness) -> No
         if len(rows) == 0:
             return
         before = search.size[rows]
-        loss = "dlr" if turn % 2 and classes > 2 else "ce"
-        attack_within(search, rows, CLOSER * before, steps, loss, random)
+        targets = nearest[:, turn // 2 % nearest.shape[1]] if turn % 2 == 0 else None
+        attack_within(search, rows, CLOSER * before, steps, random, targets=targets)
         closer = search.size[rows] < before
         misses[rows] = torch.where(closer, 0, misses[rows] + 1)
         shrink(search, rows[closer], LOOKS, 0.9)

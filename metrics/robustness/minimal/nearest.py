@@ -26,8 +26,11 @@ def rivals(logits: Tensor, labels: Tensor, count: int) -> Tensor:
 
 def step_to_each(
     search: Search, rows: Tensor, logits: Tensor, slopes: list[Tensor], classes: Tensor, looks: int
-) -> None:
+) -> Tensor:
     """Look at the nearest points where each class would win, the ``looks`` nearest of them.
+
+    Returns:
+        ``classes``, the nearest first.
 
     Args:
         search: images and passes.
@@ -51,6 +54,7 @@ def step_to_each(
     every = torch.arange(len(rows), device=rows.device)
     for rank in order[:looks]:
         search.look(rows, there[rank, every])
+    return classes.gather(1, order.T)
 
 
 def walk(search: Search, rows: Tensor, steps: int) -> None:
@@ -65,7 +69,11 @@ def walk(search: Search, rows: Tensor, steps: int) -> None:
         if len(rows) == 0:
             return
         labels = search.labels[rows]
-        logits, gradient = search.climb(rows, here, lambda logits, y=labels: -margin(logits, y))
+
+        def loss(logits: Tensor, labels: Tensor = labels) -> Tensor:
+            return -margin(logits, labels)
+
+        logits, gradient = search.climb(rows, here, loss)
         standing = ~lost(logits, labels)
         rows, here = rows[standing], here[standing]
         lead = margin(logits, labels).double()[standing]

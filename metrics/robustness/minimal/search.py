@@ -117,6 +117,11 @@ def distance(images: Tensor, x: Tensor, norm: str) -> Tensor:
     return delta.abs().amax(dim=1) if norm == "linf" else delta.norm(dim=1)
 
 
+def lead_of(classes: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    """Return ``(N,)``: the logits of ``classes`` ``(N,)`` minus the labels'."""
+    return (logits.gather(1, classes[:, None]) - logits.gather(1, labels[:, None])).squeeze(1)
+
+
 def lost(logits: Tensor, labels: Tensor) -> Tensor:
     """Return ``(N,)`` bool: misclassified, and by more than rounding would take back."""
     tie = TIE * logits.where(logits.isfinite(), 0).abs().amax(dim=1)

@@ -91,7 +91,7 @@ def linear(classes, seed, centre):
     with torch.no_grad():
         model[1].weight.copy_(torch.randn(classes, 9, generator=draws))
         model[1].bias.copy_(torch.randn(classes, generator=draws) / 4)
-    x = centre + 0.2 * (torch.rand(40, 1, 3, 3, generator=draws) - 0.5)
+    x = centre + 0.2 * (torch.rand(20, 1, 3, 3, generator=draws) - 0.5)
     if centre != 0.5:
         x = x.clamp(0, 1)
     return model, x, model(x).argmax(1)
@@ -114,16 +114,16 @@ def truths(model, x, y, norm):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("classes", [2, 5, 12])
+@pytest.mark.parametrize("classes", [2, 12])
 @pytest.mark.parametrize("centre", [0.5, 0.05, 1.0])
-@pytest.mark.parametrize("budget", [50, 200])
+@pytest.mark.parametrize("budget", [50, 100])
 def test_linear_models_are_solved(norm, classes, centre, budget):
     """Also where the box cuts the step off, and where the runner-up is not the nearest class."""
     model, x, y = linear(classes, 3, centre)
     found = smallest_perturbation(model, x, y, norm=norm, budget=budget)
     exact = truths(model, x, y, norm)
     there = np.isfinite(exact)
-    assert there.sum() > 10
+    assert there.sum() > 5
     size = found.size.numpy()
     assert (size[there] >= exact[there] * (1 - 1e-5)).all()
     assert (size[there] <= exact[there] * 1.01).all()
