@@ -37,6 +37,7 @@ from metrics.robustness.minimal.segment import shrink
 RUNGS = ("line", "nearest", "fmn", "apgd")
 LINE, NEAREST, FMN, APGD = range(4)
 FIRST, AGAIN = 0.25, 0.25  # shares of the budget
+BEGIN = 0.3  # of the way to the best point of the first rungs: their direction is one gradient's
 SMALL = 50  # a budget below which halving after the first rungs takes too much of it
 ENOUGH = 100  # a budget from which on there are rounds of APGD
 CLOSER = 0.97  # of the best size
@@ -58,11 +59,11 @@ def climb_ladder(search: Search, budget: int, random: Randomness) -> tuple[Tenso
     if len(search.missing):
         _anywhere(search, budget, nearest, random)
     if budget < ENOUGH:
-        _descend(search, budget)
+        _descend(search, budget, begin=BEGIN)
     else:
-        _descend(search, int(FIRST * budget))
+        _descend(search, int(FIRST * budget), begin=BEGIN)
         _rounds(search, budget, nearest, random)
-        _descend(search, budget)
+        _descend(search, budget, begin=1.0)
     return useless(gradient)
 
 
@@ -108,13 +109,13 @@ def _anywhere(search: Search, budget: int, nearest: Tensor, random: Randomness) 
         shrink(search, rows[search.size[rows].isfinite()], FAR)
 
 
-def _descend(search: Search, passes: int) -> None:
+def _descend(search: Search, passes: int, *, begin: float) -> None:
     """Give the descent at most so many passes, as far as there are more than halving needs."""
     search.rung = FMN
     rows = search.found
     left = torch.minimum(search.forwards[rows] - LOOKS, search.backwards[rows])
     left = left.clamp_max(passes)
-    descend(search, rows[left > 0], left[left > 0])
+    descend(search, rows[left > 0], left[left > 0], begin=begin)
     shrink(search, search.found, LOOKS, 0.99)
 
 
