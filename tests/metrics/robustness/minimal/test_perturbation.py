@@ -181,6 +181,7 @@ ODD = {
     "steps": lambda v: pair((v.mean(1) * 8).floor() - 4.5),
     "sign": lambda v: pair((v.mean(1) - 0.5).sign()),
     "NaN beyond": lambda v: pair(torch.where(v.mean(1) > 0.6, torch.nan, 1.0) + v.mean(1)),
+    "NaN below": lambda v: pair(torch.where(v.mean(1) < 0.3, torch.nan, 1.0) + v.mean(1)),
     "NaN gradient": lambda v: pair((v[:, 0] - v[:, 0]).sqrt() + v.mean(1) + 0.1),
     "two classes": lambda v: pair(v.mean(1) - 0.55),
     "minus infinity": lambda v: torch.stack(
@@ -209,6 +210,8 @@ def test_odd_models(norm, name):
         exact = (x.double().flatten(1).mean(1) - 0.55).abs() * (1 if norm == "linf" else 4)
         free = torch.tensor([0, 1, 3])  # the box does not cut their step off
         assert torch.allclose(found.size[free], exact[free], rtol=0.005)
+    if name == "NaN below":  # no answer is a wrong one
+        assert found.size.isfinite().all()
     if name == "NaN gradient":
         assert found.nonfinite_gradients == 4
     if name == "minus infinity":
