@@ -75,7 +75,8 @@ def _first_rungs(search: Search, budget: int) -> tuple[Tensor, Tensor]:
         count = min(logits.shape[1] - 1, budget // 10, 9)
         own = logits.gather(1, labels[:, None])
         ahead = logits.gather(1, rivals(logits.detach(), labels, count)) - own
-        return [margin_loss(logits / temperatures(logits), labels), *ahead.T]
+        each = [ahead[:, i] for i in range(count)]
+        return [margin_loss(logits / temperatures(logits), labels), *each]
 
     logits, (gradient, *slopes) = search.slopes(rows, search.x, losses)
     others = rivals(logits, labels, len(slopes))
