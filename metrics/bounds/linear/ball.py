@@ -68,7 +68,7 @@ class Ball:
         has length epsilon. From the m of the pixels that can move at all, each iteration fixes the
         pixels that are at the end of their room and solves for the others.
         """
-        a, epsilon = rows.values.flatten(1), self.epsilon[rows.owner]
+        a, epsilon = rows.values.flatten(1), self.epsilon[rows.image]
         x, low, high = x.flatten(1), low.flatten(1), high.flatten(1)
         free = torch.where(a > 0, low < 0, high > 0)
         tiny = torch.finfo(torch.float64).tiny

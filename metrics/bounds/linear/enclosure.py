@@ -8,6 +8,7 @@ arXiv 2002.12920), and the better bounds are kept.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -20,10 +21,10 @@ from metrics.bounds.linear.lines import Lines, activation_lines, bend, pool_line
 from metrics.bounds.linear.rows import Rows, added, settled, unit_rows
 from metrics.bounds.linear.spread import Spread
 from metrics.bounds.linear.transposes import Transposes
-from metrics.bounds.operations import Activation, Pool, Rearrangement
+from metrics.bounds.operations import Activation, Operation, Pool, Rearrangement
 from metrics.bounds.program import Program
 
-CHUNK = 8_000_000  # coefficients of the rows of one step at a time: 64 MB
+CHUNK = 1_000_000  # coefficients of the rows of one step at a time: 8 MB
 FIRST = 64  # rows, before it is known how many coefficients they have
 
 
@@ -51,7 +52,7 @@ class Enclosure:
         And the largest number of coefficients that a row had on the way.
         """
         waiting = {start: rows}
-        total = torch.zeros(len(rows.owner), dtype=torch.float64, device=rows.owner.device)
+        total = torch.zeros(len(rows.values), dtype=torch.float64, device=rows.values.device)
         terms = total.clone()
         most = 0
         for i in range(start, -1, -1):
@@ -60,7 +61,7 @@ class Enclosure:
             rows, step = waiting.pop(i), self.program.steps[i]
             most = max(most, rows.values[:1].numel())
             size = torch.linalg.vector_norm(rows.values.flatten(1), 1, dim=1)
-            terms = terms + size * self.intervals[i].magnitude[rows.owner]
+            terms = terms + size * self.intervals[i].magnitude[rows.image]
             if step.operation is None:
                 return total + self.ball.least(rows) - SLACK * terms, most
             sources = [self.program.steps[j].shape for j in step.sources]
@@ -122,7 +123,7 @@ def enclosure(
     return found
 
 
-def _operation(program: Program, i: int):
+def _operation(program: Program, i: int) -> Operation:
     operation = program.steps[i].operation
     assert operation is not None
     return operation
@@ -159,8 +160,7 @@ def _refined(found: Enclosure, i: int, wanted: Tensor) -> Interval:
     for sign in (1.0, -1.0):
 
         def make(part: Tensor, sign: float = sign) -> Rows:
-            signs = torch.full((len(part),), sign, dtype=torch.float64, device=part.device)
-            return unit_rows(shape, owner[part], unit[part], signs, window=len(shape) == 3)
+            return unit_rows(shape, owner[part], unit[part], sign, window=len(shape) == 3)
 
         ends.append(sign * in_chunks(found, i, len(owner), make, owner.device))
     lower, upper = interval.lower.flatten(1).clone(), interval.upper.flatten(1).clone()
@@ -171,7 +171,9 @@ def _refined(found: Enclosure, i: int, wanted: Tensor) -> Interval:
     )
 
 
-def in_chunks(found: Enclosure, start: int, count: int, make, device) -> Tensor:
+def in_chunks(
+    found: Enclosure, start: int, count: int, make: Callable[[Tensor], Rows], device: torch.device
+) -> Tensor:
     """Return lower bounds of ``count`` rows over a step, as many at a time as memory is for.
 
     Args:

@@ -8,14 +8,14 @@ more than the larger of u' and the input of the largest, which lies below its ow
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from metrics.bounds.linear.interval import Interval
-from metrics.bounds.linear.rows import Rows, gathered, whole
+from metrics.bounds.linear.rows import Rows, gathered, whole, whole_rows
 from metrics.bounds.operations import Activation, Operation, Pool, windows
 
 Shape = tuple[int, ...]
@@ -27,14 +27,14 @@ class Lines:
     """Lines below and above each unit of a step, ``(N, *shape)`` each.
 
     Attributes:
-        lower_slope, lower_shift, upper_slope, upper_shift: of one input of the unit.
+        lower_slope, lower_shift, upper_slope, upper_shift: of one input of the unit; no shift is 0.
         lower_place, upper_place: which input, counted through its map; None is the same unit.
         step: kernel, stride, padding and dilation of a pool along height and width; None where its
             windows have none.
     """
 
     lower_slope: Tensor
-    lower_shift: Tensor
+    lower_shift: Tensor | None
     upper_slope: Tensor
     upper_shift: Tensor
     lower_place: Tensor | None = None
@@ -63,14 +63,13 @@ def activation_lines(slope: float, z: Interval) -> Lines:
     across = (low < 0) & (high > 0)
     span = torch.where(across, high - low, 1)
     chord = ((high - slope * low) / span).clamp(min(slope, 1.0), max(slope, 1.0))
-    straight = torch.where(high <= 0, slope, 1.0).to(low)
+    straight = torch.ones_like(high).where(high > 0, slope)  # of two numbers: float32
     through = torch.where(across & (high <= -low), slope, straight)
     chord_slope = torch.where(across, chord, straight)
     chord_shift = torch.where(across, high * (1 - chord), 0)
-    zero = torch.zeros_like(low)
     if slope <= 1:
-        return Lines(through, zero, chord_slope, chord_shift)
-    return Lines(chord_slope, chord_shift, through, zero)
+        return Lines(through, None, chord_slope, chord_shift)
+    return Lines(chord_slope, chord_shift, through, torch.zeros_like(low))
 
 
 def pool_lines(pool: Pool, z: Interval) -> Lines:
@@ -92,10 +91,9 @@ def pool_lines(pool: Pool, z: Interval) -> Lines:
     lower_place, upper_place = (
         spread.gather(3, index[..., None])[..., 0].view(shape) for index in (lower, top)
     )
-    zero = torch.zeros_like(slope).view(shape)
     return Lines(
-        zero + 1,
-        zero,
+        torch.ones_like(slope).view(shape),
+        None,
         slope.view(shape),
         shift.view(shape),
         lower_place,
@@ -130,45 +128,49 @@ def back(lines: Lines, operation: Operation, rows: Rows, source: Shape) -> tuple
         rows: R of them.
         source: shape of the input.
     """
-    up, down = rows.values.clamp_min(0), rows.values.clamp_max(0)
-    constant = (up * gathered(lines.lower_shift, rows)).flatten(1).sum(1)
-    constant = constant + (down * gathered(lines.upper_shift, rows)).flatten(1).sum(1)
-    up = up * gathered(lines.lower_slope, rows)
-    down = down * gathered(lines.upper_slope, rows)
+    down = rows.values.clamp_max(0)
+    constant = (down * gathered(lines.upper_shift, rows)).flatten(1).sum(1)
+    if lines.lower_shift is not None:
+        up = rows.values.clamp_min(0)
+        constant = constant + (up * gathered(lines.lower_shift, rows)).flatten(1).sum(1)
     if lines.lower_place is None or lines.upper_place is None:
-        return Rows(up + down, rows.owner, rows.corner), constant
-    assert isinstance(operation, Pool)
+        values = rows.values * gathered(lines.lower_slope, rows)
+        change = gathered(lines.upper_slope - lines.lower_slope, rows)
+        return rows.over(torch.addcmul(values, down, change), rows.corner), constant
+    parts = rows.values.clamp_min(0), down * gathered(lines.upper_slope, rows)
+    places = lines.lower_place, lines.upper_place
     if rows.corner is None or lines.step is None:
-        full = (len(lines.lower_slope[0]), len(operation.rows), len(operation.columns))
-        both = [whole(replace(rows, values=v), full).values.flatten(2) for v in (up, down)]
-        values = up.new_zeros(len(up), source[0], source[1] * source[2])
-        for v, place in zip(both, (lines.lower_place, lines.upper_place), strict=True):
-            values = values.scatter_add(2, place.index_select(0, rows.owner).flatten(2), v)
-        return Rows(values.view(-1, *source), rows.owner), constant
-    return _windowed(lines, rows, (up, down), source), constant
+        full = lines.upper_slope.shape[1:]
+        values = rows.values.new_zeros(len(rows.values), source[0], source[1] * source[2])
+        for part, place in zip(parts, places, strict=True):
+            spread = whole(rows.over(part, rows.corner), full)
+            values = values.scatter_add(
+                2, gathered(place, spread).flatten(2), spread.values.flatten(2)
+            )
+        return whole_rows(values.view(-1, *source), rows.image), constant
+    return _windowed(places, lines.step, rows, parts, source), constant
 
 
 def _windowed(
-    lines: Lines,
+    places: tuple[Tensor, Tensor],
+    step: Step,
     rows: Rows,
     parts: tuple[Tensor, Tensor],
     source: Shape,
 ) -> Rows:
     """Return rows over the windows that windows of a pool read."""
     assert rows.corner is not None
-    assert lines.step is not None
-    (k0, s0, p0, d0), (k1, s1, p1, d1) = lines.step
+    (k0, s0, p0, d0), (k1, s1, p1, d1) = step
     h = (parts[0].shape[2] - 1) * s0 + d0 * (k0 - 1) + 1
     w = (parts[0].shape[3] - 1) * s1 + d1 * (k1 - 1) + 1
     corner = torch.stack([rows.corner[:, 0] * s0 - p0, rows.corner[:, 1] * s1 - p1], 1)
-    values = parts[0].new_zeros(len(rows.owner), source[0], h * w)
-    y, x = (c.view(-1, 1, 1, 1) for c in corner.unbind(1))
-    for part, place in zip(parts, (lines.lower_place, lines.upper_place), strict=True):
-        assert place is not None
+    values = parts[0].new_zeros(len(rows.values), source[0], h * w)
+    y, x = (c[rows.view].view(-1, 1, 1, 1) for c in corner.unbind(1))
+    for part, place in zip(parts, places, strict=True):
         at = gathered(place, rows)
         index = (at // source[2] - y).clamp(0, h - 1) * w + (at % source[2] - x).clamp(0, w - 1)
         values = values.scatter_add(2, index.flatten(2), part.flatten(2))
-    return Rows(values.view(len(rows.owner), source[0], h, w), rows.owner, corner)
+    return rows.over(values.view(-1, source[0], h, w), corner)
 
 
 def _places(pool: Pool, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ is kept: that is what makes bounds on every unit of a convolution affordable.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,54 +16,74 @@ from torch.nn import functional
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """R linear functions of a step's output.
+    """R linear functions of a step's output, over V views of it.
 
     Attributes:
         values: their coefficients, ``(R, *shape)``, or ``(R, C, h, w)`` of a window of maps; those
             that lie outside of the map are 0.
-        owner: ``(R,)``, the image of the batch that each belongs to.
-        corner: ``(R, 2)``, where each window begins, possibly outside; None is the whole.
+        view: ``(R,)``, the view that each belongs to; many channels share one.
+        owner: ``(V,)``, the image of the batch that each view is of.
+        corner: ``(V, 2)``, where each view begins, possibly outside; None is the whole.
     """
 
     values: Tensor
+    view: Tensor
     owner: Tensor
     corner: Tensor | None = None
 
+    @property
+    def image(self) -> Tensor:
+        """The image of the batch that each row belongs to ``(R,)``."""
+        return self.owner[self.view]
+
+    def over(self, values: Tensor, corner: Tensor | None = None) -> Rows:
+        """Return rows of the same images with other coefficients and corners."""
+        return replace(self, values=values, corner=corner)
+
+
+def whole_rows(values: Tensor, image: Tensor) -> Rows:
+    """Return the rows ``values`` ``(R, *shape)`` over all of a step, of images ``(R,)``."""
+    owner, view = image.unique(return_inverse=True)
+    return Rows(values, view, owner)
+
 
 def unit_rows(
-    shape: Sequence[int], owner: Tensor, units: Tensor, sign: Tensor, *, window: bool
+    shape: Sequence[int], image: Tensor, units: Tensor, sign: float, *, window: bool
 ) -> Rows:
     """Return rows that are each one unit of a step, times ``sign``.
 
     Args:
         shape: of the step's output.
-        owner, units, sign: ``(R,)``; units are counted through the output.
+        image, units: ``(R,)``; units are counted through the output.
+        sign: 1 or -1.
         window: let them be windows of 1 x 1; only for maps ``(C, H, W)``.
     """
     count = torch.arange(len(units), device=units.device)
     if not window:
-        values = torch.zeros(len(units), torch.Size(shape).numel(), dtype=torch.float64)
-        values = values.to(units.device)
+        size = torch.Size(shape).numel()
+        values = torch.zeros(len(units), size, dtype=torch.float64, device=units.device)
         values[count, units] = sign
-        return Rows(values.view(-1, *shape), owner)
-    channels, height, width = shape
+        return whole_rows(values.view(-1, *shape), image)
+    channels, area = shape[0], shape[1] * shape[2]
     values = torch.zeros(len(units), channels, dtype=torch.float64, device=units.device)
-    values[count, units // (height * width)] = sign
-    place = units % (height * width)
-    return Rows(values[:, :, None, None], owner, torch.stack([place // width, place % width], 1))
+    values[count, units // area] = sign
+    places, view = (image * area + units % area).unique(return_inverse=True)
+    at = places % area
+    corner = torch.stack([at // shape[2], at % shape[2]], 1)
+    return Rows(values[:, :, None, None], view, places // area, corner)
 
 
-def gathered(maps: Tensor, rows: Rows, *, shared: bool = False) -> Tensor:
-    """Return what ``maps`` ``(N, *shape)`` hold where each row has its coefficients.
+def gathered(maps: Tensor, rows: Rows) -> Tensor:
+    """Return what ``maps`` hold where each row has its coefficients.
 
     Args:
-        maps: one for each image; 0 outside.
+        maps: ``(N, *shape)``, one for each image, or ``(1, *shape)`` for all; 0 outside.
         rows: R of them.
-        shared: ``maps`` is ``(1, *shape)``, the same for every image.
     """
-    owner = torch.zeros_like(rows.owner) if shared else rows.owner
+    shared = len(maps) == 1
     if rows.corner is None:
-        return maps if shared else maps.index_select(0, owner)
+        return maps.expand_as(rows.values) if shared else maps.index_select(0, rows.image)
+    owner = torch.zeros_like(rows.owner) if shared else rows.owner
     (h, w), (height, width) = rows.values.shape[2:], maps.shape[2:]
     y, x = rows.corner.unbind(1)
     (top, bottom), (left, right) = (
@@ -71,7 +91,8 @@ def gathered(maps: Tensor, rows: Rows, *, shared: bool = False) -> Tensor:
         for c, window, size in ((y, h, height), (x, w, width))
     )
     padded = functional.pad(maps, (left, right, top, bottom))
-    return padded.unfold(2, h, 1).unfold(3, w, 1)[owner, :, y + top, x + left]
+    views = padded.unfold(2, h, 1).unfold(3, w, 1)[owner, :, y + top, x + left]
+    return views.index_select(0, rows.view)
 
 
 def whole(rows: Rows, shape: Sequence[int]) -> Rows:
@@ -83,11 +104,10 @@ def whole(rows: Rows, shape: Sequence[int]) -> Rows:
     y = rows.corner[:, 0, None] + torch.arange(h, device=rows.corner.device)
     x = rows.corner[:, 1, None] + torch.arange(w, device=rows.corner.device)
     place = y.clamp(0, height - 1)[:, :, None] * width + x.clamp(0, width - 1)[:, None, :]
+    index = place.flatten(1)[rows.view, None].expand(-1, channels, -1)
     values = rows.values.new_zeros(r, channels, height * width)
-    values = values.scatter_add(
-        2, place.view(r, 1, -1).expand(-1, channels, -1), rows.values.flatten(2)
-    )
-    return Rows(values.view(r, *shape), rows.owner)
+    values = values.scatter_add(2, index, rows.values.flatten(2))
+    return whole_rows(values.view(r, *shape), rows.image)
 
 
 def settled(rows: Rows, shape: Sequence[int]) -> Rows:
@@ -99,21 +119,20 @@ def settled(rows: Rows, shape: Sequence[int]) -> Rows:
     for axis, window, size in ((0, h, height), (1, w, width)):
         place = rows.corner[:, axis, None] + torch.arange(window, device=rows.corner.device)
         inside.append((place >= 0) & (place < size))
-    values = rows.values
     if not (bool(inside[0].all()) and bool(inside[1].all())):
-        values = values * (inside[0][:, None, :, None] & inside[1][:, None, None, :])
-    cut = Rows(values, rows.owner, rows.corner)
-    return whole(cut, shape) if h * w >= height * width else cut
+        within = inside[0][:, None, :, None] & inside[1][:, None, None, :]
+        rows = replace(rows, values=rows.values * within.to(rows.values)[rows.view])
+    return whole(rows, shape) if h * w >= height * width else rows
 
 
 def added(a: Rows, b: Rows, shape: Sequence[int]) -> Rows:
-    """Return the sums of rows of the same output."""
+    """Return the sums of rows of the same images, over the same output."""
     if a.corner is not None and b.corner is not None:
         apart = b.corner - a.corner
         if bool((apart == apart[:1]).all()):
             return _united(a, b, apart[0].tolist())
     a, b = whole(a, shape), whole(b, shape)
-    return Rows(a.values + b.values, a.owner)
+    return replace(a, values=a.values + b.values)
 
 
 def _united(a: Rows, b: Rows, apart: Sequence[int]) -> Rows:
@@ -126,5 +145,4 @@ def _united(a: Rows, b: Rows, apart: Sequence[int]) -> Rows:
         before = [begin[k] - first[k] for k in (0, 1)]
         after = [ends[k] - begin[k] - rows.values.shape[2 + k] for k in (0, 1)]
         parts.append(functional.pad(rows.values, (before[1], after[1], before[0], after[0])))
-    corner = a.corner + torch.tensor(first, device=a.corner.device)
-    return Rows(parts[0] + parts[1], a.owner, corner)
+    return a.over(parts[0] + parts[1], a.corner + torch.tensor(first, device=a.corner.device))

@@ -41,21 +41,22 @@ class Spread:
     def through(self, operation: Operation) -> Spread | None:
         """Return that of an operation's output; None where the squares do not sum up."""
         if isinstance(operation, Convolution | Dense) and self.apart:
-            w = operation.weight
-            up, down = (
-                replace(operation, weight=w.square() * sign, bias=None) for sign in (w > 0, w < 0)
-            )
+            same, turned = (_squared(operation, sign) for sign in (1, -1))
             return Spread(
                 operation.forward(self.centre),
-                up.forward(self.down) + down.forward(self.up),
-                up.forward(self.up) + down.forward(self.down),
+                same.forward(self.down) + turned.forward(self.up),
+                same.forward(self.up) + turned.forward(self.down),
                 False,
             )
         if isinstance(operation, Scaling):
             scale = operation.scale.to(self.up)
             ends = scale.square() * self.down, scale.square() * self.up
-            down, up = (torch.where(scale > 0, *order) for order in (ends, ends[::-1]))
-            return replace(self, centre=operation.forward(self.centre), down=down, up=up)
+            return replace(
+                self,
+                centre=operation.forward(self.centre),
+                down=torch.where(scale > 0, *ends),
+                up=torch.where(scale > 0, *ends[::-1]),
+            )
         if isinstance(operation, Rearrangement):
             nothing = operation.forward(torch.zeros_like(self.up))
             return Spread(
@@ -74,3 +75,9 @@ class Spread:
             self.centre - room * self.down.clamp_min(0).sqrt() - slack,
             self.centre + room * self.up.clamp_min(0).sqrt() + slack,
         )
+
+
+def _squared(operation: Convolution | Dense, sign: int) -> Convolution | Dense:
+    """Return it with the squares of the weights of one sign, and without bias."""
+    weight = (sign * operation.weight).clamp_min(0).square()
+    return replace(operation, weight=weight, bias=None)

@@ -54,21 +54,21 @@ class Transposes:
         if isinstance(operation, Scaling):
             return _scaling(operation, rows, shape)
         if isinstance(operation, Sum):
-            made = [Rows(c * rows.values, rows.owner, rows.corner) for c in operation.coefficients]
+            made = [rows.over(c * rows.values, rows.corner) for c in operation.coefficients]
             return made, None
         if isinstance(operation, Concatenation) and operation.axis == 1:
             parts = rows.values.split([s[0] for s in sources], 1)
-            return [Rows(part, rows.owner, rows.corner) for part in parts], None
+            return [rows.over(part, rows.corner) for part in parts], None
         if isinstance(operation, Constant):
             value = operation.value.to(rows.values).expand(1, *shape)
-            constant = (rows.values * gathered(value, rows, shared=True)).flatten(1).sum(1)
+            constant = (rows.values * gathered(value, rows)).flatten(1).sum(1)
             return [], constant
         rows = whole(rows, shape)
         if isinstance(operation, Dense):
             constant = None
             if operation.bias is not None:
                 constant = (rows.values * operation.bias.to(rows.values)).flatten(1).sum(1)
-            return [Rows(rows.values @ operation.weight.to(rows.values), rows.owner)], constant
+            return [rows.over(rows.values @ operation.weight.to(rows.values))], constant
         return _differentiated(operation, rows, sources)
 
     def _convolution(self, operation: Convolution, rows: Rows, source: Shape) -> Rows:
@@ -84,14 +84,14 @@ class Transposes:
         size, area = math.prod(out) * math.prod(into), math.prod(operation.weight.shape[2:])
         denser = into[1] * into[2] * operation.groups / area
         if size > MATRIX or denser > DENSER:
-            return Rows(_transposed(operation, rows.values, source, corner), rows.owner, corner)
+            return rows.over(_transposed(operation, rows.values, source, corner), corner)
         key = (operation, out, corner is None)
         if key not in self._matrices:
             unit = torch.eye(math.prod(out), dtype=torch.float64, device=rows.values.device)
             full = _transposed(operation, unit.view(-1, *out), source, corner)
             self._matrices[key] = full.flatten(1)
         values = rows.values.flatten(1) @ self._matrices[key]
-        return Rows(values.view(-1, *into), rows.owner, corner)
+        return rows.over(values.view(-1, *into), corner)
 
 
 def _reach(operation: Convolution, out: Shape) -> tuple[int, int]:
@@ -137,13 +137,13 @@ def _transposed(
 
 def _scaling(operation: Scaling, rows: Rows, shape: Shape) -> tuple[list[Rows], Tensor | None]:
     scale, shift = (
-        c.to(rows.values) if _by_channel(c) else gathered(_over(c, rows, shape), rows, shared=True)
+        c.to(rows.values) if _by_channel(c) else gathered(_over(c, rows, shape), rows)
         for c in (operation.scale, operation.shift)
     )
     constant = None
     if bool((operation.shift != 0).any()):
         constant = (rows.values * shift).flatten(1).sum(1)
-    return [Rows(rows.values * scale, rows.owner, rows.corner)], constant
+    return [rows.over(rows.values * scale, rows.corner)], constant
 
 
 def _by_channel(constant: Tensor) -> bool:
@@ -167,4 +167,4 @@ def _differentiated(
             output, inputs, rows.values, create_graph=torch.is_grad_enabled()
         )
     constant = (output.detach() * rows.values).flatten(1).sum(1)
-    return [Rows(values, rows.owner) for values in found], constant
+    return [rows.over(values) for values in found], constant

@@ -7,11 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from metrics.bounds.linear.margins import checked, margins
+from metrics.bounds.linear.worst_margins import checked, margins
 from metrics.bounds.program import Program
 from metrics.checks import check_integers
 
-PROBE = 1e-6  # of the limit: so near that hardly any ReLU changes its side
+PROBE = 1e-5  # of the limit: so near that hardly any ReLU changes its side
+BEYOND = 1.01  # of where the straight line ends: the probe is rounded
 
 
 def radius(
@@ -55,7 +56,7 @@ def radius(
     images, labels, here = images[left], labels[left], here[left]
     probe = PROBE * limit
     near = margins(program, images, labels, norm, probe)
-    high = _reach(here, near, probe).clamp(max=limit)
+    high = (BEYOND * _reach(here, near, probe)).clamp(max=limit)
     low = torch.where((near > 0).all(dim=1), probe, 0.0)
     high = torch.maximum(high, low)
     for _ in range(evaluations - 2):

@@ -13,8 +13,8 @@ from torch import Tensor
 from metrics.bounds.linear.ball import NORMS, Ball
 from metrics.bounds.linear.enclosure import Enclosure, enclosure, in_chunks
 from metrics.bounds.linear.interval import SLACK
-from metrics.bounds.linear.rows import Rows
-from metrics.bounds.linear.supports import supports
+from metrics.bounds.linear.rows import Rows, whole_rows
+from metrics.bounds.linear.support import supports
 from metrics.bounds.linear.transposes import Transposes
 from metrics.bounds.operations import Ranking
 from metrics.bounds.program import Program
@@ -131,7 +131,7 @@ def _linear_margins(found: Enclosure, last: int, labels: Tensor) -> Tensor:
         count = torch.arange(len(part), device=part.device)
         values[count, labels[owner[part]]] = 1
         values[count, against[part]] = -1
-        return Rows(values, owner[part])
+        return whole_rows(values, owner[part])
 
     bounds = found.ball.images.new_full((len(labels), classes), -torch.inf)
     bounds[owner, against] = in_chunks(found, last, len(owner), make, labels.device)
