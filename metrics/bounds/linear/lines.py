@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from metrics.bounds.linear.interval import Interval
-from metrics.bounds.linear.rows import Rows, gathered, whole, whole_rows
+from metrics.bounds.linear.rows import Rows, gathered, viewed, whole, whole_rows
 from metrics.bounds.operations import Activation, Operation, Pool, windows
 
 Shape = tuple[int, ...]
@@ -144,9 +144,8 @@ def back(lines: Lines, operation: Operation, rows: Rows, source: Shape) -> tuple
         values = rows.values.new_zeros(len(rows.values), source[0], source[1] * source[2])
         for part, place in zip(parts, places, strict=True):
             spread = whole(rows.over(part, rows.corner), full)
-            values = values.scatter_add(
-                2, gathered(place, spread).flatten(2), spread.values.flatten(2)
-            )
+            index = gathered(place, spread).flatten(2)
+            values.scatter_add_(2, index, spread.values.flatten(2))
         return whole_rows(values.view(-1, *source), rows.image), constant
     return _windowed(places, lines.step, rows, parts, source), constant
 
@@ -165,11 +164,11 @@ def _windowed(
     w = (parts[0].shape[3] - 1) * s1 + d1 * (k1 - 1) + 1
     corner = torch.stack([rows.corner[:, 0] * s0 - p0, rows.corner[:, 1] * s1 - p1], 1)
     values = parts[0].new_zeros(len(rows.values), source[0], h * w)
-    y, x = (c[rows.view].view(-1, 1, 1, 1) for c in corner.unbind(1))
+    y, x = (c.view(-1, 1, 1, 1) for c in corner.unbind(1))
     for part, place in zip(parts, places, strict=True):
-        at = gathered(place, rows)
+        at = viewed(place, rows)
         index = (at // source[2] - y).clamp(0, h - 1) * w + (at % source[2] - x).clamp(0, w - 1)
-        values = values.scatter_add(2, index.flatten(2), part.flatten(2))
+        values.scatter_add_(2, index.flatten(2).index_select(0, rows.view), part.flatten(2))
     return rows.over(values.view(-1, source[0], h, w), corner)
 
 

@@ -80,10 +80,16 @@ def gathered(maps: Tensor, rows: Rows) -> Tensor:
         maps: ``(N, *shape)``, one for each image, or ``(1, *shape)`` for all; 0 outside.
         rows: R of them.
     """
+    if rows.corner is not None:
+        return viewed(maps, rows).index_select(0, rows.view)
     shared = len(maps) == 1
-    if rows.corner is None:
-        return maps.expand_as(rows.values) if shared else maps.index_select(0, rows.image)
-    owner = torch.zeros_like(rows.owner) if shared else rows.owner
+    return maps.expand_as(rows.values) if shared else maps.index_select(0, rows.image)
+
+
+def viewed(maps: Tensor, rows: Rows) -> Tensor:
+    """Return what ``maps`` hold in each view's window ``(V, C, h, w)``, as :func:`gathered`."""
+    assert rows.corner is not None
+    owner = torch.zeros_like(rows.owner) if len(maps) == 1 else rows.owner
     (h, w), (height, width) = rows.values.shape[2:], maps.shape[2:]
     y, x = rows.corner.unbind(1)
     (top, bottom), (left, right) = (
@@ -91,8 +97,7 @@ def gathered(maps: Tensor, rows: Rows) -> Tensor:
         for c, window, size in ((y, h, height), (x, w, width))
     )
     padded = functional.pad(maps, (left, right, top, bottom))
-    views = padded.unfold(2, h, 1).unfold(3, w, 1)[owner, :, y + top, x + left]
-    return views.index_select(0, rows.view)
+    return padded.unfold(2, h, 1).unfold(3, w, 1)[owner, :, y + top, x + left]
 
 
 def whole(rows: Rows, shape: Sequence[int]) -> Rows:
@@ -106,7 +111,7 @@ def whole(rows: Rows, shape: Sequence[int]) -> Rows:
     place = y.clamp(0, height - 1)[:, :, None] * width + x.clamp(0, width - 1)[:, None, :]
     index = place.flatten(1)[rows.view, None].expand(-1, channels, -1)
     values = rows.values.new_zeros(r, channels, height * width)
-    values = values.scatter_add(2, index, rows.values.flatten(2))
+    values.scatter_add_(2, index, rows.values.flatten(2))
     return whole_rows(values.view(r, *shape), rows.image)
 
 
