@@ -14,10 +14,16 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from metrics.bounds.linear import lines as relaxation
 from metrics.bounds.linear.ball import Ball
 from metrics.bounds.linear.interval import SLACK, Interval, through
-from metrics.bounds.linear.lines import Lines, activation_lines, bend, pool_lines, undecided
+from metrics.bounds.linear.lines import (
+    Lines,
+    activation_lines,
+    bend,
+    below,
+    pool_lines,
+    undecided,
+)
 from metrics.bounds.linear.rows import Rows, added, settled, unit_rows
 from metrics.bounds.linear.spread import Spread
 from metrics.bounds.linear.transposes import Transposes
@@ -67,7 +73,7 @@ class Enclosure:
             sources = [self.program.steps[j].shape for j in step.sources]
             constant: Tensor | None
             if i in self.lines:
-                back, constant = relaxation.back(self.lines[i], step.operation, rows, sources[0])
+                back, constant = below(self.lines[i], step.operation, rows, sources[0])
                 found = [settled(back, sources[0])]
             else:
                 found, constant = self.transposes.back(step.operation, rows, step.shape, sources)

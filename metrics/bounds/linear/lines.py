@@ -117,7 +117,7 @@ def undecided(operation: Operation, z: Interval) -> Tensor:
     return (found > 0).view(z.lower.shape)
 
 
-def back(lines: Lines, operation: Operation, rows: Rows, source: Shape) -> tuple[Rows, Tensor]:
+def below(lines: Lines, operation: Operation, rows: Rows, source: Shape) -> tuple[Rows, Tensor]:
     """Return a lower bound of rows over a step's output, as rows over its input and constants.
 
     Coefficients above 0 take the line below, the others the line above.

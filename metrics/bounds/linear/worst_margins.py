@@ -20,7 +20,7 @@ from metrics.bounds.operations import Ranking
 from metrics.bounds.program import Program
 from metrics.checks import check_classes, check_images, check_labels
 
-ROOM = 20_000_000  # values of the steps of all images at a time: 160 MB an array of them
+ROOM = 4_000_000  # values of the steps of all images at a time: 32 MB an array of them
 
 
 def margins(

@@ -8,11 +8,18 @@ from torch import nn
 
 from metrics.bounds.linear import margins, supports
 from metrics.bounds.program import read
-from search_spaces import DepthChannels, Task
+from search_spaces import DepthChannels, ResNets, Task
 
 
 def read_of(*layers, side=6, channels=1):
     return read(nn.Sequential(*layers).eval(), torch.rand(2, channels, side, side))
+
+
+def depth_channels(depth, channels):
+    space = DepthChannels(depth=(depth,), channels=(channels,), stem="small")
+    architecture = space.architecture({"depth": depth, "channels": channels})
+    net = space.build(architecture, Task.plain((1, 28, 28), 10), seed=0).eval()
+    return read(net, torch.rand(2, 1, 28, 28))
 
 
 def lenet():
@@ -24,10 +31,15 @@ def lenet():
 
 def test_lenet_and_small_depth_channels_nets_are_taken():
     assert supports(lenet()) == ""
-    space = DepthChannels(depth=(2,), channels=(16,), stem="small")
-    architecture = space.architecture({"depth": 2, "channels": 16})
-    net = space.build(architecture, Task.plain((1, 28, 28), 10), seed=0).eval()
-    assert supports(read(net, torch.rand(2, 1, 28, 28))) == ""
+    for depth, channels in ((2, 16), (2, 32), (4, 16)):
+        assert supports(depth_channels(depth, channels)) == ""
+
+
+def test_deeper_nets_and_resnets_are_too_large():
+    assert "times ReLUs behind them" in supports(depth_channels(8, 16))
+    space = ResNets()
+    net = space.build(space.architecture({"depth": 18}), Task.plain((3, 32, 32), 10), seed=0)
+    assert "expected at most" in supports(read(net.eval(), torch.rand(2, 3, 32, 32)))
 
 
 @pytest.mark.parametrize(
