@@ -19,8 +19,8 @@ from metrics.bounds.linear.interval import SLACK, Interval, through
 from metrics.bounds.linear.lines import (
     Lines,
     activation_lines,
-    bend,
     below,
+    bend,
     pool_lines,
     undecided,
 )
