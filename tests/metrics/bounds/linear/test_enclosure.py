@@ -97,6 +97,23 @@ def test_the_first_layer_goes_as_far_as_its_row_norms_say():
         torch.testing.assert_close(first.lower[0], centre - 0.1 * length, rtol=0, atol=1e-6)
 
 
+def test_in_l2_a_pixel_at_the_end_of_its_range_counts_for_one_way_only():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(),
+                        nn.Linear(48, 2)).eval()  # fmt: skip
+    net[1].weight.data.normal_()
+    image = torch.randint(0, 3, (1, 1, 6, 6)) / 2.0  # black, grey and white
+    program = read(net, image)
+    rows = torch.autograd.functional.jacobian(net[:2], image)[0, :, :, :, 0].double().flatten(3)
+    up, down = (image.double() < 1).flatten(), (image.double() > 0).flatten()
+    rise = (rows.clamp_min(0) * up + rows.clamp_max(0) * down).norm(dim=3)
+    fall = (rows.clamp_min(0) * down + rows.clamp_max(0) * up).norm(dim=3)
+    first = enclosed(program, image, "l2", 0.1).intervals[2]
+    centre = program.evaluate(image.double(), [2])[2][0]
+    torch.testing.assert_close(first.upper[0], centre + 0.1 * rise, rtol=0, atol=1e-6)
+    torch.testing.assert_close(first.lower[0], centre - 0.1 * fall, rtol=0, atol=1e-6)
+
+
 def crown(weights, biases, x, epsilon):
     """Return lower bounds of the outputs of a ReLU net, with dense matrices, from the paper."""
     before = []  # bounds of each hidden layer
