@@ -71,6 +71,21 @@ class Stage:
     smooth: bool = False
 
 
+@dataclass(frozen=True)
+class ChainBound:
+    """What the whole chain came to.
+
+    Attributes:
+        radius: ``(N,)`` float64: no perturbation of this L2 length changes the answer.
+        rounding: ``(N,)`` float64: what leads of logits were lowered by.
+        layers: from the logits to the images.
+    """
+
+    radius: Tensor
+    rounding: Tensor
+    layers: tuple[LayerBound, ...]
+
+
 class Chain:
     """A program and the gain of each of its layers; for any images.
 
@@ -91,8 +106,8 @@ class Chain:
         self._runs = runs_of(program, self.head.step) if mode == "tight" else {}
         self.stages = self._stages()
 
-    def bound(self, images: Tensor, labels: Tensor) -> tuple[Tensor, tuple[LayerBound, ...]]:
-        """Return ``(N,)`` float64 radii, and the layers from the logits to the images.
+    def bound(self, images: Tensor, labels: Tensor) -> ChainBound:
+        """Return the bound of each image.
 
         Leads are lowered by four times what float32 (the type of the images) makes of the logits at
         the image, and a rounding more.
@@ -102,18 +117,19 @@ class Chain:
             labels: ``(N,)``; an image whose label does not lead has radius 0.
         """
         largest = max(step.size for step in self.program.steps)
-        radii, chosen = [], []
+        radii, leads, chosen = [], [], []
         for part in torch.arange(len(images)).split(max(1, AT_ONCE // largest)):
             part = part.to(images.device)
-            radius, taken = self._bound(images[part], labels[part])
+            radius, less, taken = self._bound(images[part], labels[part])
             radii.append(radius)
+            leads.append(less)
             chosen.append(taken)
         layers = [LayerBound(self.head.name, "head", self.head.form)]
         for stage in reversed(self.stages):
             layers += self._reported(stage, chosen)
-        return torch.cat(radii), tuple(layers)
+        return ChainBound(torch.cat(radii), torch.cat(leads), tuple(layers))
 
-    def _bound(self, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[int, _Taken]]:
+    def _bound(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, dict[int, _Taken]]:
         wanted = {self.head.step, *(stage.begin for stage in self.stages if stage.smooth)}
         values = self.program.evaluate(images.double(), {*wanted, self.head.last})
         less = self._rounding(images, values[self.head.last])
@@ -125,7 +141,7 @@ class Chain:
                 taken[stage.end] = (forms, index)
             else:
                 kappa = kappa / max(stage.layer.form.gain, 1e-300)
-        return kappa, taken
+        return kappa, less, taken
 
     def _rounding(self, images: Tensor, logits: Tensor) -> Tensor:
         """Return ``(N,)``: what leads are lowered by, as the model computes in float32."""

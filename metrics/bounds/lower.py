@@ -17,6 +17,8 @@ from metrics.checks import check_images, check_labels, check_model
 from metrics.left_as_found import evaluating
 from metrics.precision import full_float32
 
+AUTOMATIC = 2_500  # inputs of ReLUs times ReLUs behind them: up to half a second an image, one core
+
 
 @dataclass(frozen=True)
 class LowerBounds:
@@ -66,7 +68,8 @@ def lower_bounds(
         mode: ``paper``, as printed (not certified where a printed theorem fails), ``certified``,
             the simplest formulas that hold, or ``tight``, the least of all that do.
         linear: whether to bound by linear relaxation too, and take the better of the two for each
-            image; None does in mode ``tight`` where the model is a small ReLU net.
+            image; None does in mode ``tight`` where the model is a ReLU net of at most
+            ``AUTOMATIC`` (:func:`metrics.bounds.linear.supports` counts).
 
     Raises:
         ValueError: an unknown norm or mode; a layer whose gain is not known, by its name; linear
@@ -79,15 +82,17 @@ def lower_bounds(
     with full_float32(), torch.inference_mode(False), torch.no_grad(), evaluating(model):
         program = read(model, images)
         chain = Chain(program, mode)
-        why_not = supports(program) if linear or (linear is None and mode == "tight") else "off"
-        if linear and why_not:
+        if linear and (why_not := supports(program)):
             raise ValueError(f"linear: {why_not}")
-        radius, layers = chain.bound(images, labels)
+        if linear is None:
+            linear = mode == "tight" and not supports(program, AUTOMATIC)
+        found = chain.bound(images, labels)
+        radius = found.radius
         if norm == "linf":
             radius = linf_from_l2(radius, images[0].numel())
         relaxed = torch.zeros_like(radius)
-        if not why_not:
-            relaxed = linear_radius(program, images, labels, norm)
+        if linear:
+            relaxed = linear_radius(program, images, labels, norm, lead=found.rounding)
         right = torch.cat(
             [
                 ~misclassified(logits_of(model, x), y)
@@ -96,4 +101,4 @@ def lower_bounds(
         )
     better = right & (relaxed > radius)
     radius = torch.where(better, relaxed, radius).where(right, 0.0)
-    return LowerBounds(radius, norm, mode, better, layers)
+    return LowerBounds(radius, norm, mode, better, found.layers)

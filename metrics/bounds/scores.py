@@ -45,7 +45,7 @@ class BracketEnds(Metric):
         *(f"_{share}{part}" for share in SHARES for part in ("", "_low", "_high")),
         "_linear",
     )
-    limit: int | None = 200
+    limit: int | None = 50
     norm: str = "linf"
     epsilon: float | None = None
     mode: str = "tight"

@@ -23,14 +23,14 @@ PARAMETERS = 2_000_000
 TAKEN = (Convolution, Dense, Scaling, Sum, Concatenation, Rearrangement, Constant)
 
 
-def supports(program: Program) -> str:
+def supports(program: Program, most: int = FOLLOWED) -> str:
     """Return ``""``, or in one line why there are no linear bounds for ``program``.
 
     Operations have to be affine, or bend once at 0 (ReLU, leaky ReLU, the absolute value), or be
     max pools; a softmax at the end is left out. For time, ``PARAMETERS`` weights and ``UNITS``
-    inputs of bends and maxima are the most that is taken, and ``FOLLOWED`` of those inputs that
-    have others behind them, each counted as often as there are bends behind it: at that size
-    margins take about 3 s an image on one core.
+    inputs of bends and maxima are the most that is taken, and ``most`` of those inputs that have
+    others behind them, each counted as often as there are bends behind it: at 40,000 margins take
+    about 3 s an image on one core.
     """
     units = followed = parameters = 0
     bent: set[int] = set()
@@ -60,10 +60,8 @@ def supports(program: Program) -> str:
         return f"expected logits (N, classes), got {len(program.steps[-1].shape) + 1} axes"
     if units > UNITS:
         return f"expected at most {UNITS} inputs of ReLUs and max pools, got {units}"
-    if followed > FOLLOWED:
-        return (
-            f"expected at most {FOLLOWED} inputs of ReLUs times ReLUs behind them, got {followed}"
-        )
+    if followed > most:
+        return f"expected at most {most} inputs of ReLUs times ReLUs behind them, got {followed}"
     if parameters > PARAMETERS:
         return f"expected at most {PARAMETERS} weights, got {parameters}"
     return ""

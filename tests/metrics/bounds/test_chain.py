@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -12,13 +13,16 @@ from metrics.bounds.activations import ACTIVATIONS
 from metrics.bounds.chain import Chain
 from metrics.bounds.gains import convolution, dense
 from metrics.bounds.gains.form import Form
-from metrics.bounds.lower import lower_bounds
+from metrics.bounds.lower import lower_bounds as bounds_of
 from metrics.bounds.operations import Activation, Dense
 from metrics.bounds.program import read
 from metrics.robustness.smallest import gradient_line
 
 MODES = ("paper", "certified", "tight")
 VALID = ("certified", "tight")
+
+
+lower_bounds = partial(bounds_of, linear=False)  # of the chain alone
 
 
 def radii(model, x, y, **settings):
