@@ -1,6 +1,6 @@
-"""Metrics: attacks, robust accuracy, suspicion, the susceptibility ratio Ψ, stability, cost."""
+"""Metrics: attacks, robust accuracy, suspicion, Ψ (susceptibility), stability, bounds, cost."""
 
-from metrics import stability
+from metrics import bounds, stability
 from metrics.attacks import APGD, ATTACKS, FGSM, PGD, Attack, Noise, Square, StepLL, Transfer
 from metrics.metric import Metric
 from metrics.registry import METRICS
@@ -33,6 +33,7 @@ __all__ = [
     "Susceptibility",
     "Transfer",
     "accuracy_curve",
+    "bounds",
     "cascade",
     "correct",
     "gradient_line",

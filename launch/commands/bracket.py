@@ -49,6 +49,14 @@ def bracket(
         typer.Option(help="Radius of the shares, such as 8/255; in L infinity the recipe's."),
     ] = None,
     mode: Annotated[Mode, typer.Option(help="Which formulas bound the layers.")] = Mode.tight,
+    linear: Annotated[
+        bool | None,
+        typer.Option(
+            "--linear/--no-linear",
+            help="Also bound by linear relaxation, up to seconds an image; by default of nets for "
+            "which it is cheap.",
+        ),
+    ] = None,
     budget: Annotated[int, typer.Option(min=20, help="Passes of the attacks, an image.")] = 200,
     part: Annotated[Part, typer.Option("--split", help="Which images.")] = Part.test,
     limit: Annotated[int, typer.Option(min=1, help="At most so many images.")] = 200,
@@ -73,6 +81,7 @@ def bracket(
         norm=norm.value,
         epsilon=None if epsilon is None else radius(epsilon),
         mode=mode.value,
+        linear=linear,
         budget=budget,
         limit=limit,
         test=part is Part.test,

@@ -27,6 +27,7 @@ def bracket_model(
     norm: str,
     epsilon: float | None,
     mode: str,
+    linear: bool | None,
     budget: int,
     limit: int,
     test: bool,
@@ -37,7 +38,7 @@ def bracket_model(
 
     Args:
         target, data: as in :func:`launch.runs.score.score_model`.
-        norm, mode, budget: as in :func:`metrics.bounds.bracket.bracket`.
+        norm, mode, linear, budget: as in :func:`metrics.bounds.bracket.bracket`.
         epsilon: radius of the shares that are certified, broken and unknown; None is the recipe's
             in L infinity, and in L2 none.
         limit: at most so many images.
@@ -53,16 +54,12 @@ def bracket_model(
     config = found.config(data)
     if epsilon is None and norm == "linf" and found.known:
         epsilon = config.plan().template.recipe.epsilon
-    try:
-        metric = BracketEnds(norm=norm, epsilon=epsilon or 0.0, mode=mode, budget=budget)
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    settings = {"norm": norm, "mode": mode, "linear": linear, "budget": budget, "limit": None}
     images, labels = found.images(config.data, test=test, limit=limit)
     generator = torch.Generator(images.device).manual_seed(derive_seed(seed, PURPOSE))
     try:
-        ends = BracketEnds(**{**metric.settings(), "limit": None}).found(
-            found.model, images, labels, generator
-        )
+        metric = BracketEnds(epsilon=epsilon or 0.0, **settings)  # type: ignore[arg-type]
+        ends = metric.found(found.model, images, labels, generator)
     except ValueError as error:
         raise InputError(str(error)) from error
     part = "test" if test else "validation"

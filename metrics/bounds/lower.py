@@ -17,7 +17,7 @@ from metrics.checks import check_images, check_labels, check_model
 from metrics.left_as_found import evaluating
 from metrics.precision import full_float32
 
-AUTOMATIC = 2_500  # inputs of ReLUs times ReLUs behind them: up to half a second an image, one core
+AUTOMATIC = 1_000  # inputs of ReLUs times ReLUs behind them: a tenth of a second an image or so
 
 
 @dataclass(frozen=True)

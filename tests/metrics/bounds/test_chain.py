@@ -310,3 +310,30 @@ def test_refusals(small):
     assert model.training
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     model.eval()
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh, nn.Sigmoid, nn.Softplus])
+@pytest.mark.parametrize("pixels", [1, 2])
+def test_brute_force_on_one_and_two_pixels(activation, pixels):
+    """The nearest of a dense grid of points with another answer lies beyond every valid bound."""
+    torch.manual_seed(pixels + 10)
+    layers = (nn.Linear(pixels, 8), activation(), nn.Linear(8, 8), activation(), nn.Linear(8, 3))
+    model = nn.Sequential(nn.Flatten(), *layers).double().eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(torch.randn(p.shape))
+    x = torch.rand(12, 1, 1, pixels, dtype=torch.float64)
+    side = torch.linspace(-6, 6, 30_001 if pixels == 1 else 601, dtype=torch.float64)
+    offsets = torch.cartesian_prod(*[side] * pixels).view(-1, 1, 1, pixels)
+    y = own_labels(model, x)
+    bounds = {mode: radii(model, x, y, mode=mode) for mode in VALID}
+    reached = 0
+    for i in range(len(x)):
+        with torch.no_grad():
+            other = model(x[i] + offsets).argmax(1) != y[i]
+        if other.any():
+            nearest = float(offsets[other].flatten(1).norm(dim=1).min())
+            for mode in VALID:
+                assert 0 < float(bounds[mode][i]) <= nearest
+            reached += float(bounds["tight"][i]) > nearest / 100
+    assert reached >= 3  # and it is not vacuous
