@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from launch.papers.cubuk.figure9 import figure_9
 from launch.papers.cubuk.table1 import table_1 as robust_cells
+from launch.papers.peck.counterexamples import counterexamples
 from launch.papers.psi.trained import figure_2, figure_3, figure_6, figure_7, table_1, table_3
 from launch.papers.psi.untrained import SCORES, table_2
 from launch.papers.reproduction import Reproduction
@@ -97,6 +98,10 @@ REPRODUCTIONS: dict[str, Reproduction] = {
         "published nets on ImageNet under attack and noise of its size",
         ("sutton-imagenet",), imagenet, {"cifar10-small": ("sutton-imagenet-quick",)},
         needs=("model", "stability_adversarial"),
+    ),
+    "peck-counterexamples": Reproduction(
+        "where the printed theorems fail: bounds above real perturbations",
+        (), counterexamples, {},
     ),
 }  # fmt: skip
 
