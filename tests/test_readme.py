@@ -40,6 +40,14 @@ SUTTON = {
     "objectives": {"clean_accuracy": "max"},
 }
 
+PECK = {
+    "space": {"name": "depth-channels", "depth": [1], "channels": [4], "stem": "small"},
+    "recipe": {"epochs": 2, "batch_size": 32, "adversary": "none", "selection_images": 0},
+    "data": DIGITS,
+    "metrics": ["clean", {"name": "bracket", "limit": 4, "budget": 20}],
+    "objectives": {"clean_accuracy": "max"},
+}
+
 METRICS = [
     "clean", "fgsm", {"name": "pgd", "steps": 2}, "step-ll", {"name": "psi", "limit": 4}, "cost",
     {"name": "suspicion", "limit": 8, "queries": 5, "draws": 2},
@@ -55,6 +63,8 @@ def small(source):
         return {**document, **PSI}
     if document["name"].startswith("sutton-"):
         return {**document, **SUTTON}
+    if document["name"].startswith("peck-"):
+        return {**document, **PECK}
     recipe = {"epochs": 1, "steps": 1, "batch_size": 32, "selection_images": 16}
     document["data"] = {**DIGITS}
     document["recipe"] = {**document.get("recipe", {}), **recipe}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from launch.papers.cubuk.figure9 import figure_9
 from launch.papers.cubuk.table1 import table_1 as robust_cells
+from launch.papers.peck.bounds import bounds
 from launch.papers.peck.counterexamples import counterexamples
 from launch.papers.psi.trained import figure_2, figure_3, figure_6, figure_7, table_1, table_3
 from launch.papers.psi.untrained import SCORES, table_2
@@ -98,6 +99,15 @@ REPRODUCTIONS: dict[str, Reproduction] = {
         "published nets on ImageNet under attack and noise of its size",
         ("sutton-imagenet",), imagenet, {"cifar10-small": ("sutton-imagenet-quick",)},
         needs=("model", "stability_adversarial"),
+    ),
+    "peck-mnist": Reproduction(
+        "MNIST: lower bounds of LeNets in three modes against attacks, plain and robust",
+        ("peck-mnist", "peck-mnist-robust"), bounds,
+        {"mnist": ("peck-mnist-quick", "peck-mnist-robust-quick")}, keep_all=True,
+    ),
+    "peck-cifar10": Reproduction(
+        "CIFAR-10: lower bounds of LeNets in three modes against attacks",
+        ("peck-cifar10",), bounds, {"cifar10-small": ("peck-cifar10-quick",)}, keep_all=True,
     ),
     "peck-counterexamples": Reproduction(
         "where the printed theorems fail: bounds above real perturbations",
