@@ -67,7 +67,7 @@ def rows(net: Measured) -> Iterator[dict[str, Any]]:
 
 
 def _of_net(net: Measured, paper: Printed | None) -> list[str]:
-    right = f"right {net.right} of {net.images} test images ({net.right / net.images:.2%})"
+    right = f"right {net.right} of {net.tested} test images ({net.right / net.tested:.2%})"
     theirs = f"; the paper: {paper.accuracy}" if paper else ""
     left = len(net.attacked)
     lines = [
@@ -217,6 +217,6 @@ def _differences(runs: Sequence[Run]) -> list[str]:
         if limit.train is not None:
             own.append(f"at most {limit.train} training images (the paper: all)")
         if limit.test != IMAGES:
-            own.append(f"{limit.test or 'all'} test images")
+            own.append(f"bounds of {limit.test or 'all'} test images")
         apart.append(f"{config.name}: {', '.join(own)}")
     return [f"Not the paper's: {'; '.join(apart)}."]

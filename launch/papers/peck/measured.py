@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -77,7 +77,8 @@ class Measured:
         run: the name of its search.
         number: of the trial.
         recipe: how it was trained: the adversary, and its epsilon.
-        right, images: test images, and how many of them it gets right.
+        right, tested: all test images, and how many of them it gets right.
+        images: how many of them the bounds and attacks are of.
         pixels: d.
         attacks: ``images`` L2 norms of the images that the fast gradient sign found, as they are
             stored, so an upper bound; infinity where none was found.
@@ -92,6 +93,7 @@ class Measured:
     number: int
     recipe: str
     right: int
+    tested: int
     images: int
     pixels: int
     attacks: tuple[float, ...]
@@ -161,9 +163,10 @@ def measured(run: Run, report: Reporter) -> list[Measured]:
 def _measure(run: Run, row: FinishedTrial, metric: BracketEnds | None) -> dict[str, Any]:
     device, data = choose_device(), row.trial.data
     model = trial_model(run, row).to(device)
-    split = prepare_test(load_test_images(data), data, device)
-    images = split.images()
-    right = correct(model, images, split.labels)
+    every = replace(data, limit=replace(data.limit, test=None))
+    split = prepare_test(load_test_images(data), every, device)
+    right = correct(model, split.images(), split.labels)
+    images = split.images(slice(data.limit.test))
     with torch.no_grad():
         answers = torch.cat([answer(model, x).argmax(dim=1) for x in images.split(AT_ONCE)])
     attack = minimal_fgsm(model, images, answers, limit=LIMIT, tolerance=TOLERANCE)
@@ -173,6 +176,7 @@ def _measure(run: Run, row: FinishedTrial, metric: BracketEnds | None) -> dict[s
     bounds = {mode: lower_bounds(model, images, answers, mode=mode, linear=False) for mode in MODES}
     return {
         "right": int(right.sum()),
+        "tested": len(right),
         "pixels": images[0].numel(),
         "attacks": _plain(norms.where(found, torch.inf)),
         "steps": _plain(steps),
@@ -238,6 +242,7 @@ def _read(run: str, row: FinishedTrial, kept: Mapping[str, Any]) -> Measured:
         row.number,
         trained,
         kept["right"],
+        kept["tested"],
         len(kept["attacks"]),
         kept["pixels"],
         _numbers(kept["attacks"]),
@@ -271,6 +276,6 @@ def _record(path: Any, key: str) -> dict[str, Any] | None:
 def _brief(found: Measured) -> str:
     below = ", ".join(f"{mode} {found.violations(mode)}" for mode in MODES)
     return (
-        f"{found.recipe}, right {found.right} of {found.images} test images, attacks below a "
+        f"{found.recipe}, right {found.right} of {found.tested} test images, attacks below a "
         f"bound: {below}"
     )

@@ -25,6 +25,7 @@ from launch.show.view import write_view
 from metrics import correct, minimal_fgsm
 from metrics.bounds.lower import lower_bounds
 from nas.data.arrays import prepare_test
+from nas.data.config import Limit
 from nas.data.datasets import load_test_images
 
 MODES = ("paper", "certified", "tight")
@@ -116,8 +117,10 @@ def test_every_row_measured_anew(view, runs, which):
                 assert float(cells[3]) == pytest.approx(layer.form.gain, rel=1e-3)
                 assert cells[4].startswith(layer.form.source)
                 assert cells[4].endswith(layer.form.note)
-    right = int(correct(model, x, y).sum())
-    assert any(f"right {right} of {TEST} test images" in line for line in view.lines)
+    data = runs[which].trial(0).trial.data
+    every = prepare_test(load_test_images(data), replace(data, limit=Limit()))
+    right = int(correct(model, every.images(), every.labels).sum())
+    assert any(f"right {right} of 1297 test images" in line for line in view.lines)
 
 
 def test_the_papers_rows_stand_beside_the_plain_net_alone(view):
