@@ -32,7 +32,8 @@ search: $(READY)  ## the default search, on data that ships with scikit-learn; a
 test: $(READY)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m 'not slow'
 
-test-all: $(READY)
+test-all: $(READY)  ## with the slow ones, among them a comparison with adv-lib
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps adv-lib
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 lint:  ## with every type where psinas is installed, without torch's where it is not
@@ -54,6 +55,8 @@ bench: $(READY)
 	$(BIN)/python bench/attacks.py
 	$(BIN)/python bench/susceptibility.py
 	$(BIN)/python bench/stability.py
+	$(BIN)/python bench/bounds.py
+	$(BIN)/python bench/smallest.py
 	$(BIN)/python bench/table_search.py
 
 clean:

@@ -57,7 +57,7 @@ def test_both_ends_are_printed_and_written(mine, psinas, tmp_path):
     broken = (table.upper <= 25 / 255).mean()
     assert f"broken at 0.09804 {100 * broken:.1f} %" in plain
     assert "data   digits, 12 test images, seed 0" in told
-    for layer in ("1    ", "0.3 ", "0.2 ", "0.0 ", "max σ(Ŵ)", "exact"):
+    for layer in ("1 ", "0.2 ", "0.1 ", "0.0 ", "max σ(Ŵ)", "exact"):
         assert layer in told
     assert (tmp_path / "ends.png").stat().st_size > 10_000
 
