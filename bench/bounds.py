@@ -23,7 +23,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from metrics.bounds.bracket import bracket
+from metrics.bounds.both_ends import bracket
 from metrics.bounds.linear import supports
 from metrics.bounds.lower import AUTOMATIC, lower_bounds
 from metrics.bounds.program import read

@@ -10,7 +10,7 @@ from launch.show.bands import band
 from launch.show.columns import aligned, beside
 from launch.show.style import finished, panels
 from launch.show.view import View
-from metrics.bounds.bracket import Bracket, median
+from metrics.bounds.both_ends import Bracket, median
 from metrics.bounds.chain import LayerBound
 from metrics.bounds.scores import BracketEnds
 from metrics.robustness.accuracy import wilson
@@ -38,7 +38,7 @@ def bracket_model(
 
     Args:
         target, data: as in :func:`launch.runs.score.score_model`.
-        norm, mode, linear, budget: as in :func:`metrics.bounds.bracket.bracket`.
+        norm, mode, linear, budget: as in :func:`metrics.bounds.both_ends.bracket`.
         epsilon: radius of the shares that are certified, broken and unknown; None is the recipe's
             in L infinity, and in L2 none.
         limit: at most so many images.

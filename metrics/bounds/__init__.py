@@ -4,7 +4,7 @@ Sources: Peck, Roels, Goossens, Saeys 2017 (NIPS), *Lower bounds on the robustne
 perturbations*, layer by layer; Zhang et al. 2018 (CROWN, arXiv 1811.00866), by linear relaxation.
 """
 
-from metrics.bounds.bracket import Bracket, Contradiction, bracket
+from metrics.bounds.both_ends import Bracket, Contradiction, bracket
 from metrics.bounds.chain import LayerBound
 from metrics.bounds.gains.form import Form
 from metrics.bounds.linear import l2_from_linf, linf_from_l2

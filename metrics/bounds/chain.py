@@ -150,9 +150,7 @@ class Chain:
         return ROUNDINGS * (apart + torch.finfo(images.dtype).eps * logits.abs().amax(dim=1))
 
     @staticmethod
-    def _reported(
-        stage: Stage, chosen: list[dict[int, tuple[list[Form], Tensor]]]
-    ) -> list[LayerBound]:
+    def _reported(stage: Stage, chosen: list[dict[int, _Taken]]) -> list[LayerBound]:
         if not stage.smooth:
             return [stage.layer]
         index = torch.cat([taken[stage.end][1] for taken in chosen])
@@ -220,14 +218,10 @@ class Chain:
             else:
                 layers[i] = self._layer(i)
                 source = self._runs[i].source if i in self._runs else step.sources[0]
-                gains[i] = (
-                    outward(gains[source] * layers[i].form.gain)
-                    if len(layers) > 1
-                    else (gains[source] * layers[i].form.gain)
-                )
+                gains[i] = outward(gains[source] * layers[i].form.gain)
         if list(layers) == [end]:
             return layers[end]
-        form = Form("longest way, sums added", gains[end], "derived")
+        form = Form("ways added up", gains[end])
         return LayerBound(self.program.steps[end].name, "block", form, 1.0, tuple(layers.values()))
 
     def _layer(self, i: int) -> LayerBound:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from metrics.attacks.geometry import check_length, check_norm
-from metrics.bounds.bracket import BUDGET, Bracket, bracket, median
+from metrics.bounds.both_ends import BUDGET, Bracket, bracket, median
 from metrics.bounds.gains.form import check_mode
 from metrics.metric import Metric
 from metrics.robustness.accuracy import wilson
@@ -34,7 +34,7 @@ class BracketEnds(Metric):
         norm: ``linf`` or ``l2``.
         epsilon: radius of the three shares; in L infinity a search fills in its recipe's, and None
             is 8/255; in L2 it has to be given.
-        mode, linear, budget: as in :func:`metrics.bounds.bracket.bracket`.
+        mode, linear, budget: as in :func:`metrics.bounds.both_ends.bracket`.
     """
 
     default_label: ClassVar[str] = "bracket"
@@ -70,7 +70,7 @@ class BracketEnds(Metric):
         labels: Tensor,
         generator: torch.Generator | None = None,
     ) -> Bracket:
-        """Return what :func:`metrics.bounds.bracket.bracket` finds under these settings."""
+        """Return what :func:`metrics.bounds.both_ends.bracket` finds under these settings."""
         return bracket(
             model,
             images[: self.limit],

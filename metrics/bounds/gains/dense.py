@@ -71,7 +71,7 @@ def _second_order(kappa: Tensor, jacobian: Tensor, curvature: float) -> Tensor:
 def _jacobian_norms(layer: Dense, activation: Activation, inputs: Tensor) -> Tensor:
     """Return ``(N,)``: ||diag(g'(z)) V||_2, each from above."""
     assert activation.derivative is not None
-    v = layer.weight.double()
+    v = layer.weight.to(inputs.device).double()
     slopes = activation.derivative(layer.forward(inputs.double())).abs()
     if v.shape[0] > v.shape[1]:  # V^T D^2 V is the smaller Gram matrix
 

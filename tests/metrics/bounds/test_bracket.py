@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from metrics import METRICS
-from metrics.bounds.bracket import Contradiction, bracket, median
+from metrics.bounds.both_ends import Contradiction, bracket, median
 from metrics.bounds.lower import lower_bounds
 
 
@@ -84,7 +84,7 @@ def test_an_attack_that_found_nothing_is_unknown(monkeypatch):
 
         return Found
 
-    monkeypatch.setattr("metrics.bounds.bracket.smallest_perturbation", nothing)
+    monkeypatch.setattr("metrics.bounds.both_ends.smallest_perturbation", nothing)
     metric = METRICS["bracket"](epsilon=0.9)
     scores = metric(model, x, y)
     assert scores["bracket_unknown"] == 1
@@ -102,7 +102,7 @@ def test_an_attack_below_a_bound_is_an_error(monkeypatch):
         found.radius[3] *= 1e3
         return found
 
-    monkeypatch.setattr("metrics.bounds.bracket.lower_bounds", wrong)
+    monkeypatch.setattr("metrics.bounds.both_ends.lower_bounds", wrong)
     with pytest.raises(Contradiction, match=r"below a certified bound.*for image 3, and 0 more"):
         bracket(model, x, y)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from functools import partial
 
 import pytest
 import torch
+from fake_cuda import fake_cuda
 from torch import nn
 
 from metrics.bounds.activations import ACTIVATIONS
@@ -337,3 +339,15 @@ def test_brute_force_on_one_and_two_pixels(activation, pixels):
                 assert 0 < float(bounds[mode][i]) <= nearest
             reached += float(bounds["tight"][i]) > nearest / 100
     assert reached >= 3  # and it is not vacuous
+
+
+def test_a_smooth_net_has_the_cpus_bounds_on_a_gpu():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(9, 6), nn.Tanh(), nn.Linear(6, 5), nn.Sigmoid(),
+                          nn.Linear(5, 3)).eval()  # fmt: skip
+    x = torch.rand(5, 1, 3, 3)
+    y = own_labels(model, x)
+    expected = radii(model, x, y)
+    with fake_cuda():
+        there = radii(copy.deepcopy(model).to("cuda"), x.to("cuda"), y.to("cuda")).cpu()
+    torch.testing.assert_close(there, expected)

@@ -11,6 +11,7 @@ from fake_cuda import NAME, fake_cuda
 from faulty_spaces import Faulty
 
 import metrics
+from metrics.bounds.lower import lower_bounds
 from nas.data.config import DataConfig, Limit
 from nas.data.datasets import load_images
 from nas.trial.evaluation import TRAINING_SCORES, evaluate
@@ -151,6 +152,20 @@ def test_failures_are_statuses_with_reasons(kind, status, reason, trial, images)
     assert evaluation.reason.startswith(reason)
     assert not evaluation.scores
     assert ("Traceback" in evaluation.traceback) == (status in ("error", "oom"))
+
+
+def test_no_trial_survives_an_attack_below_its_bound(trial, images, monkeypatch):
+    def wrong(*args, **settings):
+        found = lower_bounds(*args, **settings)
+        return replace(found, radius=10 * found.radius + 1)
+
+    bracket = metrics.METRICS["bracket"](epsilon=0.1, limit=5, budget=20, linear=False)
+    trial = replace(trial, metrics=(bracket,))
+    assert evaluate(trial, images).status == "complete"
+    monkeypatch.setattr("metrics.bounds.both_ends.lower_bounds", wrong)
+    result = evaluate(trial, images)
+    assert result.status == "error"
+    assert "expected no attack below a certified bound" in result.reason
 
 
 def test_torch_running_out_of_memory_is_oom(trial, images, monkeypatch):
