@@ -2,6 +2,7 @@
 
     PSINAS_DATA=DIR python bench/smallest.py [--images 60] [--budgets 20,50,100,200]
                                              [--norms linf,l2] [--leave-out adv_lib]
+                                             [--picture FILE.svg]
 
 Two nets are trained here on Fashion-MNIST (on digits, where there is no PSINAS_DATA): a standard
 one and a PGD-trained one. Every row is one attack of one budget: the median of the sizes, the
@@ -34,6 +35,7 @@ from nas.trial.recipe import Recipe
 from nas.trial.training import drain, train
 from search_spaces import DepthChannels
 
+WORST_DRAWN = 1.5  # times the best
 P = {"linf": float("inf"), "l2": 2.0}
 
 
@@ -147,12 +149,37 @@ def rows_of(
     return rows
 
 
+def picture(panels: dict[str, tuple[list[Row], Tensor]], out: str) -> None:
+    """Draw quality against effort: a panel for each net and norm, a line for each attack."""
+    import matplotlib
+
+    matplotlib.rcParams.update({"svg.hashsalt": "psinas", "svg.fonttype": "none"})
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 6.4), layout="constrained")
+    for place, (title, (rows, best)) in enumerate(panels.items(), start=1):
+        axes = figure.add_subplot(2, -(-len(panels) // 2), place)
+        lines: dict[str, list[tuple[float, float]]] = {}
+        for row in rows:
+            point = (row.forwards + row.backwards, float((row.size / best).median()))
+            lines.setdefault(row.name.partition(",")[0], []).append(point)
+        for name, points in lines.items():
+            if any(y <= WORST_DRAWN for _, y in points):
+                axes.plot(*zip(*points, strict=True), "o-", label=name, markersize=4)
+        axes.set(xscale="log", ylim=(0.99, WORST_DRAWN), title=title)
+        axes.set(xlabel="passes an image, forwards and back", ylabel="median size over the best")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8)
+    figure.savefig(out, metadata={"Date": None})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--images", type=int, default=60)
     parser.add_argument("--budgets", default="20,50,100,200")
     parser.add_argument("--norms", default="linf,l2")
     parser.add_argument("--leave-out", default="")
+    parser.add_argument("--picture", metavar="FILE.svg")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     budgets = [int(budget) for budget in arguments.budgets.split(",")]
@@ -161,6 +188,7 @@ def main() -> None:
         print("adv-lib: left out, or not installed")
     data, epsilon = data_of(arguments.images)
     print(f"{platform.machine()}, 1 thread, torch {torch.__version__}")
+    panels: dict[str, tuple[list[Row], Tensor]] = {}
     for adversary in ("none", "pgd"):
         model = trained(data, adversary, epsilon)
         x, y = data.validation.images(), data.validation.labels
@@ -170,8 +198,9 @@ def main() -> None:
         for norm in arguments.norms.split(","):
             rows = rows_of(attacks, model, x, y, norm, budgets)
             best = torch.stack([row.size for row in rows]).amin(dim=0)
-            print(f"\n{'standard' if adversary == 'none' else 'PGD-trained'} net, {norm}, "
-                  f"{len(x)} images that it gets right")  # fmt: skip
+            title = f"{'standard' if adversary == 'none' else 'PGD-trained'} net, {norm}"
+            panels[title] = rows, best
+            print(f"\n{title}, {len(x)} images that it gets right")
             print(f"{'':18} {'median':>8} {'over best':>9} {'broken':>7} {'forwards':>8} "
                   f"{'back':>6} {'seconds':>8}")  # fmt: skip
             for row in rows:
@@ -180,6 +209,8 @@ def main() -> None:
                     f"{row.size.isfinite().double().mean():7.1%} {row.forwards:8.1f} "
                     f"{row.backwards:6.1f} {row.seconds:8.1f}"
                 )
+    if arguments.picture:
+        picture(panels, arguments.picture)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from launch.show.columns import beside
 from nas.search.trust import BEGIN, RAISED, advice, suspicions
 
 SHOWN = (
-    "epsilon", "deltas", "norm", "region", "steps", "restarts", "queries", "draws", "mode",
-    "target",
+    "epsilon", "deltas", "norm", "region", "steps", "restarts", "queries", "draws", "budget",
+    "mode", "target",
 )  # fmt: skip
 """Settings without which an attack's accuracy, or a stability, says nothing."""
 

@@ -13,7 +13,7 @@ from metrics.bounds.chain import Chain, LayerBound
 from metrics.bounds.linear import linf_from_l2, supports
 from metrics.bounds.linear import radius as linear_radius
 from metrics.bounds.program import read
-from metrics.checks import check_images, check_labels, check_model
+from metrics.checks import check_classes, check_images, check_labels, check_model
 from metrics.left_as_found import evaluating
 from metrics.precision import full_float32
 
@@ -80,6 +80,7 @@ def lower_bounds(
     images = check_images(images).detach()
     labels = check_labels(images, labels)
     with full_float32(), torch.inference_mode(False), torch.no_grad(), evaluating(model):
+        check_classes(logits_of(model, images[:1]), labels)
         program = read(model, images)
         chain = Chain(program, mode)
         if linear and (why_not := supports(program)):

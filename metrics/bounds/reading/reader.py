@@ -169,7 +169,7 @@ class Reader:
         reader = self.readers.get(name.rstrip("_") or name)
         if reader is None:
             raise Unknown(called(node))
-        writes = name.endswith("_") and isinstance(args[0], Ref)
+        writes = name.endswith("_") and isinstance(args[0], Ref) and "dropout" not in name
         if writes and isinstance(self.entries[args[0].entry].operation, Rearrangement):
             raise Unknown(f"{called(node)} on a view")
         result = reader(self, node, *args, **kwargs)

@@ -306,6 +306,8 @@ def test_refusals(small):
         lower_bounds(model, x, y, mode="exact")
     with pytest.raises(ValueError, match="norm: expected one of"):
         lower_bounds(model, x, y, norm="l1")
+    with pytest.raises(ValueError, match="labels: expected.*4"):
+        lower_bounds(model, x, y + 4)
     before = {k: v.clone() for k, v in model.state_dict().items()}
     model.train()
     lower_bounds(model, x, y)

@@ -74,6 +74,7 @@ KNOWN = {
     "in place, then read again": Calls(lambda m, x: _written_then_read(x)),
     "matrix product": Calls(lambda m, x: flat(x) @ torch.ones(72, 3)),
     "dropout": Calls(lambda m, x: m.d(flat(x)), d=nn.Dropout(0.5)),
+    "dropout in place, on a view": Calls(lambda m, x: m.d(x.mean((2, 3))), d=nn.Dropout(0.5, True)),
     "softmax": Calls(lambda m, x: flat(x).softmax(1)),
     "padded with a value": Calls(lambda m, x: flat(functional.pad(x, (1, 2, 0, 1), value=0.5))),
     "a part that is not used": Calls(lambda m, x: (x.sort(), flat(x))[1]),
