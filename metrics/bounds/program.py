@@ -157,7 +157,7 @@ def read(model: nn.Module, images: Tensor) -> Program:
 def _exported(model: nn.Module, images: Tensor) -> Any:
     """Return the exported model; what it prints and warns is left out."""
     some = images[:1].detach().cpu().expand(EXPORTED, *images.shape[1:]).clone()
-    with _quiet(), _readable_precision(), torch.no_grad():
+    with _quiet(), _precision_left_alone(), torch.no_grad():
         try:
             return torch.export.export(copy.deepcopy(model).cpu(), (some,), strict=False)
         except Exception as error:
@@ -169,25 +169,19 @@ def _exported(model: nn.Module, images: Tensor) -> Any:
 
 
 @contextmanager
-def _readable_precision() -> Iterator[None]:
-    """Let torch's exporter ask whether cuDNN may use TF32, by a name that its settings outgrew.
+def _precision_left_alone() -> Iterator[None]:
+    """Keep torch's exporter from switching cuDNN off and on again: it traces on the CPU.
 
-    It raises where they were set in full. Nothing is computed while the settings are others.
+    It reads and writes the flag for TF32 by a name that the settings outgrew: that raises where
+    they were set in full (:func:`metrics.precision.full_float32`), and leaves others behind.
     """
     cudnn: Any = torch.backends.cudnn
-    before = [(setting, setting.fp32_precision) for setting in (cudnn.conv, cudnn.rnn)]
+    before = cudnn.set_flags
+    cudnn.set_flags = lambda *flags, **named: ()
     try:
-        torch._C._get_cudnn_allow_tf32()
-        change = False
-    except RuntimeError:
-        change = True
-    try:
-        for setting, _ in before if change else ():
-            setting.fp32_precision = "tf32"
         yield
     finally:
-        for setting, value in before if change else ():
-            setting.fp32_precision = value
+        cudnn.set_flags = before
 
 
 @contextmanager

@@ -159,13 +159,26 @@ def test_hooks_are_refused():
         read(model, torch.rand(2, 2, 6, 6))
 
 
+def settings_of_precision():
+    backends = torch.backends
+    parts = (backends, backends.cudnn, backends.cudnn.conv, backends.cudnn.rnn)
+    return [part.fp32_precision for part in parts]
+
+
 def test_precision_is_as_it_was():
+    """Also where torch's exporter could not ask for it: inside of full float32."""
     model = nn.Sequential(nn.Conv2d(2, 2, 3), nn.Flatten())
-    conv = torch.backends.cudnn.conv
-    with full_float32():
-        before = conv.fp32_precision
+    outside, enabled = settings_of_precision(), torch.backends.cudnn.enabled
+    for _ in range(2):
+        with full_float32():
+            inside = settings_of_precision()
+            read(model, torch.rand(2, 2, 6, 6))
+            assert settings_of_precision() == inside == ["ieee"] * 4
+        assert settings_of_precision() == outside
         read(model, torch.rand(2, 2, 6, 6))
-        assert conv.fp32_precision == before == "ieee"
+        assert settings_of_precision() == outside
+        assert torch.backends.cudnn.enabled == enabled
+        torch.export.export(model, (torch.rand(2, 2, 6, 6),), strict=False)  # still works
 
 
 def test_cuts_are_where_every_way_goes_through():
