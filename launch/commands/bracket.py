@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from launch.commands.options import DataOption, ModelArgument, Part, PartOption
 from launch.config.values import fractions
 from launch.runs.bracketed import bracket_model
 from launch.show.console import say
@@ -29,20 +30,9 @@ class Mode(StrEnum):
     tight = "tight"
 
 
-class Part(StrEnum):
-    """Which images are used."""
-
-    test = "test"
-    validation = "validation"
-
-
 def bracket(
-    target: Annotated[
-        str, typer.Argument(metavar="MODEL", help="EXPORT_DIR, RUN:TRIAL or pkg.module:callable.")
-    ],
-    data: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The dataset; an export's own by default.")
-    ] = None,
+    target: ModelArgument,
+    data: DataOption = None,
     norm: Annotated[Norm, typer.Option(help="How a perturbation is measured.")] = Norm.linf,
     epsilon: Annotated[
         str | None,
@@ -58,7 +48,7 @@ def bracket(
         ),
     ] = None,
     budget: Annotated[int, typer.Option(min=20, help="Passes of the attacks, an image.")] = 200,
-    part: Annotated[Part, typer.Option("--split", help="Which images.")] = Part.test,
+    part: PartOption = Part.test,
     limit: Annotated[int, typer.Option(min=1, help="At most so many images.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Of random starts.")] = 0,
     layers: Annotated[

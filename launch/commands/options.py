@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -14,3 +15,19 @@ Assignments = Annotated[
 ]
 Address = Annotated[str | None, typer.Option(help="A running Ray cluster: auto or HOST:PORT.")]
 TrialOption = Annotated[int | None, typer.Option(help="The number of the trial.")]
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="EXPORT_DIR, RUN:TRIAL or pkg.module:callable.")
+]
+DataOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The dataset; an export's own by default.")
+]
+
+
+class Part(StrEnum):
+    """Which images of a dataset are asked about."""
+
+    test = "test"
+    validation = "validation"
+
+
+PartOption = Annotated[Part, typer.Option("--split", help="Which images.")]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from launch.commands.options import DataOption, ModelArgument, Part, PartOption
 from launch.runs.score import score_model
 from launch.show.columns import beside
 from launch.show.console import say
@@ -16,20 +16,9 @@ from nas.errors import InputError
 from nas.search.trust import plain_names
 
 
-class Part(StrEnum):
-    """Which images ``psinas score`` uses."""
-
-    test = "test"
-    validation = "validation"
-
-
 def score(
-    target: Annotated[
-        str, typer.Argument(metavar="MODEL", help="EXPORT_DIR, RUN:TRIAL or pkg.module:callable.")
-    ],
-    data: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The dataset; an export's own by default.")
-    ] = None,
+    target: ModelArgument,
+    data: DataOption = None,
     metrics: Annotated[
         str | None,
         typer.Option(metavar="A,B", help="Names, or YAML: '[{name: pgd, steps: 20}]'."),
@@ -41,7 +30,7 @@ def score(
             "an L2 attack names its own."
         ),
     ] = None,
-    part: Annotated[Part, typer.Option("--split", help="Which images.")] = Part.test,
+    part: PartOption = Part.test,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many images.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of random starts.")] = 0,
     suspicion: Annotated[

@@ -23,7 +23,7 @@ from nas.data.arrays import Split, prepare_test
 from nas.data.datasets import load_test_images
 from nas.device import choose_device
 from nas.errors import InputError
-from nas.files import write_whole
+from nas.files import read_kept, write_whole
 from nas.seeds import settings_hash
 from nas.trial.files import WEIGHTS, trial_directory
 
@@ -148,7 +148,7 @@ def measured(run: Run, report: Reporter) -> list[Measured]:
             }
         )
         path = trial_directory(run.path, number) / MEASURED
-        kept = _record(path, key)
+        kept = read_kept(path, key)
         if kept is None:
             kept = _measure(run, row, metric)
             text = json.dumps({"key": key, **kept}) + "\n"
@@ -262,15 +262,6 @@ def _read(run: str, row: FinishedTrial, kept: Mapping[str, Any]) -> Measured:
 
 def _numbers(values: Sequence[float | None]) -> tuple[float, ...]:
     return tuple(math.inf if value is None else value for value in values)
-
-
-def _record(path: Any, key: str) -> dict[str, Any] | None:
-    """Return what was measured under ``key``; None where it has to be measured (again)."""
-    try:
-        kept = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
-        return None
-    return kept if isinstance(kept, dict) and kept.get("key") == key else None
 
 
 def _brief(found: Measured) -> str:

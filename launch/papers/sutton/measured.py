@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from nas.data.arrays import Images, Split, prepare, prepare_test
 from nas.data.datasets import load_images, load_test_images
 from nas.device import choose_device
 from nas.errors import InputError
-from nas.files import write_whole
+from nas.files import read_kept, write_whole
 from nas.seeds import settings_hash
 from nas.trial.files import WEIGHTS, trial_directory
 
@@ -101,7 +100,7 @@ def measured(run: Run, report: Reporter) -> list[Measured]:
             {"trial": row.trial.key, "test": data.limit.test, "metric": metric.settings()}
         )
         path = trial_directory(run.path, row.number) / MEASURED
-        kept = _record(path, key)
+        kept = read_kept(path, key)
         if kept is None:
             if data.source not in sources:
                 sources = {data.source: (load_images(data), load_test_images(data))}
@@ -174,15 +173,6 @@ def _read(
         metric.draws,
         own["zero_gradients"],
     )
-
-
-def _record(path: Path, key: str) -> dict[str, Any] | None:
-    """Return what was measured under ``key``; None where it has to be measured (again)."""
-    try:
-        kept = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
-        return None
-    return kept if isinstance(kept, dict) and kept.get("key") == key else None
 
 
 def _brief(found: Measured) -> str:

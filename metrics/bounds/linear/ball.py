@@ -15,7 +15,6 @@ from torch import Tensor
 from metrics.bounds.linear.interval import SLACK
 from metrics.bounds.linear.rows import Rows, gathered
 
-NORMS = ("linf", "l2")
 ITERATIONS = 4  # for the multiplier of L2; any multiplier gives a valid bound
 
 

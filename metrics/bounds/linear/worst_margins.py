@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from metrics.bounds.linear.ball import NORMS, Ball
+from metrics.attacks.geometry import check_norm
+from metrics.bounds.linear.ball import Ball
 from metrics.bounds.linear.enclosure import Enclosure, enclosure, in_chunks
 from metrics.bounds.linear.interval import SLACK
 from metrics.bounds.linear.rows import Rows, whole_rows
@@ -75,8 +76,7 @@ def checked(
     """Return images in float64, labels and lengths ``(N,)``, or raise ValueError."""
     if reason := supports(program):
         raise ValueError(f"linear bounds: {reason}")
-    if norm not in NORMS:
-        raise ValueError(f"norm: expected one of {list(NORMS)}, got {norm!r}")
+    check_norm(norm)
     images = check_images(images).detach().double()
     if tuple(images.shape[1:]) != program.steps[0].shape:
         raise ValueError(
