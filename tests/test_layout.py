@@ -30,7 +30,7 @@ FLOORS = {
     """,
     "metrics": """
         registry
-        bounds stability
+        bounds stability universality
         robustness
         susceptibility
         engine

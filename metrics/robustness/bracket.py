@@ -38,40 +38,72 @@ class Ray:
         return lead.double().masked_fill(lost, -torch.inf)
 
 
+class Bracket:
+    """Between which sizes each image of a ray breaks, and the margins there.
+
+    Attributes:
+        low: ``(N,)`` float64, the last size seen that does not break it; 0 is the image itself.
+        high: ``(N,)`` float64, a size above it that does; infinity where none was seen.
+        below, above: margins at both; NaN where there is none.
+    """
+
+    def __init__(self, ray: Ray, margins: Tensor) -> None:
+        """Begin with the ``margins`` at the images themselves."""
+        self.ray = ray
+        self.low = torch.zeros(len(ray.x), dtype=torch.float64, device=ray.x.device)
+        self.high = torch.full_like(self.low, torch.inf)
+        self.below, self.above = margins.clone(), torch.full_like(self.low, torch.nan)
+
+    def look(self, rows: Tensor, sizes: Tensor) -> None:
+        """Look at ``rows`` at ``sizes``, which lie inside of their brackets."""
+        margins = self.ray.margins(rows, sizes)
+        broke = margins < 0
+        self.high[rows[broke]], self.above[rows[broke]] = sizes[broke], margins[broke]
+        self.low[rows[~broke]], self.below[rows[~broke]] = sizes[~broke], margins[~broke]
+
+    def narrow(self, tolerance: Tensor) -> None:
+        """Close what has a high end by ITP to a width of ``tolerance``, ``(N,)`` or one for all."""
+        tolerance = tolerance.expand_as(self.low)
+        first = self.high - self.low
+        most = (first / tolerance).log2().ceil().clamp_min(0)
+        step = 0
+        while len(rows := self._open(tolerance)):
+            room = tolerance[rows] * 2.0 ** (most[rows] - step)
+            low, high, below, above = (
+                v[rows] for v in (self.low, self.high, self.below, self.above)
+            )
+            self.look(rows, _itp(low, high, below, above, first[rows], room))
+            step += 1
+
+    def images(self) -> Tensor:
+        """Return the images at the high ends; those without one as they are."""
+        found = self.high.isfinite().nonzero().squeeze(1)
+        images = self.ray.x.clone()
+        images[found] = self.ray.images(found, self.high[found])
+        return images
+
+    def _open(self, tolerance: Tensor) -> Tensor:
+        wide = self.high - self.low > tolerance
+        return (self.high.isfinite() & wide).nonzero().squeeze(1)
+
+
 def close(ray: Ray, margins: Tensor, limit: float, tolerance: float) -> tuple[Tensor, Tensor]:
     """Return ``(N,)`` sizes (infinity where none breaks) and the images there.
 
     ``margins`` are those at the images themselves.
     """
-    low = torch.zeros(len(ray.x), dtype=torch.float64, device=ray.x.device)
-    high = torch.full_like(low, torch.inf)
-    below, above = margins.clone(), torch.full_like(low, torch.nan)
-
-    def look(rows: Tensor, sizes: Tensor) -> None:
-        margins = ray.margins(rows, sizes)
-        broke = margins < 0
-        high[rows[broke]], above[rows[broke]] = sizes[broke], margins[broke]
-        low[rows[~broke]], below[rows[~broke]] = sizes[~broke], margins[~broke]
-
+    bracket = Bracket(ray, margins)
+    low, below = bracket.low, bracket.below
     size = torch.full_like(low, limit * FIRST_RUNG)
-    while len(rows := (high.isinf() & (low < limit)).nonzero().squeeze(1)):
+    while len(rows := (bracket.high.isinf() & (low < limit)).nonzero().squeeze(1)):
         before, margin = low[rows], below[rows]
-        look(rows, size[rows])
+        bracket.look(rows, size[rows])
         slope = (margin - below[rows]) / (low[rows] - before)  # of those that still stand
         expected = low[rows] + below[rows] / slope.clamp_min(1e-30)
         rung = torch.maximum(torch.minimum(BEYOND * expected, 4 * low[rows]), 1.5 * low[rows])
         size[rows] = rung.clamp_max(limit)
-    first = high - low
-    most = (first / tolerance).log2().ceil().clamp_min(0)
-    step = 0
-    while len(rows := (high.isfinite() & (high - low > tolerance)).nonzero().squeeze(1)):
-        room = tolerance * 2.0 ** (most[rows] - step)
-        look(rows, _itp(low[rows], high[rows], below[rows], above[rows], first[rows], room))
-        step += 1
-    found = high.isfinite().nonzero().squeeze(1)
-    images = ray.x.clone()
-    images[found] = ray.images(found, high[found])
-    return high, images
+    bracket.narrow(torch.as_tensor(tolerance, dtype=low.dtype, device=low.device))
+    return bracket.high, bracket.images()
 
 
 def _itp(
