@@ -24,6 +24,7 @@ from metrics.susceptibility import (
     sphere_attack,
     susceptibility_limit,
 )
+from metrics.universality import compare, linear_response, logit_differences
 
 EPSILON = 0.05
 ATTACK = PGD(epsilon=EPSILON, steps=2)
@@ -37,12 +38,15 @@ LABELLED = {
     "minimal_fgsm": minimal_fgsm,
     "gradient_line": lambda m, x, y, **k: gradient_line(m, x, y, scalings=4, **k),
     "stability": lambda m, x, y, **k: stability.measure(m, x, y, draws=2, scalings=4, **k),
+    "linear_response": linear_response,
+    "compare": lambda m, x, y, **k: compare(m, x, y, tolerance=0.01, **k),
     "suspicion": lambda m, x, y, **k: suspicion(m, x, y, queries=2, draws=2, **k),
 }
 UNLABELLED = {
     "susceptibility": lambda m, x, y=None, **k: susceptibility(m, x, radii=(0.01,), steps=1, **k),
     "sphere_attack": lambda m, x, y=None, **k: sphere_attack(m, x, 0.01, steps=1, **k),
     "susceptibility_limit": lambda m, x, y=None, **k: susceptibility_limit(m, x, **k),
+    "logit_differences": lambda m, x, y=None, **k: logit_differences(m, x, **k),
     "drift": lambda m, x, y=None, **k: drift(m, x, x, **k),
     "robustness_radius": lambda m, x, y=None, **k: robustness_radius(m, x, 1.0, **k),
 }

@@ -359,7 +359,7 @@ def scripts():
 
 def numbers(result):
     """Return the tensor that a result is made of."""
-    names = ("robust", "size", "psi", "radius")
+    names = ("robust", "size", "psi", "radius", "gamma", "measured")
     held = [vars(result)[name] for name in names if name in getattr(result, "__dict__", ())]
     return (held[0] if held else result).double()
 
