@@ -1,6 +1,7 @@
-"""Metrics: attacks, robust accuracy, suspicion, Ψ (susceptibility), stability, bounds, cost."""
+"""Metrics: attacks, robust accuracy, suspicion, Ψ (susceptibility), stability, bounds,
+universality, cost."""
 
-from metrics import bounds, stability
+from metrics import bounds, stability, universality
 from metrics.attacks import APGD, ATTACKS, FGSM, PGD, Attack, Noise, Square, StepLL, Transfer
 from metrics.metric import Metric
 from metrics.registry import METRICS
@@ -9,6 +10,7 @@ from metrics.robustness.cascade import Cascade, cascade
 from metrics.robustness.curves import Curve, accuracy_curve
 from metrics.robustness.flags import Flag
 from metrics.robustness.minimal.perturbation import Perturbations, smallest_perturbation
+from metrics.robustness.pointwise import pointwise_curve
 from metrics.robustness.smallest import Smallest, gradient_line, minimal_fgsm
 from metrics.robustness.suspicion import suspicion
 from metrics.susceptibility import Susceptibility, susceptibility
@@ -38,9 +40,11 @@ __all__ = [
     "correct",
     "gradient_line",
     "minimal_fgsm",
+    "pointwise_curve",
     "robust_accuracy",
     "smallest_perturbation",
     "stability",
     "susceptibility",
     "suspicion",
+    "universality",
 ]

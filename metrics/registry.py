@@ -21,6 +21,7 @@ from metrics.robustness.scores import (
 )
 from metrics.stability.scores import StabilityShares
 from metrics.susceptibility.scores import DriftRate, PsiEpoch1, PsiInit, PsiLimit, PsiRatio
+from metrics.universality.scores import ErrorLaw, LinearResponseAgreement, LogitDifferences
 
 METRICS: dict[str, Callable[..., Metric]] = {
     "clean": CleanAccuracy,
@@ -30,6 +31,9 @@ METRICS: dict[str, Callable[..., Metric]] = {
     "suspicion": Suspicion,
     "stability": StabilityShares,
     "bracket": BracketEnds,
+    "error-law": ErrorLaw,
+    "logit-differences": LogitDifferences,
+    "linear-response": LinearResponseAgreement,
     "psi": PsiRatio,
     "psi-init": PsiInit,
     "psi-epoch1": PsiEpoch1,

@@ -40,6 +40,8 @@ def build_metric(entry: Entry, epsilon: float | None) -> Metric:
         return build_value(AttackAccuracy, {"attack": attack, **own}, where)  # type: ignore[no-any-return]
     if issubclass(kind, CascadeAccuracy):
         settings = _cascade(settings, epsilon, where)
+    elif "attack" in _settings(kind) and "attack" in settings:
+        settings = {**settings, "attack": _of_a_curve(settings["attack"], f"{where}.attack")}
     elif "epsilon" in _settings(kind) and "epsilon" not in settings:
         if settings.get("norm") == "l2":
             raise InputError(f"{where}: {OWN_EPSILON}")
@@ -104,13 +106,28 @@ def _cascade(settings: dict[str, Any], epsilon: float | None, where: str) -> dic
         raise InputError(f"{where}.attacks: expected a list of attacks, got {entries!r}")
     built = []
     for entry in entries:
-        name, own = named({"name": entry} if isinstance(entry, str) else entry, f"{where}.attacks")
-        kind: Any = find(name, ATTACKS, f"{where}.attacks")
-        if not (isinstance(kind, type) and issubclass(kind, Attack)):
-            raise InputError(f"{where}.attacks: expected an Attack, got {kind!r} ({name})")
+        name, kind, own = _attack(entry, f"{where}.attacks")
         built.append(_built(kind, own, epsilon, f"{where}.attacks.{name}"))
     settings["attacks"] = tuple(built)
     return settings
+
+
+def _of_a_curve(entry: Any, where: str) -> Attack:
+    """Return the attack of a curve over epsilons, which gives it its own."""
+    name, kind, own = _attack(entry, where)
+    attack: Attack = build_value(kind, own, f"{where}.{name}")
+    return attack
+
+
+def _attack(entry: Any, where: str) -> tuple[str, type[Attack], dict[str, Any]]:
+    """Return the name, the class and the settings of an attack's entry."""
+    if not isinstance(entry, str | Mapping):
+        raise InputError(f"{where}: expected an attack, such as pgd, got {entry!r}")
+    name, own = named({"name": entry} if isinstance(entry, str) else entry, where)
+    kind: Any = find(name, ATTACKS, where)
+    if not (isinstance(kind, type) and issubclass(kind, Attack)):
+        raise InputError(f"{where}: expected an Attack, got {kind!r} ({name})")
+    return name, kind, own
 
 
 def _built(

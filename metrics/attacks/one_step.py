@@ -8,8 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from metrics.answers import answer, gradient_of, temperatures
 from metrics.attacks.base import Attack, Found
 from metrics.attacks.geometry import Randomness
+from metrics.attacks.iterative import Rows
 from metrics.attacks.pgd import PGD
 
 
@@ -33,6 +35,23 @@ class OneStep(Attack):
             random_start=False,
             target=self.towards,
         )
+
+    def gradient(self, model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+        """Return the gradient that the step goes up, which is the same at every epsilon.
+
+        Entries that are not finite are so here.
+        """
+        x = x.detach().requires_grad_()
+        logits = answer(model, x)
+        aim = logits.argmin(dim=1) if self.towards == "least-likely" else labels
+        return gradient_of(self.pgd().losses(logits / temperatures(logits), aim).sum(), x)
+
+    def step(self, x: Tensor, gradient: Tensor) -> Tensor:
+        """Return ``x`` after the step up a gradient that was taken there."""
+        pgd, rows = self.pgd(), Rows(x=x)
+        pgd.surround(rows)
+        direction = pgd.direction(gradient.nan_to_num(0, 0, 0))
+        return pgd.inside(rows, x + pgd.step_length * direction)
 
     def perturb(
         self,

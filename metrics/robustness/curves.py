@@ -20,7 +20,8 @@ class Curve:
 
     Attributes:
         epsilons: ascending.
-        accuracies, stderrs: one for each epsilon; never rising.
+        accuracies, stderrs: one for each epsilon; never rising where they are of what an attack
+            breaks within epsilon, as :func:`accuracy_curve` has it.
         robust: ``(epsilons, N)`` bool.
         zero_gradients, nonfinite_gradients: as in :class:`AttackResult`, at the largest epsilon.
         forwards, backwards: as in :class:`AttackResult`.
@@ -64,9 +65,7 @@ def accuracy_curve(
         ValueError: no epsilons or a repeated one, and as in :func:`robust_accuracy`.
     """
     check_attack(attack)
-    levels = sorted(epsilons)
-    if not levels or len(set(levels)) < len(levels):
-        raise ValueError(f"epsilons: expected one or more distinct values, got {list(epsilons)}")
+    levels = check_epsilons(epsilons)
     attacks = [attack.with_epsilon(epsilon) for epsilon in levels]
     with evaluator(model, images, labels, batch_size=batch_size, fast=fast) as ready:
         clean_wrong, zero, nonfinite = ready.clean_wrong(), 0, 0
@@ -87,7 +86,7 @@ def accuracy_curve(
         robust = torch.stack([breaks > level for level in range(len(levels))])
     shares = [share_of(mask) for mask in robust]
     return Curve(
-        tuple(levels),
+        levels,
         tuple(accuracy for accuracy, _ in shares),
         tuple(stderr for _, stderr in shares),
         robust,
@@ -96,6 +95,14 @@ def accuracy_curve(
         ready.spent.forwards,
         ready.spent.backwards,
     )
+
+
+def check_epsilons(epsilons: Sequence[float]) -> tuple[float, ...]:
+    """Return epsilons in ascending order; raise ValueError for none or repeated ones."""
+    levels = tuple(sorted(epsilons))
+    if not levels or len(set(levels)) < len(levels):
+        raise ValueError(f"epsilons: expected one or more distinct values, got {list(epsilons)}")
+    return levels
 
 
 def _shrink(

@@ -61,11 +61,7 @@ class AttackAccuracy(Metric):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.attack.towards == "labels":
-            raise ValueError(
-                "target: expected null, least-likely or runner-up, got labels: those of an "
-                "evaluation are the true ones"
-            )
+        check_own_target(self.attack)
 
     @classmethod
     def of(
@@ -90,7 +86,7 @@ class AttackAccuracy(Metric):
         return f"Accuracy under: {first_line(self.attack)}"
 
     def settings(self) -> dict[str, Any]:
-        return {"limit": self.limit, **_settings(self.attack)}
+        return {"limit": self.limit, **settings_of(self.attack)}
 
     def identity(self) -> tuple[str, Mapping[str, Any]]:
         later = _LATER.get(type(self.attack), {})
@@ -132,14 +128,14 @@ class CascadeAccuracy(Metric):
             AttackAccuracy(attack=attack)
 
     def settings(self) -> dict[str, Any]:
-        attacks = [{"name": name_of(attack), **_settings(attack)} for attack in self.attacks]
+        attacks = [{"name": name_of(attack), **settings_of(attack)} for attack in self.attacks]
         return {"limit": self.limit, "attacks": attacks}
 
     def identity(self) -> tuple[str, Mapping[str, Any]]:
         """Return what there was when a cascade was always FGSM, PGD and Auto-PGD, where it is."""
         kinds = [type(attack) for attack in self.attacks]
         if kinds == [FGSM, PGD, APGD]:
-            _, pgd, apgd = (_settings(attack) for attack in self.attacks)
+            _, pgd, apgd = (settings_of(attack) for attack in self.attacks)
             usual = {"epsilon": pgd["epsilon"], "pgd_steps": pgd["steps"]}
             usual |= {"apgd_steps": apgd["steps"]}
             if self.attacks == usual_cascade(**usual):
@@ -250,6 +246,15 @@ def _share(accuracy: float, n: int) -> tuple[float, ...]:
     return accuracy, standard_error(accuracy, n), *wilson(accuracy, n)
 
 
+def check_own_target(attack: Attack) -> None:
+    """Raise ValueError for an attack towards given labels."""
+    if attack.towards == "labels":
+        raise ValueError(
+            "target: expected null, least-likely or runner-up, got labels: those of an "
+            "evaluation are the true ones"
+        )
+
+
 def name_of(attack: Attack) -> str:
     """Return the attack's name in ``ATTACKS``, or else ``pkg.module:Class``."""
     kind = type(attack)
@@ -257,5 +262,6 @@ def name_of(attack: Attack) -> str:
     return next(known, f"{kind.__module__}:{kind.__qualname__}")
 
 
-def _settings(attack: Attack) -> dict[str, Any]:
+def settings_of(attack: Attack) -> dict[str, Any]:
+    """Return the keyword arguments that make the attack again."""
     return {f.name: getattr(attack, f.name) for f in fields(attack) if f.init}

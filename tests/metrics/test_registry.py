@@ -24,9 +24,15 @@ def batch(digits):
     return digits.validation.images(slice(40)), digits.validation.labels[:40]
 
 
+FITS = (METRICS["error-law"], METRICS["logit-differences"])
+"""Those that 40 images are too few for."""
+
+
 @every_metric
-def test_scores_are_named_floats_decided_by_the_generator(kind, digits_net, batch):
+def test_scores_are_named_floats_decided_by_the_generator(kind, digits_net, digits, batch):
     metric = kind()
+    if kind in FITS:
+        batch = digits.validation.images(), digits.validation.labels
     a, b = (metric(digits_net, *batch, generator=torch.Generator().manual_seed(3)) for _ in "ab")
     assert tuple(a) == metric.score_names
     assert all(type(v) is float and math.isfinite(v) for v in a.values())
@@ -56,9 +62,9 @@ def test_limit_is_checked_and_used(kind, digits_net, batch):
         kind(limit=0)
     x, y = batch
     generators = [torch.Generator().manual_seed(1) for _ in "ab"]
-    assert kind(limit=7)(digits_net, x, y, generator=generators[0]) == kind(limit=None)(
-        digits_net, x[:7], y[:7], generator=generators[1]
-    )
+    few = kind(limit=7)(digits_net, x, y, generator=generators[0])
+    cut = kind(limit=None)(digits_net, x[:7], y[:7], generator=generators[1])
+    assert few == pytest.approx(cut, rel=0, abs=0, nan_ok=True)
 
 
 def test_an_attack_metric_refuses_bad_settings_when_made():
