@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nas.data.config import DataConfig
 from nas.errors import InputError
+from nas.seeds import derive_seed
 from search_spaces.task import Task
 
 
@@ -78,7 +79,8 @@ def prepare(images: Images, config: DataConfig, device: torch.device | str = "cp
     """Return the train and validation images of ``config`` on ``device``.
 
     The split is stratified and depends on ``config.seed`` alone: a smaller ``limit`` gives the
-    first images of the larger one's.
+    first images of the larger one's. Shuffled labels are those of the images that the limit leaves,
+    so that class shares stay; another limit shuffles them otherwise.
 
     Raises:
         InputError: unknown classes, or too few images to split.
@@ -97,10 +99,14 @@ def prepare(images: Images, config: DataConfig, device: torch.device | str = "cp
             f"and {len(validation)} (validation_share {config.validation_share:.3g})"
         )
     chosen = pixels[train]
+    given = labels[train]
+    if config.shuffled_labels:
+        rng = np.random.default_rng(derive_seed(config.seed, "shuffled labels"))
+        given = rng.permutation(given)
     mean, std = _moments(chosen)
     task = Task(tuple(pixels.shape[1:]), classes, mean, std)
     return Data(
-        _split(chosen, labels[train], device),
+        _split(chosen, given, device),
         _split(pixels[validation], labels[validation], device),
         task,
     )

@@ -39,7 +39,11 @@ class DataConfig:
         classes: keep these labels only, renumbered from 0 in this order; None keeps all.
         limit: caps on the numbers of images, class shares kept.
         validation_share: share of the training images that the search is judged on.
-        seed: decides the split.
+        seed: decides the split, and the shuffle of labels.
+        shuffled_labels: permute the labels of the training images among them (Cubuk et al. 2017):
+            each image keeps one label, which is its own by chance alone. Validation and test labels
+            stay true, so accuracy on them is that of guessing: what a net learned shows on the
+            training images, and ``recipe.selection_images: 0`` keeps its last epoch.
 
     Raises:
         ValueError: a value out of range.
@@ -55,6 +59,7 @@ class DataConfig:
     limit: Limit = Limit()
     validation_share: float = 1 / 6
     seed: int = 0
+    shuffled_labels: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.validation_share < 1:
@@ -78,4 +83,5 @@ class DataConfig:
     @property
     def hash(self) -> str:
         """16 hex digits of what decides the images; where the files lie plays no part."""
-        return value_hash(self, leave_out=("root", "download"), later={"channels": None})
+        later = {"channels": None, "shuffled_labels": False}
+        return value_hash(self, leave_out=("root", "download"), later=later)

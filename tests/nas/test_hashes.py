@@ -10,7 +10,7 @@ from nas.data.config import DataConfig
 from nas.seeds import value_hash
 from nas.trial.recipe import Recipe
 
-WRITTEN = [  # before there was a loss, and channels
+WRITTEN = [  # before there was a loss, channels, and shuffled_labels
     (Recipe(), "be5c8ceaf2963206"),
     (Recipe(adversary="pgd", epsilon=0.1, epochs=3), "93546f442b8431de"),
     (DataConfig(), "7f705375a86bad55"),
@@ -25,9 +25,11 @@ def test_what_was_written_before_is_found_again(value, written):
 
 def test_the_new_fields_count_where_they_are_set():
     assert Recipe(loss="cross-entropy").hash == Recipe().hash
+    assert DataConfig(shuffled_labels=False).hash == DataConfig().hash
     values = [
         Recipe(), Recipe(loss="mse"), Recipe(schedule="halving"), Recipe(adversary="noise-cube"),
         Recipe(adversary="noise-ball"), DataConfig(), DataConfig(channels=3),
+        DataConfig(shuffled_labels=True),
     ]  # fmt: skip
     assert len({value.hash for value in values}) == len(values)
 
