@@ -26,14 +26,15 @@ KINDS = ("dense", "conv")
 class FeedForward(SearchSpace):
     """Fully connected nets, and convolutional ones with dropout.
 
-    Dense: ``hidden_layers`` linear layers with ReLU, then the linear layer of the logits. Conv:
-    ``conv_layers`` convolutions that keep the sides, with ReLU, each followed by a 2x2 max-pool
-    while both sides are at least 2 pixels; then dropout and one linear layer. No batch norm. What
-    plays no part (``units3`` of a net with two hidden layers, say) changes neither graph nor hash.
+    Dense: ``hidden_layers`` linear layers with ReLU, then the linear layer of the logits; without
+    hidden layers that is a linear model. Conv: ``conv_layers`` convolutions that keep the sides,
+    with ReLU, each followed by a 2x2 max-pool while both sides are at least 2 pixels; then dropout
+    and one linear layer. No batch norm. What plays no part (``units3`` of a net with two hidden
+    layers, say) changes neither graph nor hash.
 
     Args:
         kinds: of ``dense`` and ``conv``.
-        hidden_layers: numbers of hidden layers of a dense net.
+        hidden_layers: numbers of hidden layers of a dense net; 0 is a linear model.
         units: widths of a hidden layer.
         conv_layers: numbers of convolutions of a conv net.
         channels: widths of a convolution.
@@ -41,8 +42,8 @@ class FeedForward(SearchSpace):
         dropout: shares of the last convolution's outputs that are dropped in training.
 
     Raises:
-        ValueError: an empty list, a repeated value, one that is no positive integer, an even
-            kernel, a dropout outside [0, 1), or an unknown kind.
+        ValueError: an empty list, a repeated value, one that is no positive integer (or 0 hidden
+            layers), an even kernel, a dropout outside [0, 1), or an unknown kind.
     """
 
     name: ClassVar[str] = "feedforward"
@@ -59,7 +60,8 @@ class FeedForward(SearchSpace):
             object.__setattr__(self, field, tuple(value))
         object.__setattr__(self, "dropout", tuple(float(share) for share in self.dropout))
         self._check("kinds", f"ones of {list(KINDS)}", lambda kind: kind in KINDS)
-        for field in ("hidden_layers", "units", "conv_layers", "channels"):
+        self._check("hidden_layers", "integers >= 0", lambda v: type(v) is int and v >= 0)
+        for field in ("units", "conv_layers", "channels"):
             self._check(field, "integers >= 1", lambda v: type(v) is int and v >= 1)
         self._check("kernels", "odd integers >= 1", lambda v: type(v) is int and v > 0 and v % 2)
         self._check("dropout", "shares in [0, 1)", lambda share: 0 <= share < 1)

@@ -129,6 +129,43 @@ def test_dropout_is_of_the_last_convolution_in_training_alone():
     assert (trained != 0).any(1).all()  # unit by unit, not whole images
 
 
+def linear(shape=(3, 6, 5)):
+    space = FeedForward(kinds=("dense",), hidden_layers=(0,))
+    return space.build(next(iter(space)), Task.plain(shape, 4), seed=1)
+
+
+def test_without_hidden_layers_it_is_affine_in_the_images():
+    """f(a x + (1 - a) y) = a f(x) + (1 - a) f(y), and as many weights as logits x pixels."""
+    model = linear().double()
+    x, y = some(2, 7, 3, 6, 5).double()
+    for a in (-2.0, 0.3, 5.0):
+        mixed = model(a * x + (1 - a) * y)
+        torch.testing.assert_close(mixed, a * model(x) + (1 - a) * model(y))
+    weight, bias = model.parameters()
+    assert weight.shape == (4, 90)
+    torch.testing.assert_close(model(x), x.flatten(1) @ weight.T + bias)
+    assert model.hidden_states == {"": 1}
+
+
+def test_units_play_no_part_without_hidden_layers():
+    space = FeedForward(hidden_layers=(0, 2))
+    assert {"units1", "units2"} <= set(space.decisions())
+    choices = dict(space.sample(np.random.default_rng(0)).choices)
+    choices |= {"kind": "dense", "hidden_layers": 0}
+    hashes = {space.architecture({**choices, "units1": u}).hash for u in space.units}
+    alone = FeedForward(kinds=("dense",), hidden_layers=(0,))
+    assert set(alone.decisions()) == {"kind", "hidden_layers"}
+    assert hashes == {next(iter(alone)).hash}
+    assert hashes.isdisjoint(a.hash for a in FeedForward(kinds=("dense",), hidden_layers=(1,)))
+
+
+def test_hashes_that_are_in_ledgers_stay():
+    decisions = FeedForward().decisions()
+    for place, written in ((0, "264c1926b2e615b6"), (-1, "9fc724a06b90d2e9")):
+        choices = {name: values[place] for name, values in decisions.items()}
+        assert FeedForward().architecture(choices).hash == written
+
+
 @pytest.mark.parametrize("kind", ["dense", "conv"])
 def test_a_fast_copy_and_an_attack_work_on_it(kind):
     space, task = replace(SPACE, kinds=(kind,)), Task.plain((1, 8, 8), 3)
@@ -148,7 +185,8 @@ def test_a_fast_copy_and_an_attack_work_on_it(kind):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"kinds": ("lstm",)}, {"kinds": ()}, {"units": (30, 30)}, {"hidden_layers": (0,)},
+    [{"kinds": ("lstm",)}, {"kinds": ()}, {"units": (30, 30)}, {"hidden_layers": (-1,)},
+     {"hidden_layers": (False,)}, {"units": (0,)}, {"conv_layers": (0,)},
      {"channels": (1.5,)}, {"conv_layers": (True,)}, {"kernels": (4,)}, {"dropout": (1.0,)},
      {"dropout": (float("nan"),)}],
     ids=str,
