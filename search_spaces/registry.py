@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from search_spaces.architecture import Architecture
+from search_spaces.cifar_resnets import CifarResNets
 from search_spaces.depth_channels import DepthChannels
 from search_spaces.feedforward import FeedForward
 from search_spaces.lenet import LeNet
@@ -23,6 +24,7 @@ from search_spaces.vgg_lite import VGGLite
 SEARCH_SPACES: dict[str, type[SearchSpace]] = {
     DepthChannels.name: DepthChannels,
     ResNets.name: ResNets,
+    CifarResNets.name: CifarResNets,
     NASBench201.name: NASBench201,
     NASNet.name: NASNet,
     FeedForward.name: FeedForward,

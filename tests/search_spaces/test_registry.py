@@ -28,12 +28,15 @@ from search_spaces import (
 TASKS = [Task.plain((3, 32, 32), 10), Task((1, 28, 20), 2, mean=(0.3,), std=(0.2,))]
 QUICK = {
     "resnet": {"depth": (18, 34)},
+    "cifar-resnet": {
+        "form": ("basic", "wide"), "depth": (8, 14, 10), "width": (1, 2), "dropout": (0.0, 0.3),
+    },
     "nasnet": {"blocks": 3, "cells": 1, "filters": 4},
     "feedforward": {"units": (30, 100), "channels": (4, 8)},
     "vgg-lite": {"filters": (4, 8), "units": (16,)},
     "lenet": {"filters": (4,), "units": (16,), "relu": (False, True)},
     "torchvision": {"model": ("squeezenet1_1", "shufflenet_v2_x0_5")},
-}
+}  # fmt: skip
 COLOUR = {"torchvision"}  # spaces whose nets take three channels alone
 NAMELESS = {"torchvision"}  # that name no hidden states
 every_space = pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from search_spaces import SEARCH_SPACES, Task
 SMALL = {
     "depth-channels": {"depth": (2, 3), "channels": (4,), "stem": "small"},
     "resnet": {"depth": (18,), "stem": "small"},
+    "cifar-resnet": {"form": ("basic", "wide"), "depth": (8, 10)},
     "nasbench201": {"cells": 1, "filters": 4},
     "nasnet": {"blocks": 3, "cells": 1, "filters": 4},
     "feedforward": {"units": (30, 100), "channels": (4, 8)},

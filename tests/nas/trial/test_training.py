@@ -24,6 +24,7 @@ QUICK = Recipe(epochs=2, batch_size=32, epsilon=0.1, steps=2, selection_images=5
 TINY_SPACES = {
     "depth-channels": {"depth": (2,), "channels": (4,), "stem": "small"},
     "resnet": {"depth": (18,), "stem": "small"},
+    "cifar-resnet": {"form": ("wide",), "depth": (10,), "dropout": (0.3,)},
     "nasbench201": {"cells": 1, "filters": 4},
     "nasnet": {"blocks": 2, "cells": 1, "filters": 4, "drop_path": 0.2},
     "feedforward": {"kinds": ("conv",), "channels": (8,), "dropout": (0.3,)},
