@@ -13,7 +13,7 @@ from search_spaces import FeedForward
 
 WEIGHT = 4.5  # of MNIST
 STEP_LL = Recipe(
-    epochs=12, batch_size=32, learning_rate=0.02, adversary="step-ll", epsilon=0.1,
+    epochs=12, batch_size=32, learning_rate=0.05, adversary="step-ll", epsilon=0.1,
     adversarial_share=0.5, entropy_weight=WEIGHT, selection_images=0,
 )  # fmt: skip
 
