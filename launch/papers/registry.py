@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from launch.papers.cubuk.figure2 import figure_2 as plain_nets
 from launch.papers.cubuk.figure9 import figure_9
 from launch.papers.cubuk.table1 import table_1 as robust_cells
 from launch.papers.peck.bounds import bounds
@@ -67,6 +68,11 @@ REPRODUCTIONS: dict[str, Reproduction] = {
     "cubuk-table1": Reproduction(
         "robust cells, searched and retrained, under white-box and black-box attacks",
         EXPERIMENTS, robust_cells, IN_SMALL, retrained=True,
+    ),
+    "cubuk-figure2": Reproduction(
+        "MNIST: adversarial error over epsilon of plain nets and under shuffled labels",
+        ("cubuk-figure2", "cubuk-figure2-shuffled"), plain_nets,
+        {"mnist": ("cubuk-figure2-quick", "cubuk-figure2-shuffled-quick")}, keep_all=True,
     ),
     "cubuk-figure9": Reproduction(
         "adversarial accuracy of a search's children against clean accuracy and parameters",
