@@ -56,7 +56,11 @@ class LinearResponse:
 
     @property
     def epsilon(self) -> Tensor:
-        """``(N,)``: the smallest ε̂_j, infinite where no difference shrinks."""
+        """``(N,)``: the smallest ε̂_j; infinite where the gradient is zero, and nothing moves.
+
+        Elsewhere some difference shrinks: Γ · δ > 0, and δ is -1 for the label and shares of 1
+        for the others.
+        """
         return self.crossings.amin(dim=1)
 
     @property

@@ -60,10 +60,8 @@ class Agreement:
         """``(N,)`` bool: right images whose answer changed up to the limit."""
         return self.measured.isfinite()
 
-    def median_ratio(self, share: float = 1.0) -> float:
-        """Return the median ratio of that share of successful attacks that needed the least.
-
-        NaN of none; of an even number it is the lower one of the middle two.
+    def lowest(self, share: float = 1.0) -> Tensor:
+        """Return ``(k,)`` long: that share of the successful attacks, those that needed the least.
 
         Raises:
             ValueError: a share outside (0, 1].
@@ -71,7 +69,11 @@ class Agreement:
         if not 0 < share <= 1:
             raise ValueError(f"share: expected a part in (0, 1], got {share!r}")
         rows = self.successful.nonzero().squeeze(1)
-        rows = rows[self.measured[rows].argsort(stable=True)][: math.ceil(share * len(rows))]
+        return rows[self.measured[rows].argsort(stable=True)][: math.ceil(share * len(rows))]
+
+    def median_ratio(self, share: float = 1.0) -> float:
+        """Return the median ratio of :meth:`lowest`; NaN of none, the lower one of two middles."""
+        rows = self.lowest(share)
         return self.ratio[rows].median().item() if len(rows) else math.nan
 
     @property
@@ -93,15 +95,17 @@ class Agreement:
         a, b = apart
         return float((a * b).sum() / (a.square().sum() * b.square().sum()).sqrt())
 
-    @property
-    def runner_up_first(self) -> float:
-        """The share of successful attacks that crossed Δ_12 first; NaN of none."""
-        return _share(self.first_rank == 2, self.successful)
+    def runner_up_first(self, share: float = 1.0) -> float:
+        """Return how many of :meth:`lowest`, as a share, crossed Δ_12 first; NaN of none."""
+        return _mean(self.first_rank[self.lowest(share)] == 2)
 
-    @property
-    def foreseen(self) -> float:
-        """The share of successful attacks that crossed the predicted rank first; NaN of none."""
-        return _share(self.first_rank == self.response.first, self.successful)
+    def foreseen(self, share: float = 1.0) -> float:
+        """Return how many of :meth:`lowest`, as a share, crossed the predicted rank first.
+
+        NaN of none.
+        """
+        rows = self.lowest(share)
+        return _mean(self.first_rank[rows] == self.response.first[rows])
 
 
 def compare(
@@ -196,8 +200,8 @@ def _rank(bracket: Bracket, order: Tensor) -> Tensor:
     return place.masked_fill(bracket.high.isinf() | silent(logits), 0)
 
 
-def _share(some: Tensor, of: Tensor) -> float:
-    return int((some & of).sum()) / int(of.sum()) if of.any() else math.nan
+def _mean(some: Tensor) -> float:
+    return int(some.sum()) / len(some) if len(some) else math.nan
 
 
 def _ranks(v: Tensor) -> Tensor:

@@ -46,6 +46,7 @@ from metrics import (
     susceptibility,
     suspicion,
 )
+from metrics.answers import margin_loss, temperatures
 from metrics.precision import full_float32
 from metrics.robustness.flags import FLAGS
 from metrics.susceptibility import (
@@ -54,6 +55,7 @@ from metrics.susceptibility import (
     sphere_attack,
     susceptibility_limit,
 )
+from metrics.universality import compare, linear_response, logit_differences
 
 EXAMPLES = int(os.environ.get("PSINAS_EXAMPLES", 6))
 FORGIVEN: list[Recipe] = []
@@ -614,6 +616,65 @@ def test_the_limit_of_the_ratio(recipe, batch_norm, rounds):
             assert torch.allclose(
                 exact, expected, rtol=max(1e-4, 20 * rounding(case)), atol=1e-30, equal_nan=True
             )
+
+
+@many
+@given(recipes(), norms)
+def test_the_linear_response(recipe, norm):
+    """Γ against the Jacobian that torch gives, where rounding and kinks leave it one."""
+
+    def same(recipe):
+        with case_of(recipe) as case:
+            x, y = case.images, case.labels
+            found, both, differences = (
+                asked(case, call)
+                for call in (
+                    lambda: linear_response(case.model, x, y, norm=norm),
+                    lambda: compare(case.model, x, y, norm=norm, tolerance=0.01),
+                    lambda: logit_differences(case.model, x),
+                )
+            )
+            if refusals(found, both, differences) or case.random or case.coupled:
+                return True
+            assert torch.equal(found.right, ~case.wrong(x))
+            assert torch.equal(both.measured.isnan(), ~found.right)
+            broke = both.successful
+            assert (both.measured[broke] <= both.limit).all()
+            ours = found.differences[found.right]
+            assert torch.allclose(
+                ours, differences[found.right], rtol=1e-3, atol=1e-3 * size_of(case), equal_nan=True
+            )
+            if rounding(case) > 1e-6:
+                return True
+            return all(gamma_fits(case, i, found.gamma[i], norm) for i in found.right.nonzero())
+
+    exactly(recipe, same)
+
+
+def size_of(case):
+    """Return the largest logit of a case."""
+    return float(case.answers(case.images.detach()).nan_to_num(0, 0, 0).abs().max())
+
+
+def gamma_fits(case, i, gamma, norm):
+    """Whether Γ is J u for the u of torch's own Jacobian; a u of rounding errors has no signs."""
+    x, label = case.images.detach()[i], case.labels[i]
+    with torch.inference_mode(False), torch.enable_grad(), full_float32():
+        x = x.clone()
+        matrix = torch.autograd.functional.jacobian(lambda v: case.twin(v.clone()).flatten(), x)
+        matrix = matrix.reshape(len(matrix), -1).double()
+        logits = case.twin(x.clone()).detach().double().requires_grad_()
+        loss = margin_loss(logits / temperatures(logits), label.long().clone()).sum()
+        delta = torch.autograd.grad(loss, logits)[0][0]
+    pulled = matrix.T @ delta
+    scale = (matrix.abs().T @ delta.abs()).max()
+    faint = (pulled != 0) & (pulled.abs() <= 1e-5 * scale) if norm == "linf" else pulled[:0] > 0
+    if not matrix.isfinite().all() or faint.any() or pulled.norm() <= 1e-4 * scale:
+        return True
+    u = pulled.sign() if norm == "linf" else pulled / pulled.norm()
+    expected = (matrix @ u)[logits.detach()[0].argsort(descending=True, stable=True)]
+    reach = (matrix.abs() @ u.abs()).max()
+    return bool(((gamma - expected).abs().sort().values <= 1e-3 * reach).all())
 
 
 def rounding(case):
