@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from metrics.answers import answer, gradient_of, logits_of, margin_loss, temperatures
 from metrics.attacks.geometry import check_norm, unit
-from metrics.engine.evaluator import evaluator
+from metrics.engine.evaluator import Evaluator, evaluator
 from metrics.engine.memory import in_batches, out_of_memory
 
 TRANSPOSED = 0.01  # share by which Γ · δ may differ from u · Jᵀδ: it is the same number
@@ -105,8 +105,7 @@ def linear_response(
     with evaluator(model, images, labels, batch_size=batch_size, fast=False) as ready:
         right = ~ready.clean_wrong()
         rows = right.nonzero().squeeze(1)
-        classes = logits_of(ready.model, ready.images[:1]).shape[1]
-        differences, gamma = empty(right, classes)
+        differences, gamma = empty(ready, right)
 
         def work(part: slice) -> Response:
             x = ready.images[rows[part]].detach().clone()
@@ -150,8 +149,9 @@ def respond(model: nn.Module, x: Tensor, labels: Tensor, norm: str) -> Response:
     )
 
 
-def empty(right: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+def empty(ready: Evaluator, right: Tensor) -> tuple[Tensor, Tensor]:
     """Return differences and Γ of nothing yet, NaN."""
+    classes = logits_of(ready.model, ready.images[: ready.batch_size]).shape[1]
     shape = (len(right), classes)
     nothing = torch.full(shape, torch.nan, dtype=torch.float64, device=right.device)
     return nothing[:, 1:].clone(), nothing

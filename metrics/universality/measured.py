@@ -149,7 +149,7 @@ def compare(
         model, images, labels = ready.model, ready.images, ready.labels
         right = ~ready.clean_wrong()
         rows = right.nonzero().squeeze(1)
-        differences, gamma = empty(right, logits_of(model, images[:1]).shape[1])
+        differences, gamma = empty(ready, right)
         measured = gamma[:, 0].clone()
         rank = torch.zeros_like(right, dtype=torch.long)
 
