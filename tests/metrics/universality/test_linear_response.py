@@ -10,7 +10,7 @@ from public import images, net, seeded, top
 from torch import nn
 
 from metrics.answers import input_gradient, margin_loss, temperatures
-from metrics.universality import linear_response
+from metrics.universality import LinearResponse, linear_response
 
 every_norm = pytest.mark.parametrize("norm", ["l2", "linf"])
 
@@ -179,6 +179,18 @@ def test_the_predictions_are_their_formulas(norm):
         expected = delta[1] / (means[1] - means[0])
         assert found.mean_field[i].item() == pytest.approx(expected, rel=1e-9)
     assert means[1] > means[0]
+
+
+def test_a_difference_that_grows_is_never_crossed():
+    """By hand, and a tie that opens is none either; in the mean field as for one image."""
+    gamma = torch.tensor([[1.0, 2.0, 0.5], [1.0, 0.5, 3.0], [1.0, 0.5, 0.2]]).double()
+    differences = torch.tensor([[0.25, 0.1], [0.0, 1.0], [0.0, 0.5]]).double()
+    found = LinearResponse(torch.ones(3).bool(), differences, gamma, "l2")
+    inf = math.inf
+    assert found.crossings.tolist() == [[0.25, inf], [inf, 0.5], [inf, inf]]
+    assert found.epsilon.tolist() == [0.25, 0.5, inf]
+    assert found.first.tolist() == [2, 3, 0]
+    assert found.mean_field.tolist() == [inf] * 3  # the means of both are 1
 
 
 def test_the_direction_is_that_of_the_cross_entropy():
