@@ -23,7 +23,7 @@ from nas.search.winners import overruled
 
 DETAIL = tuple(
     "_stderr _low _high _gradients _cancelled _epoch _seconds _robust_accuracy _radius_mean "
-    "_radius_min _passes".split()
+    "_radius_min _passes _line _fit_end _fit_images _fit_p".split()
 )
 SUSPICIOUS = "suspicious"
 

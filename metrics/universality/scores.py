@@ -18,8 +18,16 @@ from metrics.universality.error_curve import EPSILONS, ErrorCurve, check_levels,
 from metrics.universality.measured import compare
 from metrics.universality.power_law import PowerLaw, fit_sample
 
-OF_LAW = ("_exponent", "_exponent_low", "_exponent_high", "_line", "_amplitude", "_end", "_events",
-          "_p")  # fmt: skip
+OF_LAW = (
+    "_exponent",
+    "_exponent_low",
+    "_exponent_high",
+    "_line",
+    "_amplitude",
+    "_fit_end",
+    "_fit_images",
+    "_fit_p",
+)
 RANKS = (2, 3, 4)
 
 
@@ -28,9 +36,9 @@ class ErrorLaw(Metric):
     """Adversarial error over epsilons, and its power law A ε^B where it is small.
 
     ``_exponent`` is B with its 95 % interval, ``_line`` the slope of a straight line through the
-    same points, ``_amplitude`` A, ``_end`` the largest epsilon of the fit, ``_events`` how many
-    images it counts, ``_p`` its goodness; ``_at_E`` is the error at each epsilon E. NaN where there
-    is too little to fit.
+    same points, ``_amplitude`` A, ``_fit_end`` the largest epsilon of the fit, ``_fit_images`` how
+    many images it counts, ``_fit_p`` its goodness; ``_at_E`` is the error at each epsilon E. NaN
+    where there is too little to fit.
 
     Args:
         attack: any; its epsilon is replaced, its step size scaled with it.

@@ -7,6 +7,7 @@ from typing import Any
 
 RAISED = "_raised"
 BEGIN = "suspicion_"
+POINT = "_at_"  # of a curve over epsilons: error_at_0.01
 
 ADVICE = {
     "one_step_beats_iterative": "one large step breaks images that 20 small ones do not, so PGD "
@@ -68,8 +69,8 @@ def advice(flags: Iterable[str]) -> list[str]:
 
 
 def plain_names(names: Iterable[str]) -> list[str]:
-    """Return the names of scores that a person should read: not every flag's value."""
-    return [name for name in names if BEGIN not in name]
+    """Return the names of scores that a person should read: neither flags nor a curve's points."""
+    return [name for name in names if BEGIN not in name and POINT not in name]
 
 
 def was_checked(scores: Mapping[str, Any]) -> bool:

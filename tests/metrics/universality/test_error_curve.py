@@ -80,8 +80,8 @@ def test_scores_of_a_planted_law():
     assert scores["error_exponent"] == pytest.approx(1, abs=0.15)
     assert scores["error_exponent_low"] < 1 < scores["error_exponent_high"]
     assert scores["error_at_0.05"] == pytest.approx(0.1, abs=0.001)
-    assert scores["error_end"] == 0.1
-    assert scores["error_events"] == pytest.approx(600, abs=2)
+    assert scores["error_fit_end"] == 0.1
+    assert scores["error_fit_images"] == pytest.approx(600, abs=2)
 
 
 def test_scores_of_logits():
