@@ -164,7 +164,7 @@ class LinearResponseAgreement(Metric):
             found.median_ratio(),
             found.rank_correlation,
             int(found.successful.sum()) / count if count else math.nan,
-            found.runner_up_first,
+            found.runner_up_first(),
             found.predicted[right].median().item() if count else math.nan,
         )
 
