@@ -59,9 +59,9 @@ def reproduce(
         asked = reproduction(each)
         configs = asked.configs(asked.sources(quick=quick, data=data), assignments or [])
         places = [_place(config, out, alone=len(configs) == 1) for config in configs]
-        for config, place in zip(configs, places, strict=True):
-            if asked.retrained:
-                check(config)
+        for number, (config, place) in enumerate(zip(configs, places, strict=True)):
+            for wanted in asked.retrainings(number, config):
+                check(config, wanted)
             check_begun(place, config)
         directory = _directory(each, places, out)
         planned.append((each, asked, list(zip(configs, places, strict=True)), directory))
@@ -104,7 +104,7 @@ def _reproduce(
 ) -> None:
     runs = []
     again = f"psinas reproduce {name} with the options that were given"
-    for config, place in searches:
+    for number, (config, place) in enumerate(searches):
         if len(searches) > 1:
             report.say(f"\n{config.name}, in {place}")
         searched = search(
@@ -112,11 +112,12 @@ def _reproduce(
         )
         if not searched.whole:
             sys.exit(130)
-        if asked.retrained and config.retrain is not None and searched.winner is not None:
-            report.say(f"\n{config.name}: retraining trial {searched.winner.number}")
+        for wanted in asked.retrainings(number, config) if searched.winner is not None else ():
+            changed = "" if wanted is config.retrain else f", with {dict(asked.also[number])}"
+            report.say(f"\n{config.name}: retraining trial {searched.winner.number}{changed}")
             row = retrain(
                 searched.run,
-                config.retrain,
+                wanted,
                 report,
                 winner=searched.winner,
                 address=address,

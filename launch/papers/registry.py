@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from launch.papers.cubuk.figure2 import figure_2 as plain_nets
+from launch.papers.cubuk.figure7 import ADVERSARIAL
+from launch.papers.cubuk.figure7 import figure_7 as over_epsilon
+from launch.papers.cubuk.figure8 import figure_8, figure_15
 from launch.papers.cubuk.figure9 import figure_9
+from launch.papers.cubuk.figure14 import figure_14
 from launch.papers.cubuk.table1 import table_1 as robust_cells
 from launch.papers.peck.bounds import bounds
 from launch.papers.peck.counterexamples import counterexamples
@@ -21,6 +25,7 @@ RESNETS, UNTRAINED, TRAINED = ("psi-table1",), ("psi-table2",), ("psi-table3",)
 NOISE = {"noise": ("psi-table2-quick",)}
 EXPERIMENTS = ("cubuk-vanilla", "cubuk-experiment1", "cubuk-experiment2")
 PAIRS = ("data.classes", "stability_adversarial")
+CELL = ("block1_combine",)  # of a NASNet cell
 IN_SMALL = {"fashion-mnist": tuple(f"{name}-small" for name in EXPERIMENTS)}
 
 
@@ -74,9 +79,24 @@ REPRODUCTIONS: dict[str, Reproduction] = {
         ("cubuk-figure2", "cubuk-figure2-shuffled"), plain_nets,
         {"mnist": ("cubuk-figure2-quick", "cubuk-figure2-shuffled-quick")}, keep_all=True,
     ),
+    "cubuk-figure7": Reproduction(
+        "accuracy over epsilon: the baseline trained without and with step l.l., both winners",
+        EXPERIMENTS, over_epsilon, IN_SMALL, retrained=True, also={0: ADVERSARIAL},
+    ),
+    "cubuk-figure8": Reproduction(
+        "adversarial images that fool Experiment 1's winner and ones that do not, a few of each",
+        EXPERIMENTS[:2], figure_8, {d: names[:2] for d, names in IN_SMALL.items()}, retrained=True,
+    ),
     "cubuk-figure9": Reproduction(
         "adversarial accuracy of a search's children against clean accuracy and parameters",
         ("cubuk-experiment2",), figure_9, {"fashion-mnist": ("cubuk-experiment2-small",)},
+    ),
+    "cubuk-figure14": Reproduction(
+        "the best cells of the searches, drawn", EXPERIMENTS, figure_14, IN_SMALL, needs=CELL,
+    ),
+    "cubuk-figure15": Reproduction(
+        "adversarial images that fool Experiment 1's winner and ones that do not, many of each",
+        EXPERIMENTS[:2], figure_15, {d: names[:2] for d, names in IN_SMALL.items()}, retrained=True,
     ),
     "sutton-theory": Reproduction(
         "the two-ball models: bounds, exact probabilities and draws", (), sutton_theory, {},

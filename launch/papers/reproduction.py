@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from launch.config.config import Config, different_values, load_config, within
-from launch.config.sections import Keep
+from launch.config.sections import Keep, Retrain
+from launch.runs.retrain import with_recipe
 from launch.runs.run import Run
 from launch.show.reporter import Reporter
 from launch.show.view import View
@@ -31,6 +33,7 @@ class Reproduction:
         needs: decisions and scores that it cannot do without.
         keep_all: the view needs the weights of every trial.
         retrained: the view needs the winners retrained, as their configurations say.
+        also: place of a search, from 0 -> recipe keys with which its winner is retrained once more.
     """
 
     about: str
@@ -40,6 +43,7 @@ class Reproduction:
     needs: tuple[str, ...] = field(default=(), kw_only=True)
     keep_all: bool = field(default=False, kw_only=True)
     retrained: bool = field(default=False, kw_only=True)
+    also: Mapping[int, Mapping[str, Any]] = field(default_factory=dict, kw_only=True)
 
     def sources(self, *, quick: bool, data: str | None) -> tuple[str, ...]:
         """Return the presets to search.
@@ -61,6 +65,18 @@ class Reproduction:
             known = ", ".join(self.quick)
             raise InputError(f"--data: expected one of {known}, got {data!r}")
         return self.quick[data]
+
+    def retrainings(self, place: int, config: Config) -> list[Retrain]:
+        """Return how the winner of a search is retrained: not at all, once or twice.
+
+        Args:
+            place: of the search, from 0.
+            config: its configuration.
+        """
+        if not self.retrained or config.retrain is None:
+            return []
+        more = [with_recipe(config.retrain, self.also[place])] if place in self.also else []
+        return [config.retrain, *more]
 
     def configs(self, sources: Sequence[str], assignments: Sequence[str]) -> list[Config]:
         """Return the configurations of the searches, with ``key=value`` laid over all of them.

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
@@ -100,14 +100,24 @@ def retrain_config(config: Config, winner: FinishedTrial, asked: Retrain) -> Con
     return parse_config({**document, "vary": {"recipe": sets}})
 
 
-def check(config: Config) -> None:
+def check(config: Config, asked: Retrain | None = None) -> None:
     """Refuse what cannot be retrained before the search rather than after it.
+
+    Args:
+        config: of the search.
+        asked: how its winner is to be retrained; None is as ``config`` says, if it does.
 
     Raises:
         InputError: as :func:`retrain_config`.
     """
-    if config.retrain is not None:
-        retrain_config(config, FinishedTrial(0, config.plan().template, {}), config.retrain)
+    asked = asked or config.retrain
+    if asked is not None:
+        retrain_config(config, FinishedTrial(0, config.plan().template, {}), asked)
+
+
+def with_recipe(asked: Retrain, recipe: Mapping[str, Any]) -> Retrain:
+    """Return a retraining with other recipe keys."""
+    return asked.model_copy(update={"recipe": {**asked.recipe, **recipe}})
 
 
 def copy_config(config: Config, winner: FinishedTrial, repeat: int) -> Config:
@@ -185,14 +195,24 @@ def directory(run: Path, winner: FinishedTrial, grid: Config) -> Path:
     return run / DIRECTORY / f"{winner.number}-{canonical_hash(decides)[:8]}"
 
 
-def saved_row(run: Run) -> Retrained | None:
-    """Return the row of a run's own winner, retrained as its own configuration says, or None."""
-    asked = run.config.retrain or Retrain()
-    winner = run.best()
-    where = directory(run.path, winner, retrain_config(run.config, winner, asked))
+def saved_row(run: Run, asked: Retrain | None = None) -> Retrained | None:
+    """Return the row of a run's own winner, retrained as is asked, or None.
+
+    Args:
+        run: the search.
+        asked: None is as its configuration says.
+    """
+    asked = asked or run.config.retrain or Retrain()
+    where = retraining(run, asked)
     if not (where / ROW).exists():
         return None
     return _saved(where / ROW, _key(Run(where).best(), asked))
+
+
+def retraining(run: Run, asked: Retrain) -> Path:
+    """Return the directory in which a run's own winner is retrained so, there or not."""
+    winner = run.best()
+    return directory(run.path, winner, retrain_config(run.config, winner, asked))
 
 
 def _copy(

@@ -1,8 +1,10 @@
-"""A cell as a picture: its graph from left to right, operations on the edges in colour."""
+"""Cells as pictures: graphs from left to right, operations on the edges in colour."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
@@ -63,29 +65,98 @@ def draw_cell(architecture: Architecture, path: str | Path | None = None) -> Fig
 
 def figure_of(cell: Cell) -> Figure:
     """Draw any cell: a box for each node, and for each label of an edge a coloured one on it."""
-    columns = _columns(cell)
-    places = [Place(column, _width(label, 20), NODE_HEIGHT)
-              for label, column in zip(cell.nodes, columns, strict=True)]  # fmt: skip
-    chains, labels = [], {}
-    for source, target, label in cell.edges:
-        chain = [source]
-        for column in range(columns[source] + 1, columns[target]):
-            chain.append(len(places))
-            places.append(Place(column))
-        if label:  # beside what reads it
-            labels[chain[-1]] = label
-            places[chain[-1]] = Place(columns[target] - 1, _width(label, 14), LABEL_HEIGHT)
-        chains.append([*chain, target])
-    arrange(places, chains, between=BETWEEN, apart=APART)
-    figure, axes = _axes(places)
-    for chain in chains:
-        stops = [n for n, i in enumerate(chain) if places[i].width]
-        for start, end in zip(stops, stops[1:], strict=False):
-            _line(axes, [places[i] for i in chain[start : end + 1]], arrow=end == len(chain) - 1)
-    for i, label in labels.items():
-        _box(axes, places[i], label, colour=_colour(label), edge="none", size=9)
-    for i, label in enumerate(cell.nodes):
-        _box(axes, places[i], label, colour=NODE, edge="#222222", size=10)
+    return _stacked([_Drawing.of(cell)])
+
+
+def figure_of_cells(cells: Mapping[str, Cell]) -> Figure:
+    """Draw several cells, one below the other, each under its name."""
+    return _stacked([_Drawing.of(cell, title) for title, cell in cells.items()])
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """A cell with a place for all that is drawn of it; lengths in points.
+
+    Attributes:
+        cell: it.
+        title: above it, "" for none.
+        places: of the nodes, then of labels and passages of edges.
+        chains: the edges, as the places that they pass.
+        labels: place -> label of an edge.
+    """
+
+    cell: Cell
+    title: str
+    places: list[Place]
+    chains: list[list[int]]
+    labels: dict[int, str]
+
+    @classmethod
+    def of(cls, cell: Cell, title: str = "") -> _Drawing:
+        columns = _columns(cell)
+        places = [Place(column, _width(label, 20), NODE_HEIGHT)
+                  for label, column in zip(cell.nodes, columns, strict=True)]  # fmt: skip
+        chains, labels = [], {}
+        for source, target, label in cell.edges:
+            chain = [source]
+            for column in range(columns[source] + 1, columns[target]):
+                chain.append(len(places))
+                places.append(Place(column))
+            if label:  # beside what reads it
+                labels[chain[-1]] = label
+                places[chain[-1]] = Place(columns[target] - 1, _width(label, 14), LABEL_HEIGHT)
+            chains.append([*chain, target])
+        arrange(places, chains, between=BETWEEN, apart=APART)
+        return cls(cell, title, places, chains, labels)
+
+    @property
+    def x(self) -> tuple[float, float]:
+        """The left and right ends."""
+        right = max(p.right for p in self.places)
+        if self.title:
+            right = max(right, _width(self.title, 0))
+        return -MARGIN, right + MARGIN
+
+    @property
+    def y(self) -> tuple[float, float]:
+        """The lower and upper ends."""
+        low = min(p.y - p.height / 2 for p in self.places) - MARGIN
+        high = max(p.y + p.height / 2 for p in self.places) + MARGIN
+        return low, high + (NODE_HEIGHT if self.title else 0)
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height."""
+        return self.x[1] - self.x[0], self.y[1] - self.y[0]
+
+    def draw(self, axes: Axes) -> None:
+        """Draw it on axes whose unit is a point."""
+        places = self.places
+        for chain in self.chains:
+            stops = [n for n, i in enumerate(chain) if places[i].width]
+            for start, end in zip(stops, stops[1:], strict=False):
+                arrow = end == len(chain) - 1
+                _line(axes, [places[i] for i in chain[start : end + 1]], arrow=arrow)
+        for i, label in self.labels.items():
+            _box(axes, places[i], label, colour=_colour(label), edge="none", size=9)
+        for i, label in enumerate(self.cell.nodes):
+            _box(axes, places[i], label, colour=NODE, edge="#222222", size=10)
+        if self.title:
+            axes.text(0, self.y[1] - MARGIN, self.title, va="top", fontsize=10, fontweight="bold")
+
+
+def _stacked(drawings: Sequence[_Drawing]) -> Figure:
+    """Return a figure of cells one below the other, at one scale."""
+    width = max(drawing.size[0] for drawing in drawings)
+    height = left = sum(drawing.size[1] for drawing in drawings)
+    figure = Figure(figsize=(width / 72, height / 72), dpi=150)  # no pyplot
+    for drawing in drawings:
+        across, down = drawing.size
+        left -= down
+        place = (0, left / height, across / width, down / height)
+        axes = figure.add_axes(place, xlim=drawing.x, ylim=drawing.y)
+        axes.set_axis_off()
+        drawing.draw(axes)
     return figure
 
 
@@ -97,17 +168,6 @@ def _columns(cell: Cell) -> list[int]:
             if end == target:
                 columns[target] = max(columns[target], columns[source] + (2 if label else 1))
     return columns
-
-
-def _axes(places: list[Place]) -> tuple[Figure, Axes]:
-    """Return a figure with axes whose unit is a point and that hold all places."""
-    left, right = -MARGIN, max(p.right for p in places) + MARGIN
-    low = min(p.y - p.height / 2 for p in places) - MARGIN
-    high = max(p.y + p.height / 2 for p in places) + MARGIN
-    figure = Figure(figsize=((right - left) / 72, (high - low) / 72), dpi=150)  # no pyplot
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(left, right), ylim=(low, high))
-    axes.set_axis_off()
-    return figure, axes
 
 
 def _line(axes: Axes, places: list[Place], *, arrow: bool) -> None:

@@ -119,6 +119,16 @@ def prepare_test(images: Images, config: DataConfig, device: torch.device | str 
     return _split(pixels[chosen], labels[chosen], device)
 
 
+def chosen_test_indices(images: Images, config: DataConfig) -> NDArray[np.int64]:
+    """Return ``(N,)``: the images of :func:`prepare_test`, by their places in what is given it."""
+    _, labels, _ = _pick_classes(images, config)
+    if config.classes is None:
+        kept = np.arange(len(images.labels))
+    else:
+        kept = np.flatnonzero(np.isin(images.labels, config.classes))
+    return kept[stratified_order(labels, config.seed)[: config.limit.test]]
+
+
 def stratified_order(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     """Return a shuffled order of the indices of which every prefix has about the class shares.
 
