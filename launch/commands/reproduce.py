@@ -112,17 +112,12 @@ def _reproduce(
         )
         if not searched.whole:
             sys.exit(130)
-        for wanted in asked.retrainings(number, config) if searched.winner is not None else ():
+        for wanted in asked.retrainings(number, config):
+            if (winner := searched.winner) is None:
+                continue
             changed = "" if wanted is config.retrain else f", with {dict(asked.also[number])}"
-            report.say(f"\n{config.name}: retraining trial {searched.winner.number}{changed}")
-            row = retrain(
-                searched.run,
-                wanted,
-                report,
-                winner=searched.winner,
-                address=address,
-                again=again,
-            )
+            report.say(f"\n{config.name}: retraining trial {winner.number}{changed}")
+            row = retrain(searched.run, wanted, report, winner=winner, address=address, again=again)
             if row is None:
                 sys.exit(130)
         runs.append(Run(place))

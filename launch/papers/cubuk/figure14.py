@@ -112,7 +112,7 @@ def best_of(run: Run) -> Best:
         parameters(child.model),
         parameters(large.build(grown, child.task, seed=0)),
         large.hidden_states(grown)[""],
-        len(choices) // 5,
+        sum(name.endswith("_combine") for name in choices),
         int(features["longest_path"]),
         int(features["loose_ends"]),
         int(features["concat"]),

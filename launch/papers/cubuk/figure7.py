@@ -16,7 +16,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from launch.papers.cubuk.table1 import PAPER, PAPER_TEST
+from launch.papers.cubuk.table1 import PAPER, PAPER_EPSILON
 from launch.papers.cubuk.winners import Winner, retrained_winner
 from launch.runs.retrained import table_lines
 from launch.runs.run import Run
@@ -160,7 +160,7 @@ def _over_epsilon(found: Sequence[Measured], attack: str, title: str) -> list[st
         f"{title}, accuracy in %, epsilon 255 x": [best.model, *(row.net.name for row in found)]
     }
     for epsilon in epsilons:
-        theirs = {0.0: best.clean, PAPER_TEST["epsilon"]: best.white[attack]}.get(epsilon)
+        theirs = {0.0: best.clean, PAPER_EPSILON: best.white[attack]}.get(epsilon)
         columns[f"{255 * epsilon:.3g}"] = [
             _percent(theirs),
             *(_at(r, attack, epsilon) for r in found),
@@ -200,7 +200,7 @@ def _picture(found: Sequence[Measured]) -> Figure:
         for colour, row in zip(colours(len(found)), found, strict=True):
             _curve(place, row, attack, colour)
         theirs = 100 * (PAPER[-1].white[attack] or 0)
-        place.plot(255 * PAPER_TEST["epsilon"], theirs, "x", color=GREY,
+        place.plot(255 * PAPER_EPSILON, theirs, "x", color=GREY,
                    label=f"{PAPER[-1].model}, CIFAR-10")  # fmt: skip
         place.set(xlabel="epsilon, 255 x", ylim=(0, 100), title=title)
     axes[0].set_ylabel("test accuracy, %")

@@ -200,6 +200,7 @@ def _picture(found: Examples, shown: Mapping[str, Sequence[int]], across: int) -
     figure = Figure(figsize=(1.7 * across, 2.3 * max(len(groups), 1)), layout="constrained")
     grid = figure.subplots(max(len(groups), 1), across, squeeze=False)
     every = [place for places in groups for place in places]
+    records = found.table.to_dict("records")
     if every:
         images, labels = found.winner.test_images()
         model = found.winner.model()
@@ -208,20 +209,20 @@ def _picture(found: Examples, shown: Mapping[str, Sequence[int]], across: int) -
         axes.set_axis_off()
     for line, places in zip(grid, groups, strict=False):
         for axes, place in zip(line, places, strict=False):
-            _example(axes, found, pixels[every.index(place)], found.table.loc[place])
+            _example(axes, found, pixels[every.index(place)], records[place])
     return figure
 
 
-def _example(axes: Axes, found: Examples, pixels: Tensor, row: pd.Series) -> None:
+def _example(axes: Axes, found: Examples, pixels: Tensor, row: Mapping[Any, Any]) -> None:
     """Draw one image ``(C, H, W)`` under its class and what the nets say to it."""
     names = found.class_names
     picture = pixels.permute(1, 2, 0).numpy()
     axes.imshow(
         picture[..., 0] if picture.shape[-1] == 1 else picture[..., :3], "gray", vmin=0, vmax=1
     )
-    said = [f"{row['index']}: {names[int(row['label'])]}"]
+    said = [f"{row['index']}: {names[row['label']]}"]
     for name in ("winner", "baseline"):
-        answer = names[int(row[f"{name}_adversarial"])]
+        answer = names[row[f"{name}_adversarial"]]
         said.append(f"{name} {answer} {100 * row[f'{name}_adversarial_confidence']:.0f} %")
     wrong = row["winner_adversarial"] != row["label"]
     axes.set_title("\n".join(said), fontsize=7, color="#a02020" if wrong else "black")

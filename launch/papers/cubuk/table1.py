@@ -16,10 +16,11 @@ from launch.show.style import colours, finished, panels
 from launch.show.view import View
 from nas.errors import InputError
 
+PAPER_EPSILON = 8 / 255
 PAPER_TEST = {
     "data": "cifar10",
     "classes": None,
-    "epsilon": 8 / 255,
+    "epsilon": PAPER_EPSILON,
     "steps": 7,
     "step_size": 2 / 255,
 }

@@ -10,7 +10,7 @@ from helpers import one_line
 from matplotlib.colors import to_rgb
 from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
 
-from launch.show.cells import draw_cell, figure_of
+from launch.show.cells import draw_cell, figure_of, figure_of_cells
 from nas.errors import InputError
 from search_spaces import SEARCH_SPACES, DepthChannels, NASBench201
 from search_spaces.graphs import Cell
@@ -214,3 +214,24 @@ def test_what_cannot_be_drawn_is_one_line(psinas, tmp_path):
         one_line(psinas("draw", tmp_path, "--out", out), "architecture.json", "export")
     one_line(psinas("draw", f"nasbench201:{STRING}", "--out", tmp_path / "cell.gif"), ".svg")
     assert not out.exists()
+
+
+def test_several_cells_stand_below_each_other_at_one_scale():
+    figure = figure_of_cells(CELLS)
+    width, height = figure.get_size_inches() * 72
+    low = height
+    for axes, (name, cell) in zip(figure.axes, CELLS.items(), strict=True):
+        assert axes.texts[-1].get_text() == name
+        assert len(axes.texts) == len(figure_of(cell).axes[0].texts) + 1
+        place = axes.get_position()
+        (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+        assert place.width * width == pytest.approx(right - left)  # a unit is a point
+        assert place.height * height == pytest.approx(top - bottom)
+        assert place.y1 * height == pytest.approx(low)
+        low = place.y0 * height
+        boxes = [patch.get_bbox() for patch in axes.patches if isinstance(patch, FancyBboxPatch)]
+        title = axes.texts[-1].get_window_extent().transformed(axes.transData.inverted())
+        assert max(box.y1 for box in boxes) < title.y0
+        assert title.y1 < top
+        assert title.x1 < right
+    assert low == pytest.approx(0)

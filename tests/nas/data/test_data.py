@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from nas.data.arrays import Images, prepare, prepare_test, stratified_order
+from nas.data.arrays import (
+    Images,
+    as_float,
+    chosen_test_indices,
+    prepare,
+    prepare_test,
+    stratified_order,
+)
 from nas.data.config import DataConfig, Limit
 from nas.data.datasets import DATASETS, load_images, load_test_images
 from nas.errors import InputError
@@ -279,3 +286,15 @@ def test_classes_that_do_not_exist():
     config = DataConfig(classes=(3, 12))
     with pytest.raises(InputError, match=r"0 ... 9, got \[3, 12\]"):
         prepare(load_images(config), config)
+
+
+@pytest.mark.parametrize("classes", [None, (7, 3, 1)])
+@pytest.mark.parametrize("limit", [None, 25])
+def test_chosen_test_images_are_found_again(classes, limit):
+    config = DataConfig(name="digits", classes=classes, seed=4, limit=Limit(test=limit))
+    images = load_test_images(config)
+    found, split = chosen_test_indices(images, config), prepare_test(images, config)
+    assert len(set(found.tolist())) == len(found) == len(split)
+    assert torch.equal(as_float(torch.from_numpy(images.pixels[found])), split.images())
+    names = classes or tuple(range(10))
+    assert [names[label] for label in split.labels] == images.labels[found].tolist()
