@@ -25,7 +25,6 @@ from launch.show.reporter import Reporter
 from launch.show.style import GREY, colours, finished, panels
 from launch.show.view import View
 from metrics import FGSM, Attack, StepLL, accuracy_curve, robust_accuracy
-from metrics.robustness.accuracy import share_of
 from nas.files import read_kept, write_whole
 from nas.seeds import derive_seed, settings_hash
 
@@ -35,6 +34,7 @@ ADVERSARIAL = {"adversary": "step-ll"}
 STEPS = (0, 1, 2, 4, 8, 12, 16, 24, 32)
 """Epsilons times 255; the recipes' own joins them."""
 
+BASELINES = 2  # nets of the baseline's cell, which come first
 ATTACKS = {"step_ll": "step l.l.", "fgsm": "FGSM", "pgd": "PGD"}
 MEASURED = "over-epsilon.json"
 
@@ -81,10 +81,14 @@ def figure_7(runs: Sequence[Run], report: Reporter) -> View:
     for attack, title in ATTACKS.items():
         lines += [*_over_epsilon(found, attack, title), ""]
     lines += [_rises(row) for row in found]
-    lines.append(
+    lines += _same_cell(nets)
+    pgd = nets[0].trial.trial.recipe.judge()
+    lines += [
         "FGSM and step l.l. are made anew at each epsilon, so their accuracy can rise with it; "
-        "images that are wrong without an attack count as broken."
-    )
+        "images that are wrong without an attack count as broken.",
+        f"PGD: {pgd.steps} steps of {pgd.step_length / pgd.epsilon:.3g} epsilon; what breaks at an "
+        "epsilon is broken at all larger ones.",
+    ]
     rows = [row for each in found for row in _rows(each)]
     return View(pd.DataFrame(rows), lines, _picture(found))
 
@@ -122,7 +126,7 @@ def _measure(net: Winner, epsilons: Sequence[float]) -> dict[str, Any]:
         shares[name] = []
         for epsilon in epsilons:
             result = robust_accuracy(model, x, y, attack.with_epsilon(epsilon), generator=draws())
-            shares[name].append(share_of(result.robust if epsilon else result.clean))
+            shares[name].append((result.accuracy, result.stderr))
     judge = net.trial.trial.recipe.judge()
     curve = accuracy_curve(model, x, y, judge, epsilons, generator=draws())
     shares["pgd"] = list(zip(curve.accuracies, curve.stderrs, strict=True))
@@ -194,11 +198,21 @@ def _rises(found: Measured) -> str:
     )
 
 
+def _same_cell(nets: Sequence[Winner]) -> list[str]:
+    """Say of which experiments the winner is the baseline's: the search then tells nothing."""
+    cell = nets[0].trial.trial.architecture.hash
+    return [
+        f"{net.name}: its cell is the baseline's, so only training tells them apart"
+        for net in nets[BASELINES:]
+        if net.trial.trial.architecture.hash == cell
+    ]
+
+
 def _picture(found: Sequence[Measured]) -> Figure:
     figure, axes = panels(len(ATTACKS), width=5 * len(ATTACKS))
     for place, (attack, title) in zip(axes, ATTACKS.items(), strict=True):
-        for colour, row in zip(colours(len(found)), found, strict=True):
-            _curve(place, row, attack, colour)
+        for i, (colour, row) in enumerate(zip(colours(len(found)), found, strict=True)):
+            _curve(place, row, attack, colour, "o--" if i < BASELINES else "o-")
         theirs = 100 * (PAPER[-1].white[attack] or 0)
         place.plot(255 * PAPER_EPSILON, theirs, "x", color=GREY,
                    label=f"{PAPER[-1].model}, CIFAR-10")  # fmt: skip
@@ -207,8 +221,8 @@ def _picture(found: Sequence[Measured]) -> Figure:
     return finished(figure, axes[-1])
 
 
-def _curve(axes: Axes, found: Measured, attack: str, colour: Any) -> None:
+def _curve(axes: Axes, found: Measured, attack: str, colour: Any, look: str) -> None:
     x = [255 * epsilon for epsilon in found.epsilons]
     y = [100 * value for value in found.accuracies[attack]]
     errors = [100 * value for value in found.errors[attack]]
-    axes.errorbar(x, y, errors, fmt="o-", color=colour, label=found.net.name, markersize=3)
+    axes.errorbar(x, y, errors, fmt=look, color=colour, label=found.net.name, markersize=3)

@@ -123,6 +123,18 @@ def test_what_was_kept_of_other_images_is_not_read(runs):
         (net.path / MEASURED).write_text(before)
 
 
+def test_the_same_cell_is_told(runs):
+    told = [
+        line for line in figure_7(runs, Reporter()).lines if "its cell is the baseline's" in line
+    ]
+    best = [run.best().trial.architecture.hash for run in runs]
+    names = ["experiment1", "experiment2"]
+    expected = [name for name, found in zip(names, best[1:], strict=True) if found == best[0]]
+    assert [line.partition(":")[0] for line in told] == expected
+    swapped = figure_7([runs[0], runs[0], runs[2]], Reporter()).lines
+    assert "vanilla: its cell is the baseline's, so only training tells them apart" in swapped
+
+
 def test_without_the_second_retraining_one_line_says_so(runs, tmp_path, psinas):
     with pytest.raises(InputError, match=r"vanilla retrained with \{'adversary': 'fgsm'\}, got no"):
         retrained_winner(runs[0], {"adversary": "fgsm"})
