@@ -7,6 +7,8 @@ from launch.papers.cubuk.figure7 import ADVERSARIAL
 from launch.papers.cubuk.figure7 import figure_7 as over_epsilon
 from launch.papers.cubuk.figure8 import figure_8, figure_15
 from launch.papers.cubuk.figure9 import figure_9
+from launch.papers.cubuk.figure10 import SCORES as OF_RANDOM_NETS
+from launch.papers.cubuk.figure10 import figure_10
 from launch.papers.cubuk.figure14 import figure_14
 from launch.papers.cubuk.table1 import table_1 as robust_cells
 from launch.papers.peck.bounds import bounds
@@ -90,6 +92,10 @@ REPRODUCTIONS: dict[str, Reproduction] = {
     "cubuk-figure9": Reproduction(
         "adversarial accuracy of a search's children against clean accuracy and parameters",
         ("cubuk-experiment2",), figure_9, {"fashion-mnist": ("cubuk-experiment2-small",)},
+    ),
+    "cubuk-figure10": Reproduction(
+        "hundreds of random nets: errors over epsilon, exponents, and what goes with robustness",
+        ("cubuk-figure10",), figure_10, {"mnist": ("cubuk-figure10-quick",)}, needs=OF_RANDOM_NETS,
     ),
     "cubuk-figure14": Reproduction(
         "the best cells of the searches, drawn", EXPERIMENTS, figure_14, IN_SMALL, needs=CELL,
