@@ -19,10 +19,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from metrics.universality.likelihood import PER_CELL, Array, Likelihood, falls, highest, p_value
 
@@ -43,8 +44,9 @@ class PowerLaw:
     Attributes:
         exponent: B.
         interval: its 95 % profile likelihood interval.
-        line: the slope of the straight line through the logarithms of the range's points, by least
-            squares, as the paper fits it; an accelerating curve has a larger one than B.
+        line: the slope of the straight line through the logarithms of all points up to a third of
+            the plateau, by least squares, as the paper's figures show it; an accelerating curve has
+            a larger one than B.
         amplitude: A, a share at x = 1.
         bend: D, how much of the power law is lost at the end of the range; 0 is a straight line.
         low, high: the fitted range; ``low`` is the smallest edge above 0.
@@ -104,11 +106,14 @@ def fit_counts(
         raise ValueError(f"exponent: expected a number > 0 or None, got {exponent}")
     shares = k.cumsum() / total
     ends = np.flatnonzero((shares <= SHARE * plateau) & (k.cumsum() >= FEWEST))
+    line = _slope(x, k, shares <= SHARE * plateau)
     fits = []
     for end in ends[::-1]:
         if np.count_nonzero(k[: end + 1]) < 3:
             break
-        fitted = _fitted(x[: end + 1], k[: end + 1], total, correction, exponent)
+        fitted = replace(
+            _fitted(x[: end + 1], k[: end + 1], total, correction, exponent), line=line
+        )
         if fitted.p_value >= ACCEPTED:
             return fitted
         fits.append(fitted)
@@ -200,7 +205,7 @@ def _law(
     return PowerLaw(
         exponent,
         interval,
-        _slope(x, likelihood.k),
+        math.nan,
         float(amplitude),
         bend,
         float(x[0]),
@@ -211,12 +216,14 @@ def _law(
     )
 
 
-def _slope(x: Array, k: Array) -> float:
-    """Return the slope of the least squares line through log shares over log x."""
-    inside = k.cumsum() >= PER_CELL
+def _slope(x: Array, k: Array, low: NDArray[np.bool_]) -> float:
+    """Return the slope of the least squares line through log shares over log x, where ``low``."""
+    inside = low & (k.cumsum() >= PER_CELL)
+    if np.count_nonzero(inside) < 2:
+        return math.nan
     a, b = np.log(x[inside]), np.log(k.cumsum()[inside])
     a = a - a.mean()
-    return float(a @ b / (a @ a)) if len(a) > 1 else math.nan
+    return float(a @ b / (a @ a))
 
 
 def _straight(likelihood: Likelihood) -> float:
