@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from launch.papers.cubuk.figure2 import figure_2 as plain_nets
+from launch.papers.cubuk.figure5 import figure_5 as entropy_and_adversaries
 from launch.papers.cubuk.figure7 import ADVERSARIAL
 from launch.papers.cubuk.figure7 import figure_7 as over_epsilon
 from launch.papers.cubuk.figure8 import figure_8, figure_15
 from launch.papers.cubuk.figure9 import figure_9
 from launch.papers.cubuk.figure10 import SCORES as OF_RANDOM_NETS
 from launch.papers.cubuk.figure10 import figure_10
+from launch.papers.cubuk.figure11 import figure_11
+from launch.papers.cubuk.figure12 import figure_12
 from launch.papers.cubuk.figure14 import figure_14
 from launch.papers.cubuk.table1 import table_1 as robust_cells
 from launch.papers.peck.bounds import bounds
@@ -89,6 +92,11 @@ REPRODUCTIONS: dict[str, Reproduction] = {
         "adversarial images that fool Experiment 1's winner and ones that do not, a few of each",
         EXPERIMENTS[:2], figure_8, {d: names[:2] for d, names in IN_SMALL.items()}, retrained=True,
     ),
+    "cubuk-figure5": Reproduction(
+        "MNIST: accuracy over epsilon with the entropy term, step l.l. training, and both",
+        ("cubuk-figure5",), entropy_and_adversaries, {"mnist": ("cubuk-figure5-quick",)},
+        needs=("recipe",), keep_all=True,
+    ),
     "cubuk-figure9": Reproduction(
         "adversarial accuracy of a search's children against clean accuracy and parameters",
         ("cubuk-experiment2",), figure_9, {"fashion-mnist": ("cubuk-experiment2-small",)},
@@ -103,6 +111,16 @@ REPRODUCTIONS: dict[str, Reproduction] = {
     "cubuk-figure15": Reproduction(
         "adversarial images that fool Experiment 1's winner and ones that do not, many of each",
         EXPERIMENTS[:2], figure_15, {d: names[:2] for d, names in IN_SMALL.items()}, retrained=True,
+    ),
+    "cubuk-figure11": Reproduction(
+        "CIFAR-10: adversarial error over epsilon of a ResNet",
+        ("cubuk-figure11",), figure_11, {"cifar10-small": ("cubuk-figure11-quick",)},
+        keep_all=True,
+    ),
+    "cubuk-figure12": Reproduction(
+        "CIFAR-10: accuracy over epsilon of wide ResNets with the entropy term, and transferred",
+        ("cubuk-figure12",), figure_12, {"cifar10-small": ("cubuk-figure12-quick",)},
+        needs=("recipe.entropy_weight", "repeat"), keep_all=True,
     ),
     "sutton-theory": Reproduction(
         "the two-ball models: bounds, exact probabilities and draws", (), sutton_theory, {},
