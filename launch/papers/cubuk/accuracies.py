@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -14,6 +16,7 @@ from launch.show.columns import aligned
 from launch.show.style import colours
 from metrics.robustness.accuracy import standard_error
 from metrics.universality import EPSILONS
+from nas.trial.recipe import Recipe
 
 OWN = "its own"  # gradients: a white-box attack
 
@@ -127,28 +130,43 @@ def _percent(accuracy: float, error: float) -> str:
 
 def entropy_changes(nets: Sequence[Net]) -> list[Change]:
     """Return the pairs of nets of which one was trained with the entropy term, one without."""
-    found = []
-    for second in nets:
-        recipe = second.row.trial.recipe
-        if recipe.entropy_weight:
-            without = replace(second.row.trial, recipe=replace(recipe, entropy_weight=0.0))
-            what = f"λ = {recipe.entropy_weight:g} beside {{}}"
-            found += [Change(what.format(first.training), first, second)
-                      for first in nets if first.row.trial == without]  # fmt: skip
-    return found
+    return _changes(nets, "entropy_weight", 0.0, lambda recipe: f"λ = {recipe.entropy_weight:g}")
 
 
 def adversarial_changes(nets: Sequence[Net]) -> list[Change]:
     """Return the pairs of which one was trained on adversarial images, one on plain ones."""
+    return _changes(nets, "adversary", "none", lambda recipe: f"{recipe.adversary} training")
+
+
+def _changes(
+    nets: Sequence[Net], setting: str, without: Any, what: Callable[[Recipe], str]
+) -> list[Change]:
     found = []
     for second in nets:
-        recipe = second.row.trial.recipe
-        if recipe.adversary != "none":
-            without = replace(second.row.trial, recipe=replace(recipe, adversary="none"))
-            what = f"{recipe.adversary} training beside {{}}"
-            found += [Change(what.format(first.training), first, second)
-                      for first in nets if first.row.trial == without]  # fmt: skip
+        trial = second.row.trial
+        before = replace(trial, recipe=replace(trial.recipe, **{setting: without}))
+        if before != trial:
+            found += [
+                Change(f"{what(trial.recipe)} beside {first.training}", first, second)
+                for first in nets
+                if first.row.trial == before
+            ]
     return found
+
+
+def _compared(
+    changes: Sequence[Change], found: Sequence[Accuracies]
+) -> list[tuple[Change, Accuracies, Accuracies]]:
+    """Return each change with the accuracies before and after it under one attack."""
+    return [
+        (change, before, after)
+        for change in changes
+        for after in found
+        if after.net is change.second
+        for before in found
+        if before.net is change.first
+        and (before.attack, before.gradients) == (after.attack, after.gradients)
+    ]
 
 
 def change_lines(
@@ -161,17 +179,7 @@ def change_lines(
 
     The standard error is that of two sets of images; of the same images it is smaller.
     """
-    rows: list[tuple[Change, Accuracies, Accuracies]] = []
-    for change in changes:
-        for after in found:
-            if after.net is not change.second:
-                continue
-            rows += [
-                (change, before, after)
-                for before in found
-                if before.net is change.first
-                and (before.attack, before.gradients) == (after.attack, after.gradients)
-            ]
+    rows = _compared(changes, found)
     if not rows:
         return []
     repeated = any(change.second.row.trial.repeat for change, _, _ in rows)
@@ -201,25 +209,27 @@ def verdict(
     found: Sequence[Accuracies],
     epsilons: Sequence[float],
 ) -> str:
-    """Return one line: of how many comparisons the accuracy rose or fell by over two errors.
+    """Return one line: by how much accuracy changed, and how often by over two standard errors.
 
     A comparison is of two nets under one attack at one epsilon above 0.
     """
-    rose = fell = total = 0
-    for change in changes:
-        for before in found:
-            for after in found:
-                kind = (before.attack, before.gradients) == (after.attack, after.gradients)
-                if before.net is not change.first or after.net is not change.second or not kind:
-                    continue
-                for epsilon in epsilons:
-                    (a, s), (b, t) = before.at(epsilon), after.at(epsilon)
-                    total += 1
-                    rose += b - a > 2 * math.hypot(s, t)
-                    fell += a - b > 2 * math.hypot(s, t)
+    pairs = [
+        (before.at(epsilon), after.at(epsilon))
+        for _, before, after in _compared(changes, found)
+        for epsilon in epsilons
+    ]
+    if not pairs:
+        return f"{what}: nothing to compare."
+    rises = [100 * (b - a) for (a, _), (b, _) in pairs]
+    sure = [abs(b - a) > 2 * math.hypot(s, t) for (a, s), (b, t) in pairs]
+    rose, fell = (
+        sum(clear and sign * rise > 0 for clear, rise in zip(sure, rises, strict=True))
+        for sign in (1, -1)
+    )
     return (
-        f"{what}: of {total} comparisons (nets, attacks and epsilons above) the accuracy rose in "
-        f"{rose} and fell in {fell} by more than two standard errors."
+        f"{what}: {min(rises):+.1f} to {max(rises):+.1f} points of accuracy, median "
+        f"{median(rises):+.1f}; of {len(pairs)} comparisons (nets, attacks, ε) it rose in {rose} "
+        f"and fell in {fell} by more than two standard errors."
     )
 
 

@@ -114,7 +114,7 @@ def test_changes_are_of_one_attack_and_one_owner_of_gradients():
         curve(PLAIN, 0.9, 0.5, 0.1),
         curve(PLAIN, 0.9, 0.8, 0.7, gradients="another"),
         curve(PLAIN, 0.9, 0.4, 0.1, attack="PGD-20"),
-        curve(ENTROPY, 0.9, 0.7, 0.1),
+        curve(ENTROPY, 0.9, 0.7, 0.2),
         curve(ENTROPY, 0.9, 0.75, 0.5, gradients="another"),
         curve(ROBUST, 0.9, 0.9, 0.9),
     ]
@@ -123,15 +123,16 @@ def test_changes_are_of_one_attack_and_one_owner_of_gradients():
     assert [re.split(r"\s{2,}", line) for line in lines] == [
         ["change of the accuracy, points", "net", "attack", "gradients", "0.0", "0.1", "0.2"],
         ["λ = 4.5 beside plain", "dense 30", "FGSM", "its own",
-         "+0.0 ± 2.1", "+20.0 ± 3.4", "+0.0 ± 2.1"],
+         "+0.0 ± 2.1", "+20.0 ± 3.4", "+10.0 ± 2.5"],
         ["λ = 4.5 beside plain", "dense 30", "FGSM", "another",
          "+0.0 ± 2.1", "-5.0 ± 2.9", "-20.0 ± 3.4"],
     ]  # fmt: skip
     assert 0.05 < 2 * math.hypot(binomial(0.8), binomial(0.75))  # so that is no fall
     assert verdict("λ", changes, found, (0.1, 0.2)) == (
-        "λ: of 4 comparisons (nets, attacks and epsilons above) the accuracy rose in 1 and fell in "
-        "1 by more than two standard errors."
+        "λ: -20.0 to +20.0 points of accuracy, median +2.5; of 4 comparisons (nets, attacks, ε) it "
+        "rose in 2 and fell in 1 by more than two standard errors."
     )
+    assert verdict("λ", changes, found[:3], (0.1,)) == "λ: nothing to compare."
     assert change_lines(changes, found[:3], (0.1,), str) == []
 
 
