@@ -37,7 +37,7 @@ from metrics.robustness.pointwise import pointwise_curve
 from metrics.robustness.scores import name_of, settings_of
 
 UNDER = {name: ATTACKS[name] for name in ("FGSM", "step l.l.", "PGD-20")}
-PRINTED = tuple(step / 255 for step in (1, 2, 4, 8))
+PRINTED = tuple(step / 255 for step in (0.5, 1, 2, 4, 8))
 
 
 def figure_12(runs: Sequence[Run], report: Reporter) -> View:

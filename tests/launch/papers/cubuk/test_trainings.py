@@ -139,7 +139,7 @@ def test_figure_12_shows_repeat_0_the_images_of_the_others(runs, monkeypatch):
             if g != "its own"} == {trials[0.0, 0], trials[3.0, 0]}  # fmt: skip
     for box in ("white", "black"):
         (line,) = [line for line in view.lines if line.startswith(f"The entropy term, {box} box:")]
-        assert " of 24 comparisons " in line  # two pairs of nets or of gradients, 3 attacks, 4 ε
+        assert " of 30 comparisons " in line  # two pairs of nets or of gradients, 3 attacks, 5 ε
 
     def no_more(*_, **__):
         raise AssertionError("measured again")
