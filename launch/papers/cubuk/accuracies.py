@@ -103,7 +103,7 @@ def accuracy_lines(
 
     Args:
         found: of any attacks.
-        epsilons: columns, beside epsilon 0.
+        epsilons: columns, beside epsilon 0; a dash where a net was not attacked at one.
         label: an epsilon as text.
     """
     lines: list[str] = []
@@ -113,7 +113,7 @@ def accuracy_lines(
         columns = {f"{attack}, accuracy in %, ε": [title(curve.net) for curve in rows]}
         if black:
             columns["gradients"] = [curve.gradients for curve in rows]
-        shown = {label(e): [_percent(*curve.at(e)) for curve in rows] for e in (0.0, *epsilons)}
+        shown = {label(e): [_percent(curve, e) for curve in rows] for e in (0.0, *epsilons)}
         lines += [*aligned({**columns, **shown}, right=list(shown)), ""]
     return lines
 
@@ -124,7 +124,10 @@ def title(net: Net) -> str:
     return net.title + (f", repeat {repeat}" if repeat else "")
 
 
-def _percent(accuracy: float, error: float) -> str:
+def _percent(curve: Accuracies, epsilon: float) -> str:
+    if epsilon not in curve.epsilons:
+        return "-"
+    accuracy, error = curve.at(epsilon)
     return f"{100 * accuracy:.1f} ± {100 * error:.1f}"
 
 
@@ -193,14 +196,16 @@ def change_lines(
     if any(after.gradients != OWN for _, _, after in rows):
         columns["gradients"] = [after.gradients for _, _, after in rows]
     shown = {
-        label(e): [_points(before.at(e), after.at(e)) for _, before, after in rows]
-        for e in (0.0, *epsilons)
+        label(e): [_points(before, after, e) for _, before, after in rows] for e in (0.0, *epsilons)
     }
     return aligned({**columns, **shown}, right=list(shown))
 
 
-def _points(before: tuple[float, float], after: tuple[float, float]) -> str:
-    return f"{100 * (after[0] - before[0]):+.1f} ± {100 * math.hypot(before[1], after[1]):.1f}"
+def _points(before: Accuracies, after: Accuracies, epsilon: float) -> str:
+    if epsilon not in before.epsilons or epsilon not in after.epsilons:
+        return "-"
+    (a, s), (b, t) = before.at(epsilon), after.at(epsilon)
+    return f"{100 * (b - a):+.1f} ± {100 * math.hypot(s, t):.1f}"
 
 
 def verdict(

@@ -97,14 +97,14 @@ def test_lines_have_an_epsilon_a_column():
         curve(AGAIN, 0.8, 0.6, 0.3),
         curve(PLAIN, 0.9, 0.4, 0.2, attack="PGD-20"),
     ]
-    lines = accuracy_lines(found, (0.2,), str)
+    lines = accuracy_lines(found, (0.2, 0.3), str)
     assert [re.split(r"\s{2,}", line) for line in lines] == [
-        ["FGSM, accuracy in %, ε", "0.0", "0.2"],
-        ["dense 30, plain", "90.0 ± 1.5", "10.0 ± 1.5"],
-        ["dense 30, λ = 4.5, repeat 1", "80.0 ± 2.0", "30.0 ± 2.3"],
+        ["FGSM, accuracy in %, ε", "0.0", "0.2", "0.3"],
+        ["dense 30, plain", "90.0 ± 1.5", "10.0 ± 1.5", "-"],
+        ["dense 30, λ = 4.5, repeat 1", "80.0 ± 2.0", "30.0 ± 2.3", "-"],
         [""],
-        ["PGD-20, accuracy in %, ε", "0.0", "0.2"],
-        ["dense 30, plain", "90.0 ± 1.5", "20.0 ± 2.0"],
+        ["PGD-20, accuracy in %, ε", "0.0", "0.2", "0.3"],
+        ["dense 30, plain", "90.0 ± 1.5", "20.0 ± 2.0", "-"],
         [""],
     ]
 
@@ -133,6 +133,8 @@ def test_changes_are_of_one_attack_and_one_owner_of_gradients():
         "rose in 2 and fell in 1 by more than two standard errors."
     )
     assert verdict("λ", changes, found[:3], (0.1,)) == "λ: nothing to compare."
+    (line,) = change_lines(changes, [found[0], found[3]], (0.3,), str)[1:]
+    assert line.endswith(" -")
     assert change_lines(changes, found[:3], (0.1,), str) == []
 
 
