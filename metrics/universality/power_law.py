@@ -135,7 +135,7 @@ def fit_sample(
         sample: numbers >= 0; infinity is larger than all, NaN is left out.
         correction, exponent: as in :func:`fit_counts`; ``smooth`` for densities.
     """
-    values = np.asarray(sample, dtype=float).ravel()
+    values = torch.as_tensor(sample).detach().cpu().double().numpy().ravel()
     values = np.sort(values[~np.isnan(values)])
     half = values[: len(values) // 2 + 1]
     half = half[(half > 0) & np.isfinite(half)]
