@@ -52,7 +52,8 @@ def figure_10(runs: Sequence[Run], report: Reporter) -> View:
             f"expected nets above {ACCURATE:.0%} clean accuracy in {run.path}, got {len(shown)} of "
             f"{len(every)} complete trials"
         )
-    points = {float(name[len(POINT) :]): name for name in table if name.startswith(POINT)}
+    names = [str(name) for name in table if str(name).startswith(POINT)]
+    points = {float(name[len(POINT) :]): name for name in names}
     lines = [
         f"{len(every)} nets, {len(shown)} of them above {ACCURATE:.0%} clean accuracy, which the "
         "rest is of.",
@@ -145,7 +146,7 @@ def _kinds(shown: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 def _histogram(axes: Axes, shown: pd.DataFrame) -> None:
     b = shown["error_exponent"].dropna()
-    bins = np.linspace(*b.quantile([0.01, 0.99]), 25)
+    bins = np.linspace(float(b.quantile(0.01)), float(b.quantile(0.99)), 25)
     several = [nets["error_exponent"].dropna() for _, nets in _kinds(shown)]
     names = [kind for kind, _ in _kinds(shown)]
     axes.hist(several, bins=bins.tolist(), stacked=True, color=colours(len(KINDS))[: len(several)],
