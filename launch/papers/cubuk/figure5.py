@@ -17,6 +17,7 @@ from launch.papers.cubuk.accuracies import (
 )
 from launch.papers.cubuk.curves import law_lines
 from launch.papers.cubuk.nets import ATTACKS, measured, nets
+from launch.papers.cubuk.printed import ANY_NET
 from launch.runs.run import Run
 from launch.show.reporter import Reporter
 from launch.show.style import finished, panels
@@ -40,7 +41,7 @@ def figure_5(runs: Sequence[Run], report: Reporter) -> View:
         *accuracy_lines(found, PRINTED, _label),
         *change_lines([*entropy, *adversarial], found, PRINTED, _label),
         "",
-        *law_lines(errors, {}),
+        *law_lines(errors, ANY_NET),
         "",
         verdict("The entropy term, white box", entropy, found, PRINTED),
         verdict("Step l.l. training, white box", adversarial, found, PRINTED),

@@ -15,6 +15,9 @@ IMAGENET = {"FGSM": "0.9 to 1.1"}
 """Figure 1, fitted below 0.2 of 255."""
 
 ONE_STEP_LL = {"step l.l.": "1.8 to 2.5"}
+ANY_NET = {attack: "0.9 to 1.3" for attack in ("L2-FGSM", "FGSM", "PGD-20")} | ONE_STEP_LL
+"""What the text says of all nets, by attack."""
+
 TAILS = {2: 0, 3: 1, 4: 2}
 """Rank j -> exponent of the density of Δ_1j at small Δ: j - 2 (Figures 4, 6 and 13)."""
 

@@ -85,6 +85,7 @@ def test_figure_5_has_four_trainings_of_two_nets(runs):
         assert table.loc[(number, "PGD-20", 0.0)]["accuracy"] == pytest.approx(clean)
         anew = robust_accuracy(model, x, y, PGD(steps=20, epsilon=0.1)).accuracy
         assert table.loc[(number, "PGD-20", 0.1)]["accuracy"] == pytest.approx(anew, abs=0.1)
+    assert sum("1.8 to 2.5" in line for line in view.lines) == 8
     assert any("ours: 0.1." in line for line in view.lines)
     for what in ("The entropy term, white box:", "Step l.l. training, white box:"):
         (line,) = [line for line in view.lines if line.startswith(what)]
