@@ -12,7 +12,10 @@ CIFAR = {"FGSM": "0.99"}
 """Figure 11, a ResNet-32."""
 
 IMAGENET = {"FGSM": "0.9 to 1.1"}
-"""Figure 1, fitted below 0.2 of 255."""
+"""Figure 1, fitted below :data:`IMAGENET_END`."""
+
+IMAGENET_END = 0.2 / 255
+"""Largest epsilon that Figure 1 fits."""
 
 ONE_STEP_LL = {"step l.l.": "1.8 to 2.5"}
 ANY_NET = {attack: "0.9 to 1.3" for attack in ("L2-FGSM", "FGSM", "PGD-20")} | ONE_STEP_LL
@@ -20,6 +23,9 @@ ANY_NET = {attack: "0.9 to 1.3" for attack in ("L2-FGSM", "FGSM", "PGD-20")} | O
 
 TAILS = {2: 0, 3: 1, 4: 2}
 """Rank j -> exponent of the density of Δ_1j at small Δ: j - 2 (Figures 4, 6 and 13)."""
+
+RANDOM_DRAWS = 5_000_000
+"""Sets of random logits in Figure 4."""
 
 CROSS_FIRST = 0.95
 """More of the FGSM attacks below 50/255 that succeed cross Δ_12 before any other Δ_1j."""

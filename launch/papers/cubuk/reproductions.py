@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from launch.papers.cubuk.figure1 import figure_1
 from launch.papers.cubuk.figure2 import figure_2
+from launch.papers.cubuk.figure3 import figure_3
+from launch.papers.cubuk.figure4 import figure_4
 from launch.papers.cubuk.figure5 import figure_5
+from launch.papers.cubuk.figure6 import figure_6
 from launch.papers.cubuk.figure7 import ADVERSARIAL, figure_7
 from launch.papers.cubuk.figure8 import figure_8, figure_15
 from launch.papers.cubuk.figure9 import figure_9
 from launch.papers.cubuk.figure10 import SCORES, figure_10
 from launch.papers.cubuk.figure11 import figure_11
 from launch.papers.cubuk.figure12 import figure_12
+from launch.papers.cubuk.figure13 import figure_13
 from launch.papers.cubuk.figure14 import figure_14
 from launch.papers.cubuk.table1 import table_1
 from launch.papers.reproduction import Reproduction
@@ -24,14 +29,32 @@ CUBUK: dict[str, Reproduction] = {
         "robust cells, searched and retrained, under white-box and black-box attacks",
         EXPERIMENTS, table_1, IN_SMALL, retrained=True,
     ),
+    "cubuk-figure1": Reproduction(
+        "published nets: adversarial error over epsilon, FGSM",
+        ("cubuk-figure1",), figure_1, {"cifar10-small": ("cubuk-figure1-quick",)},
+        needs=("model",), keep_all=True,
+    ),
     "cubuk-figure2": Reproduction(
         "MNIST: adversarial error over epsilon of plain nets and under shuffled labels",
         ("cubuk-figure2", "cubuk-figure2-shuffled"), figure_2,
         {"mnist": ("cubuk-figure2-quick", "cubuk-figure2-shuffled-quick")}, keep_all=True,
     ),
+    "cubuk-figure3": Reproduction(
+        "linear response of logits: the epsilon that it and its mean field predict, and measured",
+        ("cubuk-figure2",), figure_3, {"mnist": ("cubuk-figure2-quick",)}, keep_all=True,
+    ),
+    "cubuk-figure4": Reproduction(
+        "densities of logit differences: of plain nets, and of random logits",
+        ("cubuk-figure2",), figure_4, {"mnist": ("cubuk-figure2-quick",)}, keep_all=True,
+    ),
     "cubuk-figure5": Reproduction(
         "MNIST: accuracy over epsilon with the entropy term, step l.l. training, and both",
         ("cubuk-figure5",), figure_5, {"mnist": ("cubuk-figure5-quick",)},
+        needs=("recipe",), keep_all=True,
+    ),
+    "cubuk-figure6": Reproduction(
+        "MNIST: densities of logit differences with and without the entropy term",
+        ("cubuk-figure5",), figure_6, {"mnist": ("cubuk-figure5-quick",)},
         needs=("recipe",), keep_all=True,
     ),
     "cubuk-figure7": Reproduction(
@@ -59,6 +82,11 @@ CUBUK: dict[str, Reproduction] = {
         "CIFAR-10: accuracy over epsilon of wide ResNets with the entropy term, and transferred",
         ("cubuk-figure12",), figure_12, {"cifar10-small": ("cubuk-figure12-quick",)},
         needs=("recipe.entropy_weight", "repeat"), keep_all=True,
+    ),
+    "cubuk-figure13": Reproduction(
+        "published nets: densities of logit differences",
+        ("cubuk-figure1",), figure_13, {"cifar10-small": ("cubuk-figure1-quick",)},
+        needs=("model",), keep_all=True,
     ),
     "cubuk-figure14": Reproduction(
         "the best cells of the searches, drawn", EXPERIMENTS, figure_14, IN_SMALL, needs=CELL,
