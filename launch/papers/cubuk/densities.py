@@ -88,7 +88,7 @@ class Tail:
         """Ends of the straight line in a picture: Δ ``(2,)``, and its densities there."""
         inside = (self.values > 0) & (self.values < self.small)
         whole = self.straight[0] + 1
-        ends = np.array([self.values[inside].min(), self.small])
+        ends = np.array([min(self.bins[0][0], self.small), self.small])
         top = np.count_nonzero(inside) / len(self.values) * whole / self.small
         return ends, top * (ends / self.small) ** (whole - 1)
 
@@ -196,7 +196,8 @@ def tail_lines(tails: Sequence[Tail]) -> list[str]:
         *aligned(columns, right=right),
         f"straight: exponent of the density as a pure power law below {SMALL:g} of the median, as "
         "the paper fits it; bent: as Δ goes to 0, by a power law with a first correction up to the "
-        "Δ beside it, p of a fit as bad. Both with 95 % intervals of chance alone.",
+        "Δ beside it, p of a fit as bad. Both with 95 % intervals of chance alone, as if there were "
+        "no other bend.",
     ]
 
 
