@@ -196,8 +196,8 @@ def tail_lines(tails: Sequence[Tail]) -> list[str]:
         *aligned(columns, right=right),
         f"straight: exponent of the density as a pure power law below {SMALL:g} of the median, as "
         "the paper fits it; bent: as Δ goes to 0, by a power law with a first correction up to the "
-        "Δ beside it, p of a fit as bad. Both with 95 % intervals of chance alone, as if there were "
-        "no other bend.",
+        "Δ beside it, p of a fit as bad. Both with 95 % intervals of chance alone, as if nothing "
+        "else bent it.",
     ]
 
 
