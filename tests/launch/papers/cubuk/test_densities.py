@@ -176,9 +176,12 @@ def test_figure_6_pairs_each_plain_net_with_its_entropic_one(varied):
     for axes, name in zip(view.figure.axes, names, strict=True):
         assert axes.get_title() == name
         (line,) = [line for line in view.lines if line.startswith(f"{name}: ")]
-        for training in ("plain", "λ = 4.5"):
-            share = (by_hand(found[name, training], "test", 2) < 1).mean()
-            assert f"{100 * share:.2f} %" in line
+        plain, entropic = (
+            f"{100 * (by_hand(found[name, training], 'test', 2) < 1).mean():.2f} %"
+            for training in ("plain", "λ = 4.5")
+        )
+        assert plain != entropic
+        assert f"1 of {plain} of the images, with the entropy term of {entropic}." in line
 
 
 def test_figure_6_of_one_training_is_refused(run):
