@@ -24,7 +24,7 @@ from launch.show.columns import aligned
 from launch.show.reporter import Reporter
 from launch.show.style import GREY, colours, finished, panels
 from launch.show.view import View
-from metrics import FGSM, Attack, StepLL, accuracy_curve, robust_accuracy
+from metrics import FGSM, StepLL, accuracy_curve, pointwise_curve
 from nas.files import read_kept, write_whole
 from nas.seeds import derive_seed, settings_hash
 
@@ -116,23 +116,16 @@ def measured(net: Winner) -> Measured:
 
 def _measure(net: Winner, epsilons: Sequence[float]) -> dict[str, Any]:
     model, (x, y) = net.model(), net.test_images()
-
-    def draws() -> torch.Generator:
-        return torch.Generator(device=y.device).manual_seed(derive_seed(0, "figure 7"))
-
-    shares: dict[str, list[tuple[float, float]]] = {}
-    one_step: dict[str, Attack] = {"step_ll": StepLL(), "fgsm": FGSM()}
-    for name, attack in one_step.items():
-        shares[name] = []
-        for epsilon in epsilons:
-            result = robust_accuracy(model, x, y, attack.with_epsilon(epsilon), generator=draws())
-            shares[name].append((result.accuracy, result.stderr))
+    generator = torch.Generator(device=y.device).manual_seed(derive_seed(0, "figure 7"))
     judge = net.trial.trial.recipe.judge()
-    curve = accuracy_curve(model, x, y, judge, epsilons, generator=draws())
-    shares["pgd"] = list(zip(curve.accuracies, curve.stderrs, strict=True))
+    curves = {
+        "step_ll": pointwise_curve(model, x, y, StepLL(), epsilons),
+        "fgsm": pointwise_curve(model, x, y, FGSM(), epsilons),
+        "pgd": accuracy_curve(model, x, y, judge, epsilons, generator=generator),
+    }
     return {
-        "accuracies": {name: [share for share, _ in pairs] for name, pairs in shares.items()},
-        "errors": {name: [error for _, error in pairs] for name, pairs in shares.items()},
+        "accuracies": {name: list(curve.accuracies) for name, curve in curves.items()},
+        "errors": {name: list(curve.stderrs) for name, curve in curves.items()},
     }
 
 
