@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,10 +74,22 @@ class Net:
         path = trial_directory(self.run.path, self.row.number) / f"{what}-{key[:8]}.json"
         found = read_kept(path, key)
         if found is None:
-            found = {"key": key, "found": make()}
+            with threads(self.run.config.resources.cpu):
+                found = {"key": key, "found": make()}
             text = json.dumps(found) + "\n"
             write_whole(path, lambda partial: partial.write_text(text))
         return found["found"]
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Give torch as many threads as a trial has; more of them wait for whatever core is busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def nets(run: Run) -> list[Net]:

@@ -128,4 +128,14 @@ def test_random_starts_are_the_same_each_time(runs):
         measured(nets(runs[0])[:1], Reporter(), {"PGD-20": PGD(steps=steps)}) for steps in (2, 2)
     )
     assert a == b
-    assert torch.is_tensor(nets(runs[0])[0].images("test").labels)
+
+
+def test_torch_has_the_threads_of_a_trial_while_it_measures(runs):
+    before, seen = torch.get_num_threads(), []
+    torch.set_num_threads(2)
+    try:
+        nets(runs[0])[0].kept("threads", {}, lambda: seen.append(torch.get_num_threads()))
+        assert seen == [runs[0].config.resources.cpu] == [1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
