@@ -27,8 +27,7 @@ from numpy.typing import NDArray
 
 from metrics.universality.likelihood import PER_CELL, Array, Likelihood, falls, highest, p_value
 
-CORRECTIONS = ("saturating", "smooth")
-SHARE = 1 / 3  # of the plateau, up to which a range may go
+SHARES = {"saturating": 1 / 3, "smooth": 0.1}  # of the plateau, up to which a range may go
 ACCEPTED = 0.01  # least probability of so bad a fit
 FEWEST = 20  # events in a range
 CELLS = 40  # of a sample
@@ -44,9 +43,9 @@ class PowerLaw:
     Attributes:
         exponent: B.
         interval: its 95 % profile likelihood interval.
-        line: the slope of the straight line through the logarithms of all points up to a third of
-            the plateau, by least squares, as the paper's figures show it; an accelerating curve has
-            a larger one than B.
+        line: the slope of the straight line through the logarithms of all points up to that share
+            of the plateau, by least squares, as the paper's figures show it; an accelerating curve
+            has a larger one than B.
         amplitude: A, a share at x = 1.
         bend: D, how much of the power law is lost at the end of the range; 0 is a straight line.
         low, high: the fitted range; ``low`` is the smallest edge above 0.
@@ -83,8 +82,9 @@ def fit_counts(
 ) -> PowerLaw:
     """Return the power law of events that are known to lie between two edges.
 
-    The range is the largest up to an edge at which F is at most a third of ``plateau`` and the fit
-    has a p-value of 0.01 or more; where no range of 20 events has, that with the largest p-value.
+    The range is the largest up to an edge at which F is at most a third of ``plateau`` (a tenth for
+    densities, whose further corrections matter sooner) and the fit has a p-value of 0.01 or more;
+    where no range of 20 events has, that with the largest p-value.
     With a smaller p-value the numbers are no power law there, whatever its exponent.
 
     Args:
@@ -105,8 +105,9 @@ def fit_counts(
     if exponent is not None and not 0 < exponent < math.inf:
         raise ValueError(f"exponent: expected a number > 0 or None, got {exponent}")
     shares = k.cumsum() / total
-    ends = np.flatnonzero((shares <= SHARE * plateau) & (k.cumsum() >= FEWEST))
-    line = _slope(x, k, shares <= SHARE * plateau)
+    small = shares <= SHARES[correction] * plateau
+    ends = np.flatnonzero(small & (k.cumsum() >= FEWEST))
+    line = _slope(x, k, small)
     fits = []
     for end in ends[::-1]:
         if np.count_nonzero(k[: end + 1]) < 3:
@@ -128,8 +129,8 @@ def fit_sample(
 ) -> PowerLaw:
     """Return the power law at the small end of a sample of positive numbers.
 
-    It is counted in 40 cells whose edges are quantiles of its smaller half, closer together towards
-    0; zeros count as smaller than all others.
+    It is counted in 40 cells whose edges are quantiles of its smallest fifth, closer together
+    towards 0; zeros count as smaller than all others.
 
     Args:
         sample: numbers >= 0; infinity is larger than all, NaN is left out.
@@ -137,12 +138,12 @@ def fit_sample(
     """
     values = torch.as_tensor(sample).detach().cpu().double().numpy().ravel()
     values = np.sort(values[~np.isnan(values)])
-    half = values[: len(values) // 2 + 1]
-    half = half[(half > 0) & np.isfinite(half)]
-    if len(half) < FEWEST:
+    least = values[: len(values) // 5 + 1]
+    least = least[(least > 0) & np.isfinite(least)]
+    if len(least) < FEWEST:
         return fit_counts([1.0], [0], max(len(values), 1))
-    places = np.geomspace(min(FEWEST / 2, len(half) / 4), len(half), CELLS).round().astype(int) - 1
-    edges = np.unique(half[np.unique(places.clip(0))])
+    places = np.geomspace(min(FEWEST / 2, len(least) / 4), len(least), CELLS)
+    edges = np.unique(least[np.unique(places.round().astype(int).clip(1) - 1)])
     counts = np.diff(np.searchsorted(values, edges, side="right"), prepend=0)
     return fit_counts(
         edges.tolist(), counts.tolist(), len(values), correction=correction, exponent=exponent
@@ -164,8 +165,8 @@ def _checked(
         )
     if not 0 < plateau <= 1:
         raise ValueError(f"plateau: expected a share in (0, 1], got {plateau}")
-    if correction not in CORRECTIONS:
-        raise ValueError(f"correction: expected one of {list(CORRECTIONS)}, got {correction!r}")
+    if correction not in SHARES:
+        raise ValueError(f"correction: expected one of {list(SHARES)}, got {correction!r}")
     return x, k
 
 

@@ -109,7 +109,7 @@ def test_zeros_infinities_and_nan_in_a_sample():
     sample = np.concatenate([rng.random(4000), np.full(1000, np.inf), np.full(50, np.nan)])
     law = fit_sample(torch.tensor(sample))
     assert law.total == 5000
-    assert law.amplitude * law.high**law.exponent == pytest.approx(0.8 * law.high, rel=0.1)
+    assert law.amplitude * law.high**law.exponent == pytest.approx(0.8 * law.high, rel=0.25)
     mass = fit_sample(np.concatenate([np.zeros(1500), rng.random(4500)]))
     assert mass.exponent < 0.05  # a quarter of all is at 0
 
