@@ -104,6 +104,24 @@ def _of_trial(target: str, run: Run, number: int) -> Subject:
     return Subject(target, trial_model(run, row), _task(run, row), known)
 
 
+def trained_trials(run: Run) -> list[FinishedTrial]:
+    """Return the complete trials of a run, the weights of all of which are there.
+
+    Raises:
+        InputError: no complete trial, or one whose weights are gone.
+    """
+    table = run.table()
+    numbers = [int(n) for n in table[table["status"] == "complete"]["number"]]
+    if not numbers:
+        raise InputError(f"expected complete trials in {run.path}, got none")
+    if gone := [str(n) for n in numbers if not (trial_directory(run.path, n) / WEIGHTS).exists()]:
+        raise InputError(
+            f"expected the weights of every trial in {run.path}, got none of {', '.join(gone)}: "
+            f"`psinas replay {run.path} --trial N` trains one again"
+        )
+    return [run.trial(number) for number in numbers]
+
+
 def trial_model(run: Run, row: FinishedTrial) -> nn.Module:
     """Return the trained model of a trial, in ``eval()``.
 

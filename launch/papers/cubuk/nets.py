@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from launch.runs.run import FinishedTrial, Run
-from launch.runs.subject import trial_model
+from launch.runs.subject import trained_trials, trial_model
 from launch.show.reporter import Reporter
 from metrics.attacks import FGSM, PGD, Attack, StepLL
 from metrics.robustness.scores import name_of, settings_of
@@ -20,10 +20,9 @@ from metrics.universality import PowerLaw, error_curve, fit_counts
 from nas.data.arrays import Split, prepare, prepare_test
 from nas.data.datasets import load_images, load_test_images
 from nas.device import choose_device
-from nas.errors import InputError
 from nas.files import read_kept, write_whole
 from nas.seeds import settings_hash
-from nas.trial.files import WEIGHTS, trial_directory
+from nas.trial.files import trial_directory
 from nas.trial.recipe import Recipe
 
 SEED = 2017  # of random starts
@@ -98,17 +97,7 @@ def nets(run: Run) -> list[Net]:
     Raises:
         InputError: no complete trial, or one whose weights are gone.
     """
-    table = run.table()
-    numbers = [int(n) for n in table[table["status"] == "complete"]["number"]]
-    if not numbers:
-        raise InputError(f"expected complete trials in {run.path}, got none")
-    if gone := [str(n) for n in numbers if not (trial_directory(run.path, n) / WEIGHTS).exists()]:
-        raise InputError(
-            f"expected the weights of every trial in {run.path}, got none of {', '.join(gone)}: "
-            f"`psinas replay {run.path} --trial N` trains one again"
-        )
-    rows = [run.trial(number) for number in numbers]
-    return [Net(run, row, _name(row), trained(row)) for row in rows]
+    return [Net(run, row, _name(row), trained(row)) for row in trained_trials(run)]
 
 
 def _name(row: FinishedTrial) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from launch.runs.run import FinishedTrial, Run
-from launch.runs.subject import trial_model
+from launch.runs.subject import trained_trials, trial_model
 from launch.show.reporter import Reporter
 from metrics import correct, minimal_fgsm
 from metrics.answers import answer, gradient_of, margin_loss, temperatures
@@ -22,10 +22,9 @@ from metrics.bounds.scores import BracketEnds
 from nas.data.arrays import Split, prepare_test
 from nas.data.datasets import load_test_images
 from nas.device import choose_device
-from nas.errors import InputError
 from nas.files import read_kept, write_whole
 from nas.seeds import settings_hash
-from nas.trial.files import WEIGHTS, trial_directory
+from nas.trial.files import trial_directory
 
 MEASURED = "bounds.json"
 LIMIT = 100 / 255  # of the attack: 100 on pixels of 0 ... 255
@@ -126,19 +125,10 @@ def measured(run: Run, report: Reporter) -> list[Measured]:
     Raises:
         InputError: no complete trial, or one whose weights are gone.
     """
-    table = run.table()
-    numbers = [int(n) for n in table[table["status"] == "complete"]["number"]]
-    if not numbers:
-        raise InputError(f"expected complete trials in {run.path}, got none")
-    if gone := [str(n) for n in numbers if not (trial_directory(run.path, n) / WEIGHTS).exists()]:
-        raise InputError(
-            f"expected the weights of every trial in {run.path}, got none of {', '.join(gone)}: "
-            f"`psinas replay {run.path} --trial N` trains one again"
-        )
+    rows = trained_trials(run)
     metric = next((m for m in run.config.built_metrics() if isinstance(m, BracketEnds)), None)
     found = []
-    for place, number in enumerate(numbers, start=1):
-        row = run.trial(number)
+    for place, row in enumerate(rows, start=1):
         key = settings_hash(
             {
                 "trial": row.trial.key,
@@ -147,7 +137,7 @@ def measured(run: Run, report: Reporter) -> list[Measured]:
                 "limit": LIMIT,
             }
         )
-        path = trial_directory(run.path, number) / MEASURED
+        path = trial_directory(run.path, row.number) / MEASURED
         kept = read_kept(path, key)
         if kept is None:
             kept = _measure(run, row, metric)
@@ -155,7 +145,7 @@ def measured(run: Run, report: Reporter) -> list[Measured]:
             write_whole(path, lambda partial, text=text: partial.write_text(text))  # type: ignore[misc]
         found.append(_read(run.config.name, row, kept))
         report.say(
-            f"[{place}/{len(numbers)}] {run.config.name}, trial {number}: " + _brief(found[-1])
+            f"[{place}/{len(rows)}] {run.config.name}, trial {row.number}: " + _brief(found[-1])
         )
     return found
 

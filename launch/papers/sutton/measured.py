@@ -12,7 +12,7 @@ import numpy as np
 from torch import nn
 
 from launch.runs.run import FinishedTrial, Run
-from launch.runs.subject import trial_model
+from launch.runs.subject import trained_trials, trial_model
 from launch.show.reporter import Reporter
 from metrics import correct
 from metrics.stability import Share
@@ -23,7 +23,7 @@ from nas.device import choose_device
 from nas.errors import InputError
 from nas.files import read_kept, write_whole
 from nas.seeds import settings_hash
-from nas.trial.files import WEIGHTS, trial_directory
+from nas.trial.files import trial_directory
 
 MEASURED = "stability.json"
 PARTS = ("train", "test")
@@ -83,15 +83,7 @@ def measured(run: Run, report: Reporter) -> list[Measured]:
         InputError: no complete trial, or one whose weights are gone.
     """
     metric, table = metric_of(run), run.table()
-    numbers = [int(n) for n in table[table["status"] == "complete"]["number"]]
-    if not numbers:
-        raise InputError(f"expected complete trials in {run.path}, got none")
-    rows = [run.trial(number) for number in numbers]
-    if gone := [str(n) for n in numbers if not (trial_directory(run.path, n) / WEIGHTS).exists()]:
-        raise InputError(
-            f"expected the weights of every trial in {run.path}, got none of {', '.join(gone)}: "
-            f"`psinas replay {run.path} --trial N` trains one again"
-        )
+    rows = trained_trials(run)
     sources: dict[Any, tuple[Images, Images]] = {}
     found = []
     for place, row in enumerate(rows, start=1):
