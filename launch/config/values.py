@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Any, get_args, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -15,7 +16,12 @@ from nas.errors import InputError
 def build_value(kind: type[Any], settings: Mapping[str, Any], where: str) -> Any:
     """Return ``kind(**settings)`` with types checked, or raise one line that names the setting."""
     refuse_unknown(settings, [f.name for f in fields(kind)], where)
-    return validated(TypeAdapter(kind), dict(settings), where, kind)
+    return validated(_adapter(kind), dict(settings), where, kind)
+
+
+@cache
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)  # takes longer to make than anything that it reads
 
 
 def named(value: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:

@@ -56,6 +56,7 @@ def gpu(monkeypatch):
     return module
 
 
+@pytest.mark.slow
 def test_all_but_the_search_run_on_a_cpu(tmp_path):
     found = sections(tmp_path, "numbers,memory,attacks,training,oom")
     numbers = found["numbers"]

@@ -107,7 +107,7 @@ def wait_for(condition, process):
 @pytest.mark.parametrize(
     ("sampler", "workers"),
     [
-        ("grid", 2),
+        pytest.param("grid", 2, marks=pytest.mark.slow),
         ("tpe", 1),
         # as sure without Ray, in tests/nas/search: a search there is seconds, here it is twenty
         pytest.param("random", 2, marks=pytest.mark.slow),
@@ -272,7 +272,7 @@ def test_asha_stops_trials_says_at_which_rung_and_keeps_its_rungs(halving, searc
     [
         # PRUNED is told by the test above and by tests/nas/search, two values by the next case
         pytest.param({"pgd_accuracy": "max"}, "PRUNED", marks=pytest.mark.slow),
-        ({"pgd_accuracy": "max", "parameters": "min"}, "FAIL"),
+        pytest.param({"pgd_accuracy": "max", "parameters": "min"}, "FAIL", marks=pytest.mark.slow),
     ],
     ids=len,
 )
@@ -322,6 +322,7 @@ def test_resources_that_are_not_there_are_refused(resources, line, tiny, search,
     assert finished(tmp_path / "run") == 0
 
 
+@pytest.mark.slow
 def test_a_worker_attacks_test_images_as_this_process_does(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))  # put back afterwards
     generator = torch.Generator().manual_seed(0)

@@ -150,7 +150,9 @@ def test_deterministic_linf_attacks_give_the_same_pixels(trained, library, kind,
     assert 0.05 < expected < 0.85  # something to disagree about
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize(
+    "library", ["torchattacks", pytest.param("foolbox", marks=pytest.mark.slow)]
+)
 def test_a_random_start_gives_the_same_robust_accuracy(trained, library):
     model, x, y = trained
     expected = share_right(model, x, y, theirs(library, model, x, y, "pgd", start=True, steps=20))

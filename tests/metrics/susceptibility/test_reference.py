@@ -19,6 +19,7 @@ from nas.trial.recipe import Recipe
 from nas.trial.training import drain, train
 from search_spaces import DepthChannels, Task
 
+pytestmark = pytest.mark.xdist_group("reference")  # its nets are measured once
 DEPTHS = (2, 4, 8, 16, 32, 64)
 TOLERANCE = dict.fromkeys(DEPTHS, 1.25) | {32: 1.5, 64: 1.8}
 CASE_1 = {

@@ -166,7 +166,12 @@ def test_trials_that_do_not_differ_teach_nothing(seen):
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"algorithm": "reinforce", "batch_size": 1}], ids=["ppo", "reinforce"]
+    "settings",
+    [
+        pytest.param({}, marks=pytest.mark.slow),
+        {"algorithm": "reinforce", "batch_size": 1},
+    ],
+    ids=["ppo", "reinforce"],
 )
 def test_it_learns_a_space_with_a_known_optimum(settings):
     """The last 50 of 500 trials, against the mean over all 8,000 combinations."""

@@ -95,7 +95,9 @@ def test_one_worker_and_two_give_the_same_table(sampler, tmp_path):
     assert rows(tmp_path / "1") == rows(tmp_path / "2")
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize(
+    "sampler", [pytest.param(s, marks=[pytest.mark.slow] * (s == "gp")) for s in SAMPLERS]
+)
 def test_a_resumed_search_gives_the_table_of_an_unbroken_one(sampler, tmp_path):
     the_plan = plan(sampler, trials=10 if sampler == "gp" else 11)  # gp would repeat for seconds
     drive(open_search(tmp_path / "whole", the_plan))

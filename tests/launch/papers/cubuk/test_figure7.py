@@ -18,6 +18,8 @@ from launch.show.reporter import Reporter
 from metrics.robustness.accuracy import robust_accuracy
 from nas.errors import InputError
 
+pytestmark = pytest.mark.xdist_group("cubuk winners")  # trained once
+
 
 def one_step(model, x, y, epsilon, *, least_likely):
     """Return which images stay right, with and without one step by the cross entropy."""

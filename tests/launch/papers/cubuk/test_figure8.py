@@ -14,6 +14,8 @@ from launch.show.reporter import Reporter
 from nas.data.arrays import as_float
 from nas.data.datasets import load_test_images
 
+pytestmark = pytest.mark.xdist_group("cubuk winners")  # trained once
+
 CLASSES = [7, 3, 8, 1]
 
 

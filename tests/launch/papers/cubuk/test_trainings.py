@@ -27,21 +27,23 @@ DIGITS = f"data={{name: digits, limit: {{train: 300, validation: 20, test: {TEST
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Return, by figure, the run of its small preset on the digits, smaller still."""
+    """Return, by figure, the run of its small preset on the digits, searched when asked for."""
     place = tmp_path_factory.mktemp("cubuk")
     sets = {
         "5": ["space.units=[20]", "space.channels=[4]", "space.kernels=[3]", "recipe.epochs=6"],
         "11": ["recipe.epochs=5", "recipe.learning_rate=0.05", "recipe.crop_padding=0"],
         "12": ["recipe.epochs=5", "recipe.learning_rate=0.05", "recipe.crop_padding=0"],
     }
-    found = {}
-    for number, own in sets.items():
-        (name,) = REPRODUCTIONS[f"cubuk-figure{number}"].sources(quick=True, data=None)
-        config = load_config(
-            name, [DIGITS, "recipe.batch_size=16", "recipe.flip=false", "keep.top=8", *own]
-        )
-        found[number] = Run(search_here(place / name, config.resolved()))
-    return found
+
+    class Runs(dict):
+        def __missing__(self, number):
+            (name,) = REPRODUCTIONS[f"cubuk-figure{number}"].sources(quick=True, data=None)
+            common = [DIGITS, "recipe.batch_size=16", "recipe.flip=false", "keep.top=8"]
+            config = load_config(name, [*common, *sets[number]])
+            self[number] = Run(search_here(place / name, config.resolved()))
+            return self[number]
+
+    return Runs()
 
 
 def subject(run, number):
@@ -115,6 +117,7 @@ def test_figure_11_has_the_errors_of_the_resnet(runs):
     assert "L2-FGSM" not in line
 
 
+@pytest.mark.slow
 def test_figure_12_shows_repeat_0_the_images_of_the_others(runs, monkeypatch):
     run = runs["12"]
     view = figure_12([run], Reporter())
