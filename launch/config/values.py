@@ -16,11 +16,12 @@ from nas.errors import InputError
 def build_value(kind: type[Any], settings: Mapping[str, Any], where: str) -> Any:
     """Return ``kind(**settings)`` with types checked, or raise one line that names the setting."""
     refuse_unknown(settings, [f.name for f in fields(kind)], where)
-    return validated(_adapter(kind), dict(settings), where, kind)
+    made: Any = kind  # mypy doubts that a class can be hashed
+    return validated(_adapter(made), dict(settings), where, kind)
 
 
 @cache
-def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)  # takes longer to make than anything that it reads
 
 
