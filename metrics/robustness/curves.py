@@ -84,6 +84,13 @@ def accuracy_curve(
                     ready, x[b], found.images[b], y[b], levels[: level + 1], attack.distance
                 )
         robust = torch.stack([breaks > level for level in range(len(levels))])
+    return curve_of(ready, levels, robust, zero, nonfinite)
+
+
+def curve_of(
+    ready: Evaluator, levels: tuple[float, ...], robust: Tensor, zero: int, nonfinite: int
+) -> Curve:
+    """Return the curve of masks ``(epsilons, N)``, with what the evaluator has spent."""
     shares = [share_of(mask) for mask in robust]
     return Curve(
         levels,

@@ -18,8 +18,7 @@ from metrics.attacks.base import Attack, check_attack
 from metrics.attacks.one_step import OneStep
 from metrics.engine.evaluator import Evaluator, evaluator
 from metrics.engine.memory import in_batches
-from metrics.robustness.accuracy import share_of
-from metrics.robustness.curves import Curve, check_epsilons
+from metrics.robustness.curves import Curve, check_epsilons, curve_of
 
 
 def pointwise_curve(
@@ -50,35 +49,29 @@ def pointwise_curve(
         robust = right.repeat(len(levels), 1)
         rows = right.nonzero().squeeze(1)
         zero = nonfinite = 0
-        if len(rows) and isinstance(attack, OneStep):
-            for one in attacks:
-                one.check_reach(ready.images)
-            robust[:, rows], zero, nonfinite = _one_step(ready, rows, attacks)
+        steps = [one for one in attacks if isinstance(one, OneStep)]
+        if len(rows) and steps:
+            for step in steps:
+                step.check_reach(ready.images)
+            robust[:, rows], zero, nonfinite = _one_step(ready, rows, steps)
         elif len(rows):
             state = None if generator is None else generator.get_state()
             for level, one in enumerate(attacks):
                 if levels[level] == 0:
                     continue
-                if generator is not None and state is not None:
+                if generator is not None:
+                    assert state is not None
                     generator.set_state(state)
                 found = ready.search(one, rows, generator)
                 robust[level, rows] = ~found.broken
                 zero = int(found.zero_gradients.sum())
                 nonfinite = int(found.nonfinite_gradients.sum())
-    shares = [share_of(mask) for mask in robust]
-    return Curve(
-        levels,
-        tuple(accuracy for accuracy, _ in shares),
-        tuple(stderr for _, stderr in shares),
-        robust,
-        zero,
-        nonfinite,
-        ready.spent.forwards,
-        ready.spent.backwards,
-    )
+    return curve_of(ready, levels, robust, zero, nonfinite)
 
 
-def _one_step(ready: Evaluator, rows: Tensor, attacks: Sequence[Attack]) -> tuple[Tensor, int, int]:
+def _one_step(
+    ready: Evaluator, rows: Tensor, attacks: Sequence[OneStep]
+) -> tuple[Tensor, int, int]:
     """Return ``(epsilons, rows)`` bool, what withstands, and counts of useless gradients.
 
     The fast copy looks first; broken is what the model itself then gets wrong.
@@ -88,12 +81,9 @@ def _one_step(ready: Evaluator, rows: Tensor, attacks: Sequence[Attack]) -> tupl
 
     def look(part: slice) -> tuple[Tensor, Tensor, Tensor]:
         x, y = ready.images[rows[part]].detach().clone(), ready.labels[rows[part]].clone()
-        first = attacks[-1]
-        assert isinstance(first, OneStep)
-        gradient = first.gradient(ready.quick, x, y)
+        gradient = attacks[-1].gradient(ready.quick, x, y)
         stands = torch.ones(len(attacks), len(x), dtype=torch.bool, device=x.device)
         for level, attack in enumerate(attacks):
-            assert isinstance(attack, OneStep)
             if attack.epsilon == 0:
                 continue
             there = attack.step(x, gradient)

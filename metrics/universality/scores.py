@@ -35,14 +35,14 @@ RANKS = (2, 3, 4)
 class ErrorLaw(Metric):
     """Adversarial error over epsilons, and its power law A ε^B where it is small.
 
-    ``_exponent`` is B with its 95 % interval, ``_line`` the slope of a straight line through the
-    same points, ``_amplitude`` A, ``_fit_end`` the largest epsilon of the fit, ``_fit_images`` how
-    many images it counts, ``_fit_p`` its goodness; ``_at_E`` is the error at each epsilon E. NaN
-    where there is too little to fit.
+    ``_exponent`` is B with its 95 % interval, ``_line`` the slope of a straight line through
+    all small errors, ``_amplitude`` A, ``_fit_end`` the largest epsilon of the fit,
+    ``_fit_images`` how many images it counts, ``_fit_p`` its goodness; ``_at_E`` is the error at
+    each epsilon E. NaN where there is too little to fit.
 
     Args:
         attack: any; its epsilon is replaced, its step size scaled with it.
-        epsilons: distances above 0; None is 24 of them, from 0.05/255 to 128/255, in L infinity.
+        epsilons: distances above 0; empty is 24 of them, 0.05/255 to 128/255, in L infinity.
 
     Raises:
         ValueError: an attack towards given labels, or one in L2 without epsilons of its own.
@@ -55,7 +55,7 @@ class ErrorLaw(Metric):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_own_target(self.attack)
-        given = EPSILONS if self.epsilons in ((), None) else self.epsilons
+        given = self.epsilons or EPSILONS
         if given is EPSILONS and self.attack.distance == "l2":
             raise ValueError("epsilons: expected ones of their own for norm l2, got none")
         levels = check_levels(given)

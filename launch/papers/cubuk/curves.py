@@ -67,7 +67,7 @@ def law_lines(found: Sequence[Measured], paper: Mapping[str, str]) -> list[str]:
     return [
         *aligned(columns, right=("clean", "line", "up to ε", "images", "p")),
         "B: exponent of the adversarial error as ε goes to 0, with its 95 % interval; line: slope "
-        "of a straight line through the same points, as the paper fits; images: how many break in "
+        "of a straight line through all small errors, as the paper fits; images: how many break in "
         "the fitted range; p: of a fit as bad.",
     ]
 
