@@ -116,8 +116,6 @@ class Evaluator:
             generator: None is one that torch's global one seeds.
             keep_images: else the result has none.
         """
-        check_attack(attack)
-        attack.check_reach(self.images)
         draws = Draws.of(self.images, generator, whole=not attack.draws_by_image)
         parts = []
         if attack.draws_by_image:
@@ -199,19 +197,24 @@ def evaluator(
     batch_size: int | None = None,
     fast: bool = True,
     early_exit: bool = True,
+    attacks: Sequence[Attack] = (),
 ) -> Iterator[Evaluator]:
     """Make ``model`` ready; it is left as found.
 
     Within, gradients are on whatever the caller's mode, and convolutions and matrix products are in
     full float32: TF32 changes which images break. ``batch_size`` None is what suits the model and
-    the device.
+    the device. ``attacks`` are those to come: refused now, whatever the model gets right.
 
     Raises:
-        ValueError: images, labels or a model that no attack can work with.
+        ValueError: images, labels or a model that no attack can work with; an epsilon further than
+            any two images are apart.
     """
     check_model(model)
     batch_size = check_batch_size(batch_size)
     images = check_images(images)
+    for attack in attacks:
+        check_attack(attack)
+        attack.check_reach(images)
     labels = check_labels(images, labels)
     spent = Spent()
     shared = shared_of(model)

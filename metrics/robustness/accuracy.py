@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from metrics.attacks.base import Attack, check_attack
+from metrics.attacks.base import Attack
 from metrics.attacks.geometry import own_generator
 from metrics.engine.evaluator import evaluator
 
@@ -121,11 +121,16 @@ def robust_accuracy(
         ValueError: no images, labels or logits that do not fit, images outside [0, 1], a model
             made under ``inference_mode``.
     """
-    check_attack(attack)
     source = own_generator(generator, torch.device("cpu"))
     state = None if generator is None else source.get_state()
     with evaluator(
-        model, images, labels, batch_size=batch_size, fast=fast, early_exit=early_exit
+        model,
+        images,
+        labels,
+        batch_size=batch_size,
+        fast=fast,
+        early_exit=early_exit,
+        attacks=[attack],
     ) as ready:
         clean = ~ready.clean_wrong()
         robust, zero, nonfinite = clean.clone(), 0, 0

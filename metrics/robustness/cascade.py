@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from metrics.attacks.base import Attack, check_attack
+from metrics.attacks.base import Attack
 from metrics.engine.evaluator import evaluator
 from metrics.robustness.accuracy import share_of, wilson
 
@@ -62,9 +62,9 @@ def cascade(
     """
     if not isinstance(attacks, Sequence) or not attacks:
         raise ValueError(f"attacks: expected a list of at least one, got {attacks!r}")
-    for attack in attacks:
-        check_attack(attack)
-    with evaluator(model, images, labels, batch_size=batch_size, fast=fast) as ready:
+    with evaluator(
+        model, images, labels, batch_size=batch_size, fast=fast, attacks=attacks
+    ) as ready:
         broken_by = torch.where(ready.clean_wrong(), -1, len(attacks))
         accuracies, zero, nonfinite = [], 0, 0
         for number, attack in enumerate(attacks):

@@ -67,7 +67,9 @@ def accuracy_curve(
     check_attack(attack)
     levels = check_epsilons(epsilons)
     attacks = [attack.with_epsilon(epsilon) for epsilon in levels]
-    with evaluator(model, images, labels, batch_size=batch_size, fast=fast) as ready:
+    with evaluator(
+        model, images, labels, batch_size=batch_size, fast=fast, attacks=attacks
+    ) as ready:
         clean_wrong, zero, nonfinite = ready.clean_wrong(), 0, 0
         # The index of the smallest epsilon that breaks the image; len(levels) where none does.
         breaks = torch.where(clean_wrong, 0, len(levels))

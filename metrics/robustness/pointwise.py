@@ -44,15 +44,15 @@ def pointwise_curve(
     check_attack(attack)
     levels = check_epsilons(epsilons)
     attacks = [attack.with_epsilon(epsilon) for epsilon in levels]
-    with evaluator(model, images, labels, batch_size=batch_size, fast=fast) as ready:
+    with evaluator(
+        model, images, labels, batch_size=batch_size, fast=fast, attacks=attacks
+    ) as ready:
         right = ~ready.clean_wrong()
         robust = right.repeat(len(levels), 1)
         rows = right.nonzero().squeeze(1)
         zero = nonfinite = 0
         steps = [one for one in attacks if isinstance(one, OneStep)]
         if len(rows) and steps:
-            for step in steps:
-                step.check_reach(ready.images)
             robust[:, rows], zero, nonfinite = _one_step(ready, rows, steps)
         elif len(rows):
             state = None if generator is None else generator.get_state()

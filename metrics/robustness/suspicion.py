@@ -69,7 +69,9 @@ def suspicion(
     """
     square, noise = Square(epsilon=epsilon, queries=queries), Noise(epsilon=epsilon, draws=draws)
     checked = _pgd(epsilon, STEPS) if attack is None else attack
-    with evaluator(model, images, labels, batch_size=batch_size) as ready:
+    with evaluator(
+        model, images, labels, batch_size=batch_size, attacks=[square, noise, checked]
+    ) as ready:
         generator = own_generator(generator, ready.images.device)
         rows = (~ready.clean_wrong()).nonzero().squeeze(1)
         seen = _Outputs(ready, rows)

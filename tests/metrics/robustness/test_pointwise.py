@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from metrics import FGSM, PGD, StepLL, pointwise_curve, robust_accuracy
+from metrics import FGSM, PGD, StepLL, accuracy_curve, cascade, pointwise_curve, robust_accuracy
 from metrics.attacks import Square
 
 EPSILONS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.4)
@@ -72,7 +72,18 @@ def test_epsilons_are_distinct(epsilons):
         pointwise_curve(Comb(), x, y, FGSM(), epsilons)
 
 
-def test_an_epsilon_beyond_the_box_is_refused():
-    x, y = torch.rand(2, 1, 2, 2), torch.zeros(2, dtype=torch.long)
-    with pytest.raises(ValueError, match="epsilon"):
-        pointwise_curve(Comb(), x, y, FGSM(norm="l2", epsilon=1.0), [1.0, 3.0])
+@pytest.mark.parametrize("label", [0, 1], ids=["right everywhere", "right nowhere"])
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda *given: pointwise_curve(*given, [1.0, 3.0]),
+        lambda *given: accuracy_curve(*given, [1.0, 3.0]),
+        lambda model, x, y, attack: robust_accuracy(model, x, y, attack.with_epsilon(3.0)),
+        lambda model, x, y, attack: cascade(model, x, y, [attack, attack.with_epsilon(3.0)]),
+    ],
+    ids=["pointwise", "curve", "accuracy", "cascade"],
+)
+def test_an_epsilon_beyond_the_box_is_refused(measure, label):
+    x, y = torch.full((2, 1, 2, 2), 0.5), torch.full((2,), label)
+    with pytest.raises(ValueError, match="epsilon: expected an L2 length up to 2, .* got 3.0"):
+        measure(Comb(), x, y, FGSM(norm="l2", epsilon=1.0))
