@@ -15,6 +15,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from launch.cluster.signals import exit_code, orderly_stops
 from launch.show.console import errors
 from nas.errors import InputError, PsinasError, one_line
 
@@ -94,7 +95,8 @@ def main() -> None:
     if os.getcwd() not in sys.path:  # a user's own modules lie beside the configuration
         sys.path.insert(0, os.getcwd())
     try:
-        app(arguments, standalone_mode=True)
+        with orderly_stops():
+            app(arguments, standalone_mode=True)
     except InputError as error:
         if debug:
             raise
@@ -102,7 +104,7 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         errors.print("psinas: interrupted")
-        sys.exit(130)
+        sys.exit(exit_code())
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)

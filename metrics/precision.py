@@ -49,8 +49,16 @@ def _ask_for_full() -> None:
 
     From the top: what follows another setting is then found full already, and goes on following.
     """
+    for setting in precision_settings():
+        if setting.fp32_precision != "ieee":
+            _found.append((setting, setting.fp32_precision))
+            setting.fp32_precision = "ieee"
+
+
+def precision_settings() -> list[Any]:
+    """Return what has an ``fp32_precision``, the general one first."""
     backends: Any = torch.backends
-    settings = [
+    return [
         backends,
         backends.cudnn,
         backends.cudnn.conv,
@@ -60,10 +68,6 @@ def _ask_for_full() -> None:
         backends.mkldnn.rnn,
         backends.mkldnn.matmul,
     ]
-    for setting in settings:
-        if setting.fp32_precision != "ieee":
-            _found.append((setting, setting.fp32_precision))
-            setting.fp32_precision = "ieee"
 
 
 def widened(v: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+LONGEST = 300  # characters of a line that somebody else's exception says
+
 
 class PsinasError(Exception):
     """Every error that psinas raises on purpose above the leaves."""
@@ -27,13 +29,39 @@ class WorkerFailure(PsinasError):
     """Workers cannot run trials at all, whatever the architecture."""
 
 
+class DeviceFault(PsinasError):
+    """The device failed, not the trial: this process can do nothing more on it."""
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of what an error says that is not empty; the system's own words."""
-    text = getattr(error, "strerror", None) or str(error)
-    return next((line.strip() for line in str(text).splitlines() if line.strip()), "")
+    return _line(getattr(error, "strerror", None) or said(error))
 
 
 def one_line(error: BaseException) -> str:
     """Return an error's kind and its first line."""
-    line = next((text.strip() for text in str(error).splitlines() if text.strip()), "")
+    line = _line(said(error))
     return f"{type(error).__name__}: {line}" if line else type(error).__name__
+
+
+def said(error: BaseException) -> str:
+    """Return what an error says, as text that any file can hold; nothing of one that cannot say."""
+    try:
+        return writable(str(error))
+    except Exception:  # noqa: BLE001  anybody's exception: its text is code too
+        return ""
+
+
+def writable(text: str) -> str:
+    """Return text that UTF-8 can encode: half of a surrogate pair is written out."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _line(text: object) -> str:
+    line = next((line.strip() for line in str(text).split("\n") if line.strip()), "")
+    return cut(line)
+
+
+def cut(line: str) -> str:
+    """Return a line that a person can read: no longer than ``LONGEST``."""
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."

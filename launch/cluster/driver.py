@@ -12,9 +12,12 @@ from pathlib import Path
 import launch.cluster.session  # isort: skip  # sets what ray reads when it is imported
 from ray import tune
 
+from launch.cluster.deaths import tell_every_death
 from launch.cluster.scheduler import RungScheduler, open_rungs
-from launch.cluster.searcher import NoteFailures, StudySearcher
-from launch.cluster.session import fit, ray_session
+from launch.cluster.searcher import StudySearcher, TellSearcher
+from launch.cluster.session import addresses, fit, ray_session
+from launch.cluster.signals import heed_stops
+from launch.cluster.spread import Spread
 from launch.cluster.worker import Sources, TrialActor
 from launch.config.config import Config
 from launch.show.progress import Progress
@@ -45,7 +48,11 @@ def run_search(
         slots = fit(config.resources, launch.cluster.session.nodes())
         progress.begin(search, slots.count)
         rungs = open_rungs(config, search)
-        searcher = StudySearcher(search, config, run, progress, rungs)
+        heed_stops()  # ray has taken them away
+        searcher = StudySearcher(
+            search, config, run, progress, slots=slots.count, nodes=addresses, rungs=rungs
+        )
+        spread = Spread(slots, launch.cluster.session.nodes())
         actor = tune.with_parameters(
             TrialActor,
             template=search.plan.template,
@@ -55,7 +62,7 @@ def run_search(
             time_limit_seconds=config.resources.time_limit_seconds,
         )
         tuner = tune.Tuner(
-            tune.with_resources(actor, {"cpu": slots.cpu, "gpu": slots.gpu}),
+            tune.with_resources(actor, spread.of),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=None if rungs is None else RungScheduler(rungs),
@@ -68,12 +75,13 @@ def run_search(
                 name="tune",
                 storage_path=str(run.resolve() / ".tune"),
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=1),
+                failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                callbacks=[NoteFailures(searcher)],
+                callbacks=[TellSearcher(searcher)],
             ),
         )
         interrupted = False
+        tell_every_death()
         try:
             tuner.fit()
         except KeyboardInterrupt:
@@ -83,7 +91,6 @@ def run_search(
     if searcher.failure is not None:
         raise searcher.failure
     interrupted |= bool(search.running)  # at the first Ctrl-C Tune returns and leaves them
-    search.release()
     return not interrupted
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from launch.config.config import Config
+from nas.ledger.results import RUNGS
 from nas.search.rungs import Rungs, rung_epochs
 from nas.search.search import Search
 from nas.trial.training import EPOCH_SCORES
@@ -25,6 +27,16 @@ def open_rungs(config: Config, search: Search) -> Rungs | None:
     )
     rungs.refill(search.results())
     return rungs
+
+
+def reached(config: Config, search: Search, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what the ledger keeps of the rungs of a trial, from the reports of its epochs."""
+    rungs = open_rungs(config, search)
+    if rungs is None:
+        return {}
+    values = {report["epoch"]: report for report in reports}
+    there = [epoch for epoch in rungs.epochs if epoch in values]
+    return {RUNGS: {str(e): {n: values[e][n] for n in EPOCH_SCORES} for e in there}}
 
 
 class RungScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is half typed

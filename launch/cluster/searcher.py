@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +13,43 @@ from ray import cloudpickle, tune
 from ray.exceptions import RayActorError
 from ray.tune.search import Searcher
 
-from launch.cluster.worker import OUTCOME
+from launch.cluster.faults import Faults, Verdict
+from launch.cluster.place import DeviceLost, Place, WorkerSick
+from launch.cluster.signals import stopping
+from launch.cluster.worker import OUTCOME, PLACE
 from launch.config.config import Config
 from launch.show.progress import Progress
-from nas.errors import WorkerFailure, one_line
+from nas.errors import WorkerFailure, cut, one_line, said
 from nas.ledger.results import RUNGS
 from nas.search.rungs import Rungs
 from nas.search.search import Proposal, Search, failure
 from nas.search.winners import worth_keeping
-from nas.trial.files import drop_weights
+from nas.trial.files import drop_weights, take_trace
 
-MAX_DEATHS = 5  # trials in a row that lost their worker twice: then it is not the architectures
+NODE_GONE = ("node has died", "node was terminated", "node died", "owner died", "preempted")
+LOW_MEMORY = "low on memory"  # of the node, as Ray's monitor says it
+
+
+@dataclass(frozen=True)
+class _Again:
+    """A proposal to run once more, once something else had its outcome."""
+
+    proposal: Proposal
+    outcomes: int
 
 
 class StudySearcher(Searcher):
-    """Hands Tune what the search proposes, and the search what came of it."""
+    """Hands Tune what the search proposes, and the search what came of it.
+
+    Args:
+        search: over the run's ledger.
+        config: of the run.
+        run: the run directory.
+        progress: is told of everything.
+        slots: how many trials run at a time.
+        nodes: returns the living nodes, id -> address.
+        rungs: of the scheduler.
+    """
 
     def __init__(
         self,
@@ -33,59 +57,76 @@ class StudySearcher(Searcher):
         config: Config,
         run: Path,
         progress: Progress,
+        *,
+        slots: int,
+        nodes: Callable[[], Mapping[str, str]],
         rungs: Rungs | None = None,
     ) -> None:
         super().__init__()
         self._search: Search | None = search
         self._rungs = rungs
         self._config, self._run, self._progress = config, run, progress
-        self._numbers: dict[str, int] = {}
-        self._first_deaths: dict[str, str] = {}
-        self._deaths_in_a_row = 0
+        self._slots, self._nodes = slots, nodes
+        self._faults = Faults(lambda: len(self._nodes().keys() - self._closed))
+        self._closed: set[str] = set()
+        self._proposals: dict[str, Proposal] = {}
+        self._began: set[str] = set()
+        self._again: list[_Again] = []
+        self._alone: list[Proposal] = []
+        self._outcomes = 0
         self.failure: Exception | None = None
         self._kept: list[Mapping[str, Any]] = []
         self._keep(search.results())
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles the searcher for its own restore, which we never use: the ledger is the truth
-        left_out = ("_search", "_progress", "_rungs", "failure")
-        return {**self.__dict__, **dict.fromkeys(left_out)}
+        return {"metric": None, "mode": None}
 
     def set_search_properties(self, *arguments: Any, **more: Any) -> bool:
         """Say that this searcher owns its objectives."""
         return True
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        """Return what travels to a worker, or ``Searcher.FINISHED``."""
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Return what travels to a worker, None to be asked again, or ``Searcher.FINISHED``."""
         assert self._search is not None
-        try:
-            proposal = None if self.failure else self._search.propose()
-        except Exception as error:  # noqa: BLE001  Tune would swallow it: raised after the run
-            self.failure = error
-            proposal = None
+        proposal = None
+        if self.failure is None and not stopping():
+            try:
+                proposal = self._next()
+            except Exception as error:  # noqa: BLE001  Tune would swallow it: raised after the run
+                self.failure = error
         if proposal is None:
+            # What runs may have to run again: a search that is finished is never asked again.
             finished: str = Searcher.FINISHED
-            return finished
-        self._numbers[trial_id] = proposal.number
+            return None if self._proposals and self.failure is None else finished
+        self._proposals[trial_id] = proposal
         self._progress.started(proposal, self._search)
-        return to_worker(proposal)
+        avoid, expected = sorted(self._closed), sorted(self._faults.expected)
+        return {**to_worker(proposal), "avoid": avoid, "expected_errors": expected}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Write what became of a trial; without an outcome it stays RUNNING, for a resume."""
-        assert self._search is not None
-        number = self._numbers.pop(trial_id, None)
-        if number is None:
+        """Write what became of a trial; without an outcome it stays RUNNING, for a resume.
+
+        Of an error Tune says no more here; :meth:`on_fault` hears the rest.
+        """
+        if error or trial_id not in self._proposals:
             return
+        proposal = self._proposals.pop(trial_id)
+        if not result or not result.get("done"):
+            return  # interrupted
         try:
-            outcome = self._outcome(trial_id, result, error)
-            if outcome is not None:
-                if self._rungs is not None:
-                    outcome = {**outcome, RUNGS: self._rungs.reached(number)}
-                written = self._search.finish(number, outcome)
-                self._progress.finished(number, written, self._search)
-                self._keep([*self._kept, {"number": number, **written}])
+            if OUTCOME not in result:
+                self._finish(proposal, self._stopped(result))
+                return
+            outcome = json.loads(result[OUTCOME])
+            if outcome["status"] == "oom":
+                self._follow(proposal, self._memory(proposal, outcome))
+                return
+            self._finish(proposal, outcome)
+            if outcome["status"] != "error":
+                self._faults.worked(Place.of(result[PLACE]))
         except Exception as problem:  # noqa: BLE001  Tune would swallow it: raised after the run
             self.failure = problem
 
@@ -95,34 +136,102 @@ class StudySearcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Do nothing: the ledger is the truth."""
 
-    def note_first_failure(self, trial_id: str, error: Exception | None) -> None:
-        """Tell a worker's death, which Tune answers with one more try, from a fault that stays."""
-        if error is None or isinstance(error, RayActorError):
-            self._first_deaths[trial_id] = "unknown" if error is None else one_line(error)
-        else:  # our own code raised outside the trial: a full disk, a module that is not there
-            cause = getattr(error, "cause", None) or error
-            self.failure = WorkerFailure(f"a worker cannot go on: {one_line(cause)}")
+    def on_begin(self, trial_id: str) -> None:
+        """Note that a worker has taken a trial: what it dies of from now on may be the trial's."""
+        self._began.add(trial_id)
 
-    def _outcome(
-        self, trial_id: str, result: dict[str, Any] | None, error: bool
-    ) -> Mapping[str, Any] | None:
-        if error:
-            self._deaths_in_a_row += 1
-            if self._deaths_in_a_row >= MAX_DEATHS and self.failure is None:
-                self.failure = WorkerFailure(
-                    f"{MAX_DEATHS} trials in a row lost their worker twice: too little memory?"
-                )
-            if self.failure is not None:
-                return None
-            first = self._first_deaths.get(trial_id, "unknown")
-            return failure("error", f"the worker died twice: {first}")
-        if not result or not result.get("done"):
-            return None  # interrupted
-        self._deaths_in_a_row = 0
-        if OUTCOME in result:
-            outcome: dict[str, Any] = json.loads(result[OUTCOME])
-            return outcome
-        return self._stopped(result)
+    def on_fault(self, trial_id: str, error: BaseException | None) -> None:
+        """Judge what a worker raised or died of."""
+        proposal = self._proposals.pop(trial_id, None)
+        began = trial_id in self._began
+        self._began.discard(trial_id)
+        if proposal is None or stopping() or self.failure is not None:
+            return  # it stays RUNNING, for a resume
+        if self._rungs is not None:
+            self._rungs.forget(proposal.number)
+        try:
+            self._judge(proposal, error, began)
+        except Exception as problem:  # noqa: BLE001  Tune would swallow it: raised after the run
+            self.failure = problem
+
+    # ------------------------------------------------------------------------------- what is next
+
+    def _next(self) -> Proposal | None:
+        """Return a proposal of the search, or one that was lost, or one that runs alone."""
+        assert self._search is not None
+        ready = next((a for a in self._again if a.outcomes < self._outcomes), None)
+        while ready is None:
+            proposal = self._search.propose()
+            if proposal is None:
+                ready = next(iter(self._again), None)
+                break
+            if not proposal.alone:
+                return proposal
+            self._alone.append(proposal)
+        if ready is not None:
+            self._again.remove(ready)
+            return ready.proposal
+        if self._alone and not self._proposals:
+            return replace(self._alone.pop(0), alone=True)  # it has a device to itself
+        return None
+
+    # -------------------------------------------------------------------------- what becomes of it
+
+    def _judge(self, proposal: Proposal, error: BaseException | None, began: bool) -> None:
+        cause = getattr(error, "cause", None) or error
+        number = proposal.number
+        if isinstance(cause, WorkerSick):
+            self._finish(proposal, json.loads(cause.outcome))
+            self._follow(None, self._faults.sick(cause.place, cause.text))
+        elif isinstance(cause, DeviceLost):
+            self._follow(proposal, self._faults.lost(number, cause.place, "device", cause.text))
+        elif not isinstance(error, RayActorError):  # our own code, outside of the trial: a full
+            # disk, say
+            self.failure = WorkerFailure(f"a worker cannot go on: {one_line(cause or Lost())}")
+        elif getattr(error, "actor_init_failed", False) or not began:
+            raised = re.search(r"(\w+(?:Error|Exception|Lost)\b.*)\s*$", said(error))
+            text = raised[1] if raised else exit_of(error)
+            self._follow(proposal, self._faults.never_began(number, self._place(error), text))
+        elif trace := take_trace(self._run, number):
+            limit = self._config.resources.time_limit_seconds or 0
+            reason = f"the limit of {limit:g} s was passed; it hung at {innermost(trace)}"
+            self._finish(proposal, failure("timeout", reason))
+        elif LOW_MEMORY in said(error):
+            self._follow(proposal, self._memory(proposal, failure("oom", exit_of(error))))
+        elif any(part in said(error).lower() for part in NODE_GONE):
+            self._follow(proposal, Verdict(say=f"trial {number} lost its node: once more"))
+        else:
+            place = self._place(error)
+            self._follow(proposal, self._faults.lost(number, place, "worker", exit_of(error)))
+
+    def _memory(self, proposal: Proposal, outcome: Mapping[str, Any]) -> Verdict:
+        return self._faults.out_of_memory(
+            proposal.number, outcome, alone=proposal.alone, slots=self._slots
+        )
+
+    def _follow(self, proposal: Proposal | None, verdict: Verdict) -> None:
+        if verdict.say is not None:
+            self._progress.say(verdict.say)
+        if verdict.close is not None:
+            self._closed.add(verdict.close.node)
+        if verdict.stop is not None:
+            self.failure = WorkerFailure(verdict.stop)
+        elif proposal is not None and verdict.outcome is not None:
+            self._finish(proposal, verdict.outcome)
+        elif proposal is not None and (verdict.alone or proposal.alone):
+            self._alone.append(proposal)
+        elif proposal is not None:
+            self._again.append(_Again(proposal, self._outcomes))
+
+    def _finish(self, proposal: Proposal, outcome: Mapping[str, Any]) -> None:
+        assert self._search is not None
+        number = proposal.number
+        if self._rungs is not None:
+            outcome = {**outcome, RUNGS: self._rungs.reached(number)}
+        written = self._search.finish(number, outcome)
+        self._outcomes += 1
+        self._progress.finished(number, written, self._search)
+        self._keep([*self._kept, {"number": number, **written}])
 
     def _stopped(self, result: Mapping[str, Any]) -> Mapping[str, Any]:
         scheduler = self._config.scheduler
@@ -143,20 +252,55 @@ class StudySearcher(Searcher):
         kept = {r["number"] for r in self._kept}
         drop_weights(self._run, {r["number"] for r in results} - kept)
 
+    def _place(self, error: BaseException | None) -> Place | None:
+        """Return where a worker died, as far as Ray says it."""
+        found = re.search(r"\bip: (\S+)", said(error) if error is not None else "")
+        if found is None:
+            return None
+        node = next((node for node, ip in self._nodes().items() if ip == found[1]), None)
+        return None if node is None else Place(node, found[1])
 
-class NoteFailures(tune.Callback):
-    """Tells the searcher what a worker died of: Tune tells it only that it did."""
+
+class Lost(Exception):
+    """A worker that is gone, and nobody knows why."""
+
+
+class TellSearcher(tune.Callback):
+    """Tells the searcher when a trial begins and what its worker died of."""
 
     def __init__(self, searcher: StudySearcher) -> None:
         self._searcher = searcher
 
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Pass on the first failure; Tune then runs the trial once more."""
-        path = (
-            trial.pickled_error_file
-        )  # on this machine; Tune's own getter looks where it syncs to
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Pass on that a worker has taken the trial."""
+        self._searcher.on_begin(trial.trial_id)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Pass on the failure, which Tune has written on this machine's own disk."""
+        path = trial.pickled_error_file  # Tune's own getter looks where it syncs to
         error = cloudpickle.loads(Path(path).read_bytes()) if path and Path(path).exists() else None
-        self._searcher.note_first_failure(trial.trial_id, error)
+        self._searcher.on_fault(trial.trial_id, error)
+
+
+def exit_of(error: BaseException | None) -> str:
+    """Return in a line what a worker died of."""
+    text = said(error) if error is not None else ""
+    for pattern in (
+        r"Worker exit detail: (.*?)(?:\. Some|\n|$)",
+        r"(\d+ worker\(s\) were killed.*)",
+    ):
+        if found := re.search(pattern, text):
+            return cut(found[1].strip())
+    return "unknown" if error is None else one_line(error)
+
+
+def innermost(trace: str) -> str:
+    """Return the innermost frame of the last thread of a trace by faulthandler, the main one."""
+    frames = re.findall(r'File "(.*?)", line (\d+) in (\S+)', trace.rpartition("read 0x")[2])
+    if not frames:
+        return "an unknown place"
+    path, line, function = frames[0]
+    return f"{Path(path).name}:{line} in {function}"
 
 
 def to_worker(proposal: Proposal) -> dict[str, Any]:
@@ -165,4 +309,5 @@ def to_worker(proposal: Proposal) -> dict[str, Any]:
         "number": proposal.number,
         "architecture": proposal.trial.architecture.to_dict(),
         "overrides": dict(proposal.overrides),
+        "alone": proposal.alone,
     }

@@ -75,6 +75,11 @@ def nodes() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
+def addresses() -> dict[str, str]:
+    """Return the address of every living node, by its id."""
+    return {n["NodeID"]: n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"]}
+
+
 def fit(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> Slots:
     """Return how many trials fit, refusing what would wait for ever.
 

@@ -5,8 +5,11 @@ A worker imports this module and what it needs, which is little: no configuratio
 
 from __future__ import annotations
 
+import faulthandler
 import json
-from collections.abc import Generator, Mapping
+import time
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +17,35 @@ import launch.cluster.environment  # isort: skip  # noqa: F401  sets what ray re
 import ray
 from ray import tune
 
+from launch.cluster.place import DeviceLost, Place, WorkerSick
 from nas.data.arrays import Images
-from nas.errors import InputError
+from nas.errors import DeviceFault, InputError
 from nas.trial.evaluation import Evaluation
-from nas.trial.files import save_trial
+from nas.trial.files import HANGING, save_trial, trial_directory
 from nas.trial.runner import TrialRunner
 from nas.trial.training import EPOCH_SCORES, Epoch
 from nas.trial.trial import Trial
 
 OUTCOME = "psinas_outcome"  # the key of Tune's result that holds a finished trial
+PLACE = "psinas_place"  # the key of where it ran
+SICK = 3  # equal errors in a row after which a worker's process is not used any more
+GRACE = 3.0, 0.1  # seconds, and share of the time limit, after which a hanging trial is ended
 Sources = dict[tuple[str, str | None, int | None], Images]
 
 
 class TrialActor(tune.Trainable):
-    """A worker: one step is one epoch, the last step scores."""
+    """A worker: one step is one epoch, the last step scores.
+
+    A step raises where this process is of no more use: :class:`DeviceLost`, :class:`WorkerSick`,
+    or what kept it from saving. Tune then takes another process for the next trial.
+    """
 
     _steps: Generator[Epoch, None, Evaluation] | None = None
     _trial: Trial
     _number: int
+    _last_error = ""
+    _errors = 0  # equal ones in a row
+    _expected: frozenset[str] = frozenset()
 
     def setup(
         self,
@@ -47,6 +61,8 @@ class TrialActor(tune.Trainable):
         if not (Path(run) / "config.yaml").exists():
             raise InputError(f"{run} is not visible on this node: --out must be shared storage")
         self._run = Path(run)
+        self._limit = time_limit_seconds
+        self._place = Place.here()
         self._runner = TrialRunner(
             template,
             images,
@@ -65,15 +81,22 @@ class TrialActor(tune.Trainable):
         """Run one epoch; the last one goes on to the scores, so that no scheduler cuts them off."""
         assert self._steps is not None
         try:
-            while True:
-                epoch = next(self._steps)
-                if epoch.epoch < (epochs := self._trial.recipe.epochs):
-                    scores: dict[str, Any] = {name: getattr(epoch, name) for name in EPOCH_SCORES}
-                    return {"epoch": epoch.epoch, "epochs": epochs, **scores}
+            with self._watched():
+                while True:
+                    epoch = next(self._steps)
+                    if epoch.epoch < (epochs := self._trial.recipe.epochs):
+                        scores: dict[str, Any] = {
+                            name: getattr(epoch, name) for name in EPOCH_SCORES
+                        }
+                        return {"epoch": epoch.epoch, "epochs": epochs, **scores}
         except StopIteration as end:
             evaluation: Evaluation = end.value
             save_trial(self._run, self._number, self._trial, evaluation)
-            return {OUTCOME: json.dumps(evaluation.to_dict()), "done": True}
+            outcome = json.dumps(evaluation.to_dict())
+            self._note(evaluation, outcome)
+            return {OUTCOME: outcome, PLACE: self._place.to_list(), "done": True}
+        except DeviceFault as fault:
+            raise DeviceLost(self._place, str(fault)) from None
 
     def cleanup(self) -> None:
         """End a trial that was stopped early, and give back what it held."""
@@ -82,6 +105,47 @@ class TrialActor(tune.Trainable):
 
     def _begin(self, config: Mapping[str, Any]) -> None:
         self.cleanup()
-        self._number = int(config["number"])
+        self._number, self._began = int(config["number"]), time.monotonic()
+        self._expected = frozenset(config.get("expected_errors", ()))
         self._trial = self._runner.trial(config["architecture"], config["overrides"])
         self._steps = self._runner.run(self._trial)
+
+    def _note(self, evaluation: Evaluation, outcome: str) -> None:
+        """Count equal errors in a row, after which it may be this process and not the trials.
+
+        Errors that other processes gave too are expected: they are of the architectures.
+
+        Raises:
+            WorkerSick: with the last trial's outcome.
+        """
+        if evaluation.status != "error":
+            self._errors = 0
+        else:
+            same = evaluation.reason == self._last_error
+            self._errors = self._errors + 1 if same else 1
+            self._last_error = evaluation.reason
+            if self._errors >= SICK and evaluation.reason not in self._expected:
+                raise WorkerSick(self._place, evaluation.reason, outcome)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """End this process some time after the limit, with a trace of where it hung.
+
+        The trial gives up by itself after an epoch; this is for one that never comes to its end,
+        and runs without Python: a thread of C that needs no lock of the interpreter.
+        """
+        if self._limit is None:
+            yield
+            return
+        directory = trial_directory(self._run, self._number)
+        directory.mkdir(parents=True, exist_ok=True)
+        path = directory / HANGING
+        spent = time.monotonic() - self._began
+        seconds = self._limit + max(GRACE[0], GRACE[1] * self._limit) - spent
+        with path.open("w", encoding="utf-8") as file:
+            faulthandler.dump_traceback_later(max(seconds, 0.1), exit=True, file=file)
+            try:
+                yield
+            finally:
+                faulthandler.cancel_dump_traceback_later()
+        path.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from launch.cluster.signals import exit_code
 from launch.commands.options import Address, Assignments
 from launch.config.config import Config
 from launch.papers.registry import REPRODUCTIONS, reproduction
@@ -111,7 +112,7 @@ def _reproduce(
             config, place, report, resume=True, keep_trials=True, address=address, again=again
         )
         if not searched.whole:
-            sys.exit(130)
+            sys.exit(exit_code())
         for wanted in asked.retrainings(number, config):
             if (winner := searched.winner) is None:
                 continue
@@ -119,7 +120,7 @@ def _reproduce(
             report.say(f"\n{config.name}: retraining trial {winner.number}{changed}")
             row = retrain(searched.run, wanted, report, winner=winner, address=address, again=again)
             if row is None:
-                sys.exit(130)
+                sys.exit(exit_code())
         runs.append(Run(place))
     view = asked.view(runs, report)
     report.say(f"\n{name}: {asked.about}")

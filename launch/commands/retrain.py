@@ -11,6 +11,7 @@ import typer
 import yaml
 from pydantic import TypeAdapter
 
+from launch.cluster.signals import exit_code
 from launch.commands.options import Address, RunArgument, TrialOption
 from launch.config.config import Config
 from launch.config.documents import assign
@@ -57,7 +58,7 @@ def retrain(
     winner = found.trial(trial) if trial is not None else found.best(best)
     row = retrain_trial(found, asked, report, winner=winner, out=out, address=address)
     if row is None:
-        sys.exit(130)
+        sys.exit(exit_code())
     for line in table_lines([row]):
         report.say(line)
 

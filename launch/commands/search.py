@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from launch.cluster.signals import exit_code
 from launch.commands.options import Address, Assignments
 from launch.config.config import load_config
 from launch.runs.retrain import check, retrain
@@ -15,6 +16,9 @@ from launch.runs.retrained import table_lines
 from launch.runs.run import CONFIG
 from launch.runs.searching import search as search_all
 from launch.show.reporter import Reporter
+from nas.errors import InputError
+
+FAILED = ("error", "oom", "timeout", "diverged", "invalid")
 
 
 def search(
@@ -30,12 +34,23 @@ def search(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run; begin it if there is none.")
     ] = False,
+    retry: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STATUS,...",
+            help="With --resume: run trials again that ended so: error, oom, timeout, diverged, "
+            "invalid or all.",
+        ),
+    ] = None,
     address: Address = None,
 ) -> None:
     """Search, train and score; print the trial table and export the winner.
 
     Example: psinas search digits --set recipe.epochs=4 --trials 8 --out runs/quick
     """
+    statuses = _statuses(retry)
+    if statuses and not resume:
+        raise InputError("--retry: expected --resume beside it, got a new search")
     laid = [*(assignments or []), *([f"trials={trials}"] if trials is not None else [])]
     if source is None and resume and out is not None and (out / CONFIG).exists():
         source = str(out / CONFIG)
@@ -45,10 +60,16 @@ def search(
     report = Reporter()
     keep_trials = not any(a.startswith("trials=") for a in laid)
     searched = search_all(
-        config, path, report, resume=resume, keep_trials=keep_trials, address=address
+        config,
+        path,
+        report,
+        resume=resume,
+        keep_trials=keep_trials,
+        address=address,
+        retry=statuses,
     )
     if not searched.whole:
-        sys.exit(130)
+        sys.exit(exit_code())
     if config.retrain is None or searched.winner is None:
         return
     report.say(f"\nretraining trial {searched.winner.number}")
@@ -56,7 +77,17 @@ def search(
     winner = searched.winner
     row = retrain(searched.run, config.retrain, report, winner=winner, address=address, again=again)
     if row is None:
-        sys.exit(130)
+        sys.exit(exit_code())
     report.say("")
     for line in table_lines([row]):
         report.say(line)
+
+
+def _statuses(retry: str | None) -> list[str]:
+    """Return the statuses of ``--retry``; ``all`` are all of them."""
+    asked = [name.strip() for name in (retry or "").split(",") if name.strip()]
+    if asked == ["all"]:
+        return list(FAILED)
+    if (retry is not None and not asked) or not set(asked) <= set(FAILED):
+        raise InputError(f"--retry: expected some of {', '.join(FAILED)}, or all, got {retry!r}")
+    return list(dict.fromkeys(asked))

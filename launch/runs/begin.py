@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 import yaml
 
+from launch.cluster.scheduler import reached
 from launch.config.config import Config, differing_keys
 from launch.runs.run import CONFIG, Run
 from nas.errors import InputError, NoStudy
@@ -18,6 +19,8 @@ from nas.files import write_whole
 from nas.ledger.lock import LOCK, OWNER
 from nas.ledger.study import open_study
 from nas.search.search import Search
+from nas.trial.files import saved_outcome
+from nas.trial.trial import Trial
 
 RUN_ID = "run_id"
 
@@ -123,8 +126,13 @@ def _saved_id(run: Path) -> str | None:
     return Run(run).id if (run / CONFIG).exists() else None
 
 
-def open_search(run: Path, config: Config) -> Search:
-    """Return the search over the run's ledger.
+def open_search(run: Path, config: Config, *, died: bool = True) -> Search:
+    """Return the search over the run's ledger, with what workers had finished when a driver died.
+
+    Args:
+        run: the run directory.
+        config: of the run.
+        died: the driver before was killed.
 
     Raises:
         InputError: the ledger cannot be read.
@@ -142,7 +150,14 @@ def open_search(run: Path, config: Config) -> Search:
             f"storage: the study {config.study_name!r} in {config.storage or run} belongs to "
             "another run: expected a name that is free; give this search another name"
         )
-    return Search(study, plan)
+    search = Search(study, plan, died=died)
+
+    def saved(number: int, trial: Trial) -> dict[str, Any] | None:
+        found = saved_outcome(run, number, trial)
+        return None if found is None else {**found[0], **reached(config, search, found[1])}
+
+    search.recover(saved)
+    return search
 
 
 def versions() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,7 @@ def search(
     resume: bool,
     keep_trials: bool,
     address: str | None,
+    retry: Collection[str] = (),
     again: str | None = None,
 ) -> Searched:
     """Run what is left of a search, tell its table, export its winner.
@@ -50,6 +52,7 @@ def search(
         resume: go on with what is there.
         keep_trials: the user named no number of trials, so a larger saved one stands.
         address: of a Ray cluster; None starts Ray here.
+        retry: statuses of failed trials that run once more.
         again: the command that goes on, where it is another than ``psinas search --resume``.
 
     Raises:
@@ -57,11 +60,13 @@ def search(
         NoWinner: the search ran to its end, and no trial completed.
     """
     make_directory(path)
-    with RunLock(path):
+    with RunLock(path) as lock:
         if repaired := repair_journal(path / JOURNAL):
             report.say(f"{path}: {repaired}")
         config = settle_config(path, config, resume=resume, keep_trials=keep_trials)
-        going = open_search(path, config)
+        going = open_search(path, config, died=lock.died)
+        if retry:
+            report.say(f"{going.retry(retry)} failed trials run once more ({', '.join(retry)})")
         whole = True
         if going.left():
             try:

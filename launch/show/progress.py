@@ -71,6 +71,10 @@ class Progress:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
         self._refresh(search)
 
+    def say(self, line: str) -> None:
+        """Print a line about something else than the end of a trial."""
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
     def end(self) -> None:
         """Take the live bar away."""
         if self._live is not None:

@@ -91,11 +91,14 @@ def in_batches(count: int, size: int, work: Callable[[slice], T]) -> Iterator[tu
         start = part.stop
 
 
-def out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: BaseException) -> bool:
     """Whether this says that memory has run out, on a GPU or a CPU."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    text = str(error).lower()
+    try:
+        text = str(error).lower()
+    except Exception:  # noqa: BLE001  anybody's exception: its text is code too
+        return False
     return isinstance(error, RuntimeError) and any(part in text for part in NO_MEMORY)
 
 

@@ -17,6 +17,9 @@ LOCK, OWNER = "driver.lock", "driver.pid"
 class RunLock:
     """Holds a run directory for one driver; the system gives it back when the process dies.
 
+    Attributes:
+        died: the driver before left without giving it back: it was killed.
+
     Raises:
         InputError: another process holds it, whose pid and host the message names, or the file
             system has no locks.
@@ -25,6 +28,7 @@ class RunLock:
     def __init__(self, directory: Path) -> None:
         self._directory, self._owner = directory, directory / OWNER
         self._lock = FileLock(directory / LOCK, timeout=0)
+        self.died = False
 
     def __enter__(self) -> RunLock:
         try:
@@ -39,6 +43,7 @@ class RunLock:
                 f"{self._directory}: expected a file system that can lock a file, got "
                 f"{first_line(error)}: give another --out"
             ) from error
+        self.died = self._owner.exists()
         self._owner.write_text(f"pid {os.getpid()} on {socket.gethostname()}")
         return self
 
@@ -48,8 +53,12 @@ class RunLock:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._owner.unlink(missing_ok=True)
-        self._lock.release()
+        try:
+            self._owner.unlink(missing_ok=True)
+        except OSError:  # a file system that has become read-only: the next driver thinks we died
+            pass
+        finally:
+            self._lock.release()
 
     def _holder(self) -> str:
         try:

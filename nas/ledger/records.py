@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.errors import InputError, NoStudy
-from nas.ledger.results import JOURNAL, RESULT, STUDY
+from nas.ledger.results import JOURNAL, RESULT, RETRY_OF, STUDY
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -31,12 +31,14 @@ class Record:
         params: decision -> choice, in the order in which they were asked.
         choices: decision -> all its choices.
         result: what became of it; None while it runs.
+        retry_of: the number of the failed trial whose place it takes.
     """
 
     number: int
     params: dict[str, Any] = field(default_factory=dict)
     choices: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     result: dict[str, Any] | None = None
+    retry_of: int | None = None
 
     @property
     def counts(self) -> bool:
@@ -74,6 +76,7 @@ def records_of(study: Study) -> list[Record]:
             dict(trial.params),
             {n: tuple(getattr(d, "choices", ())) for n, d in trial.distributions.items()},
             trial.user_attrs.get(RESULT),
+            trial.user_attrs.get(RETRY_OF),
         )
         for trial in study.get_trials(deepcopy=False)
     ]
@@ -81,7 +84,14 @@ def records_of(study: Study) -> list[Record]:
 
 def results_of(records: Iterable[Record]) -> list[dict[str, Any]]:
     """Return what the ledger holds of every different finished trial, with its ``number``."""
-    return [{"number": r.number, **(r.result or {})} for r in records if r.counts]
+    return [{"number": r.number, **(r.result or {})} for r in standing(records) if r.counts]
+
+
+def standing(records: Iterable[Record]) -> list[Record]:
+    """Return those records whose place no later trial has taken."""
+    every = list(records)
+    replaced = {record.retry_of for record in every}
+    return [record for record in every if record.number not in replaced]
 
 
 def told_apart(decisions: Mapping[str, Sequence[Any]], varied: Iterable[str]) -> list[str]:
@@ -143,6 +153,7 @@ def _replayed(lines: Iterable[dict[str, Any]], name: str, journal: Path) -> list
             for decision, distribution in line.get("distributions", {}).items():
                 _answer(record, decision, distribution, line["params"][decision])
             record.result = line.get("user_attrs", {}).get(RESULT)
+            record.retry_of = line.get("user_attrs", {}).get(RETRY_OF)
             trials.append((line["study_id"], record))
         elif "trial_id" in line and line["trial_id"] < len(trials) and line["trial_id"] not in done:
             record = trials[line["trial_id"]][1]

@@ -15,6 +15,10 @@ RESULT = "psinas"
 """The attribute of a finished trial: status, reason, scores, architecture, cost, versions."""
 
 
+RETRY_OF = "retry_of"
+"""The attribute of a trial that takes the place of a failed one: the number of that."""
+
+
 RUNGS = "rungs"
 """Where a ledger's result keeps what a trial had at its rungs: ``{"3": {"accuracy": 0.5}}``."""
 

@@ -12,7 +12,7 @@ import pandas as pd
 import yaml
 
 from nas.errors import InputError, first_line
-from nas.ledger.records import Record, read_records
+from nas.ledger.records import Record, read_records, standing
 from nas.ledger.results import RUNGS, STUDY
 
 ACCURACIES = ("accuracy", "accuracy_low", "accuracy_high")
@@ -68,7 +68,7 @@ def table_of(records: Iterable[Record], *, repeats: bool = False) -> pd.DataFram
     decisions: dict[str, None] = {}
     scores: dict[str, None] = {}
     scheduled = False
-    for record in records:
+    for record in standing(records):
         result = record.result or {"status": "running", "reason": ""}
         if result.get("repeat_of") is not None and not repeats:
             continue

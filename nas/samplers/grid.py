@@ -11,9 +11,13 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from nas.ledger.results import RETRY_OF
+
 
 class GridSampler(BaseSampler):
     """Trial number k gets the k-th combination, so workers and restarts play no part.
+
+    Trials that take the place of failed ones do not count.
 
     Args:
         decisions: every decision with its choices, in order.
@@ -24,6 +28,7 @@ class GridSampler(BaseSampler):
         # numpy counts through 64 dimensions at most: those of one choice are left out
         self._free = [name for name, choices in self._decisions.items() if len(choices) > 1]
         self._shape = tuple(len(self._decisions[name]) for name in self._free)
+        self._counted = 0, 0  # trials looked at, and how many of them took the place of another
         self.size = int(np.prod(self._shape, dtype=object))
 
     def infer_relative_search_space(
@@ -34,9 +39,20 @@ class GridSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        index = np.unravel_index(trial.number % self.size, self._shape) if self._free else ()
+        place = (trial.number - self._retries(study, trial.number)) % self.size
+        index = np.unravel_index(place, self._shape) if self._free else ()
         picked = dict(zip(self._free, index, strict=True))
         return {name: c[int(picked.get(name, 0))] for name, c in self._decisions.items()}
+
+    def _retries(self, study: Study, number: int) -> int:
+        """Return how many trials before this one took the place of another."""
+        if number < self._counted[0]:
+            self._counted = 0, 0
+        trials = study._storage.get_all_trials(study._study_id, deepcopy=False)
+        start, count = self._counted
+        count += sum(RETRY_OF in trial.user_attrs for trial in trials[start:number])
+        self._counted = number, count
+        return count
 
     def sample_independent(
         self,

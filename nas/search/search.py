@@ -7,8 +7,8 @@ ledger, goes on with what a dead driver left running, and knows when it is done.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import optuna
@@ -16,7 +16,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.ledger.results import RESULT, reached_rungs
+from nas.ledger.results import RESULT, RETRY_OF, reached_rungs
 from nas.samplers.base import LedgerSampler
 from nas.samplers.registry import SAMPLERS
 from nas.search.plan import SearchPlan
@@ -25,17 +25,21 @@ from nas.trial.scoring import not_finite
 from nas.trial.trial import Trial
 
 MAX_REPEATS = 100  # known architectures proposed in a row before the space counts as used up
-MAX_ATTEMPTS = 3  # drivers that may die while one trial runs
+MAX_ATTEMPTS = 3  # drivers that may die while one trial runs, before it runs alone; then as many
 ATTEMPTS = "attempts"
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A trial to run, its number in the ledger, and what it varies beside the architecture."""
+    """A trial to run, its number in the ledger, and what it varies beside the architecture.
+
+    ``alone``: with nothing beside it, since drivers have died while it ran with others.
+    """
 
     number: int
     trial: Trial
     overrides: Mapping[str, Any]
+    alone: bool = False
 
 
 class Search:
@@ -44,10 +48,12 @@ class Search:
     Args:
         study: of the run; only this object writes to it.
         plan: what to do.
+        died: the driver before did not stop in order, so what it ran may be why it died.
     """
 
-    def __init__(self, study: Study, plan: SearchPlan) -> None:
+    def __init__(self, study: Study, plan: SearchPlan, *, died: bool = True) -> None:
         self.plan = plan
+        self._died = died
         self.study = study
         self.study.sampler = self._sampler("sampler")
         self.used_up = False
@@ -56,15 +62,20 @@ class Search:
         self._waiting: dict[str, list[int]] = {}
         self._orphans: list[FrozenTrial] = []
         self._repeats = 0  # in a row, those before a restart included
+        self._retries = 0
+        self._new: set[int] = set()  # retries that have not run yet
         for trial in study.get_trials(deepcopy=False):
             repeated = trial.user_attrs.get(RESULT, {}).get("repeat_of") is not None
             self._repeats = self._repeats + 1 if repeated else 0
+            self._retries += RETRY_OF in trial.user_attrs
             if trial.state.is_finished():
                 self._remember(trial)
             elif RESULT in trial.user_attrs:  # killed between the two writes of a finish
                 self._tell(trial.number, trial.user_attrs[RESULT])
             else:
                 self._orphans.append(trial)
+        for trial in self._orphans:
+            self._make_way(trial)
 
     @property
     def finished(self) -> int:
@@ -132,11 +143,51 @@ class Search:
             self._repeat(repeat, trial.key)
         return outcome
 
-    def release(self) -> None:
-        """Leave what runs to the next driver; an orderly stop is not held against a trial."""
-        for number in self.running:
-            trial = self._open(number)
-            trial.set_user_attr(ATTEMPTS, trial.user_attrs.get(ATTEMPTS, 1) - 1)
+    def recover(self, saved: Callable[[int, Trial], Mapping[str, Any] | None]) -> list[int]:
+        """Finish those trials of a dead driver whose workers had come to the end; their numbers.
+
+        Args:
+            saved: returns what a worker wrote of a trial, or None.
+        """
+        recovered = []
+        for orphan in list(self._orphans):
+            if not orphan.params.keys() >= self.plan.decisions.keys():
+                continue  # the driver died while it asked
+            trial = self.plan.trial(orphan.params)
+            outcome = None if trial.key in self._finished else saved(orphan.number, trial)
+            if outcome is not None and outcome["status"] != "oom":  # which runs again, alone
+                self._orphans.remove(orphan)
+                self.running[orphan.number] = trial
+                self.finish(orphan.number, outcome)
+                recovered.append(orphan.number)
+        return recovered
+
+    def retry(self, statuses: Collection[str]) -> int:
+        """Run trials again that ended with one of these statuses; return how many.
+
+        Each gets a new number, and takes the place of the failed one in results and table.
+        """
+        again = [t for t in self._finished.values() if t.user_attrs[RESULT]["status"] in statuses]
+        for trial in sorted(again, key=lambda trial: trial.number):
+            made = optuna.trial.create_trial(
+                state=TrialState.RUNNING,
+                params=trial.params,
+                distributions=trial.distributions,
+                user_attrs={RETRY_OF: trial.number},
+            )
+            self.study.add_trial(made)
+            added = self.study.get_trials(deepcopy=False)[-1]
+            self._make_way(added)
+            self._orphans.append(added)
+            self._new.add(added.number)
+        self._retries += len(again)
+        return len(again)
+
+    def _make_way(self, trial: FrozenTrial) -> None:
+        """Forget the failed trial that this one, which runs, takes the place of."""
+        failed = trial.user_attrs.get(RETRY_OF)
+        if failed is not None:
+            self._finished = {k: t for k, t in self._finished.items() if t.number != failed}
 
     # ------------------------------------------------------------------------------ the ledger
 
@@ -153,13 +204,18 @@ class Search:
         proposal = self._answers(self._open(number))
         if self._known(proposal):
             return None
-        attempts = orphan.user_attrs.get(ATTEMPTS, 1) + 1
         self.running[number] = proposal.trial
-        if attempts > MAX_ATTEMPTS:
-            self.finish(number, failure("error", f"{MAX_ATTEMPTS} drivers died while it ran"))
+        if not self._died or number in self._new:
+            return proposal
+        attempts = orphan.user_attrs.get(ATTEMPTS, 1) + 1
+        if attempts > 2 * MAX_ATTEMPTS:
+            reason = (
+                f"{2 * MAX_ATTEMPTS} drivers died while it ran, the last with nothing beside it"
+            )
+            self.finish(number, failure("error", reason))
             return None
         self._open(number).set_user_attr(ATTEMPTS, attempts)
-        return proposal
+        return replace(proposal, alone=attempts > MAX_ATTEMPTS)
 
     def _answers(self, asked: optuna.Trial) -> Proposal:
         params = {n: asked.suggest_categorical(n, c) for n, c in self.plan.decisions.items()}
@@ -241,7 +297,7 @@ class Search:
 
     def _grid_done(self, number: int) -> bool:
         end = self._grid_end()
-        return end is not None and number >= end
+        return end is not None and number - self._retries >= end
 
     def _grid_end(self) -> int | None:
         """Return how many proposals there are where they are counted: a grid knows its end."""

@@ -12,6 +12,7 @@ import platform
 import time
 import traceback
 from collections.abc import Generator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,16 +20,19 @@ import numpy as np
 import torch
 from torch import nn
 
+from metrics.engine.device_faults import device_fault
 from metrics.engine.memory import out_of_memory
 from metrics.engine.sharing import sharing
 from nas.data.arrays import Data, Images, prepare
 from nas.data.datasets import load_images
-from nas.errors import Diverged, one_line
+from nas.errors import DeviceFault, Diverged, one_line, writable
+from nas.trial.process import process_as_found
 from nas.trial.scoring import metric_key, score
 from nas.trial.training import Epoch, Training, Weights, drain, train
 from nas.trial.trial import Trial
 from search_spaces import InvalidArchitecture, Task, space_of
 
+LONGEST_TRACE = 100_000  # characters
 SECONDS = "_seconds"  # ends the names of scores that are wall time, never the same twice
 TRAINING_SCORES = (
     "best_epoch",
@@ -107,8 +111,11 @@ def evaluation(
 ) -> Generator[Epoch, None, Evaluation]:
     """Do what :func:`evaluate` does, handing over after every epoch.
 
-    Torch's global generators of the CPU and of the data's device are seeded for the trial and given
-    back as found.
+    The global generators of torch, numpy and Python are seeded for the trial; they and what else
+    a network may set in its process are given back as found.
+
+    Raises:
+        DeviceFault: the device failed, in a way that ends this process's work on it.
     """
     started = time.perf_counter()
     device = data.train.labels.device
@@ -123,6 +130,8 @@ def evaluation(
     saved = [generator.get_state() for generator in generators]
     for generator in generators:
         generator.manual_seed(trial.seed_for("torch"))
+    found = ExitStack()
+    found.enter_context(process_as_found(trial.seed_for("python")))
     try:
         space = space_of(trial.architecture)
         model = space.build(trial.architecture, data.task, seed=trial.seed_for("weights"))
@@ -178,16 +187,29 @@ def evaluation(
         return failed("diverged", str(error))
     except InvalidArchitecture as error:
         return failed("invalid", str(error))
-    except Exception as error:  # noqa: BLE001  a failure is a row of the table, not a crash
+    except (Exception, SystemExit) as error:  # a failure is a row of the table, not a crash
+        if device_fault(error):
+            raise DeviceFault(one_line(error)) from error
         status = "oom" if out_of_memory(error) else "error"
-        return failed(status, one_line(error), traceback.format_exc())
+        return failed(status, one_line(error), _trace())
     finally:
+        found.close()
         for generator, state in zip(generators, saved, strict=True):
             generator.set_state(state)
         if device.type == "cuda":  # the next trial may need what this one held
             steps = model = None  # type: ignore[assignment]
             gc.collect()
             torch.cuda.empty_cache()
+
+
+def _trace() -> str:
+    """Return the traceback of what is being handled, as text that a file can hold."""
+    try:
+        text = writable(traceback.format_exc())
+    except Exception:  # noqa: BLE001  anybody's exception: its text is code too
+        return "the exception cannot be printed\n"
+    most = LONGEST_TRACE // 2
+    return text if len(text) <= LONGEST_TRACE else f"{text[:most]}\n...\n{text[-most:]}"
 
 
 def _global_generators(device: torch.device) -> list[torch.Generator]:

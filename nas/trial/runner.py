@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
+from metrics.engine.device_faults import device_fault
 from metrics.engine.memory import out_of_memory
 from nas.data.arrays import Data, Images, prepare
-from nas.errors import InputError, one_line
+from nas.errors import DeviceFault, InputError, one_line
 from nas.trial.evaluation import Evaluation, evaluation
 from nas.trial.training import Epoch
 from nas.trial.trial import Trial
@@ -59,6 +60,8 @@ class TrialRunner:
             except InputError as error:
                 return Evaluation("invalid", str(error))
             except (MemoryError, RuntimeError) as error:
+                if device_fault(error):
+                    raise DeviceFault(one_line(error)) from error
                 if not out_of_memory(error):
                     raise
                 return Evaluation("oom", f"the dataset does not fit: {one_line(error)}")

@@ -190,7 +190,7 @@ def test_a_full_disk_stops_the_search_and_failures_and_dead_workers_do_not(searc
     }
     assert marker.exists()
     assert table["reason"]["raises"] == "RuntimeError: this architecture raises"
-    assert table["reason"]["kills"].startswith("the worker died twice: ")
+    assert table["reason"]["kills"].startswith("lost its worker 3 times: ")
     assert "unknown" not in table["reason"]["kills"]
     number = table["number"]["raises"]
     trace = tmp_path / "run" / "trials" / str(number) / "traceback.txt"

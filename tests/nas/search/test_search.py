@@ -15,7 +15,7 @@ from nas.data.config import DataConfig
 from nas.errors import InputError, NoStudy
 from nas.ledger.fronts import pareto_front
 from nas.ledger.journal import repair_journal
-from nas.ledger.lock import RunLock
+from nas.ledger.lock import OWNER, RunLock
 from nas.ledger.results import RESULT
 from nas.ledger.study import open_study
 from nas.ledger.table import load_table, save_table
@@ -303,10 +303,14 @@ def test_a_kill_between_the_two_writes_of_a_finish_is_mended(tmp_path):
     assert resumed.propose().number == 1
 
 
-def test_a_trial_that_kills_every_driver_is_given_up(tmp_path):
+def test_a_trial_during_which_drivers_die_runs_alone_and_is_then_given_up(tmp_path):
     the_plan = plan("grid", trials=2)
-    for _ in range(MAX_ATTEMPTS):
-        assert open_search(tmp_path, the_plan).propose().number == 0
+    alone = []
+    for _ in range(2 * MAX_ATTEMPTS):
+        proposal = open_search(tmp_path, the_plan).propose()
+        assert proposal.number == 0
+        alone.append(proposal.alone)
+    assert alone == [False] * MAX_ATTEMPTS + [True] * MAX_ATTEMPTS
     assert open_search(tmp_path, the_plan).propose().number == 1
     table = load_table(tmp_path)
     assert table["status"].tolist() == ["error", "running"]
@@ -368,11 +372,67 @@ def test_choices_of_several_types_can_be_saved(tmp_path):
 
 def test_an_orderly_stop_is_not_held_against_a_trial(tmp_path):
     the_plan = plan("grid", trials=2)
-    for _ in range(2 * MAX_ATTEMPTS):
-        search = open_search(tmp_path, the_plan)
-        assert search.propose().number == 0
-        search.release()
+    for _ in range(3 * MAX_ATTEMPTS):
+        study = open_study(tmp_path, directions=the_plan.directions)
+        proposal = Search(study, the_plan, died=False).propose()
+        assert (proposal.number, proposal.alone) == (0, False)
     assert load_table(tmp_path)["status"].tolist() == ["running"]
+
+
+def test_the_lock_tells_a_driver_that_was_killed(tmp_path):
+    with RunLock(tmp_path) as lock:
+        assert not lock.died
+    with RunLock(tmp_path) as lock:
+        assert not lock.died
+    (tmp_path / OWNER).write_text("pid 1 on a machine that lost its power")
+    with RunLock(tmp_path) as lock:
+        assert lock.died
+
+
+def test_what_workers_finished_while_the_driver_died_is_not_run_again(tmp_path):
+    the_plan = plan("grid", trials=3)
+    killed = open_search(tmp_path, the_plan)
+    first, second = killed.propose(), killed.propose()
+    search = open_search(tmp_path, the_plan)
+    there = {first.number: pretend(first.trial), second.number: failure("oom", "with others")}
+
+    def saved(number, trial):
+        assert trial == (first, second)[number].trial
+        return there[number]
+
+    assert search.recover(saved) == [0]
+    assert search.finished == 1
+    assert [search.propose().number for _ in range(2)] == [1, 2]
+    assert load_table(tmp_path)["pgd_accuracy"][0] == pretend(first.trial)["scores"]["pgd_accuracy"]
+
+
+@pytest.mark.parametrize("sampler", ["grid", "tpe", "evolution", "reinforce"])
+def test_a_retry_takes_the_place_of_what_failed(sampler, tmp_path):
+    """The search that had an outage ends with the trials of one that had none."""
+    the_plan = plan(sampler, trials=12)
+    search = open_search(tmp_path / "outage", the_plan)
+    for outage in (False, True, True, False):
+        proposal = search.propose()
+        failed = failure("error", "OSError: the file server is away")
+        search.finish(proposal.number, failed if outage else pretend(proposal.trial))
+    search = open_search(tmp_path / "outage", the_plan)
+    assert search.retry(["oom"]) == 0
+    assert search.retry(["error", "oom"]) == 2
+    first = search.propose()
+    search = open_search(tmp_path / "outage", the_plan)  # killed while it ran
+    assert search.propose().trial == first.trial
+    search.finish(first.number, pretend(first.trial))
+    drive(search)
+    assert search.retry(["error"]) == 0
+    table = load_table(tmp_path / "outage")
+    assert table["status"].tolist() == ["complete"] * 12
+    assert len(set(table["architecture"])) == 12
+    assert {1, 2}.isdisjoint(table["number"])
+    if sampler == "grid":
+        drive(open_search(tmp_path / "whole", the_plan))
+        whole = load_table(tmp_path / "whole")
+        assert sorted(table["architecture"]) == sorted(whole["architecture"])
+    assert open_search(tmp_path / "outage", the_plan).propose() is None
 
 
 def test_a_stop_with_two_objectives_is_a_failure_to_the_sampler(tmp_path):
@@ -391,7 +451,7 @@ def test_the_lock_refuses_a_second_driver_and_dies_with_its_owner(tmp_path):
     code = f"""
 import sys, time
 from pathlib import Path
-from nas.ledger.lock import RunLock
+from nas.ledger.lock import OWNER, RunLock
 with RunLock(Path({str(tmp_path)!r})):
     print("held", flush=True)
     time.sleep(60)

@@ -1,0 +1,124 @@
+"""What is done about a fault that is not, or may not be, of the trial's architecture.
+
+A trial whose worker, device or memory was lost runs again under its own number, and never costs the
+search its budget: only what it does to several processes is held against it. A place that loses one
+trial after another is closed. No Ray here: :class:`Faults` is told what happened, and says what
+follows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from launch.cluster.place import Place
+from nas.search.search import failure
+
+MAX_TRIES = 3  # processes that a trial may lose before the loss is its outcome
+IN_A_ROW = 3  # losses at one place, of several trials, after which it is closed
+ANYWHERE = 6  # losses of several trials without an outcome between: the search stops
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What follows from a fault.
+
+    Attributes:
+        outcome: of the trial, where this was its last try; None lets it run again.
+        alone: it runs again with a device to itself, once nothing else is left.
+        close: a place that is used no more.
+        stop: why the search stops; nothing is held against what runs.
+        say: a line for the user.
+    """
+
+    outcome: Mapping[str, Any] | None = None
+    alone: bool = False
+    close: Place | None = None
+    stop: str | None = None
+    say: str | None = None
+
+
+class Faults:
+    """Remembers what was lost where.
+
+    Args:
+        places: returns how many places are left: nodes, and their GPUs.
+    """
+
+    def __init__(self, places: Callable[[], int]) -> None:
+        self._places = places
+        self._tries: Counter[int] = Counter()
+        self._row: list[int] = []  # trials lost since the last outcome, anywhere
+        self._rows: dict[Place, list[int]] = {}  # the same at each place
+        self._sick: dict[tuple[Place, str], int] = {}  # how much had worked then
+        self._worked = 0
+        self.closed: list[Place] = []
+        self.expected: set[str] = set()  # errors that are of the architectures
+
+    def worked(self, place: Place) -> None:
+        """Note that a trial came to an outcome of its own, other than an error."""
+        self._row.clear()
+        self._worked += 1
+        self._rows.pop(place, None)
+
+    def lost(self, number: int, place: Place | None, what: str, text: str) -> Verdict:
+        """Judge a device or a worker that was lost while a trial ran.
+
+        Args:
+            number: of the trial.
+            place: where; None if nobody knows.
+            what: that was lost, ``worker`` or ``device``.
+            text: what was said.
+        """
+        self._tries[number] += 1
+        if self._tries[number] >= MAX_TRIES:
+            self._row.clear()
+            self._rows.clear()
+            reason = f"lost its {what} {MAX_TRIES} times: {text}"
+            return Verdict(outcome=failure("error", reason))
+        return self._counted(number, place, f"lost its {what}: {text}", suspects=2)
+
+    def never_began(self, number: int, place: Place | None, text: str) -> Verdict:
+        """Judge a worker that could not be set up: no trial had begun."""
+        return self._counted(number, place, f"found no worker that begins: {text}", suspects=1)
+
+    def out_of_memory(
+        self, number: int, outcome: Mapping[str, Any], *, alone: bool, slots: int
+    ) -> Verdict:
+        """Judge memory that ran out: with others beside it, it may have been theirs."""
+        if alone or slots == 1:
+            return Verdict(outcome=outcome)
+        return Verdict(alone=True, say=f"trial {number} ran out of memory: once more, alone")
+
+    def sick(self, place: Place, text: str) -> Verdict:
+        """Judge a process in which one trial after another ended with the same error."""
+        before = self._sick.get((place, text))
+        self._sick[place, text] = self._worked
+        said = f"one trial after another ended with {text!r} on {place}"
+        if before is None:
+            return Verdict(say=f"{said}: its process is not used any more")
+        if self._worked > before and self._places() > 1:
+            return self._close(place, said)
+        self.expected.add(text)
+        return Verdict(say=f"{said}, and again in another process: it is taken for the trials'")
+
+    def _counted(self, number: int, place: Place | None, text: str, *, suspects: int) -> Verdict:
+        """Count a loss; ``suspects`` is how many trials it takes to blame the place."""
+        row = [] if place is None else self._rows.setdefault(place, [])
+        for counted in (self._row, row):
+            counted.append(number)
+        if place is not None and len(row) >= IN_A_ROW and len(set(row)) >= suspects:
+            if self._places() > 1:
+                return self._close(place, f"trial {number} {text}")
+            return Verdict(stop=f"{len(row)} times in a row a trial {text}")
+        if len(self._row) >= ANYWHERE and len(set(self._row)) >= min(suspects, 2):
+            return Verdict(stop=f"{len(self._row)} times in a row a trial {text}")
+        return Verdict(say=f"trial {number} {text}: once more")
+
+    def _close(self, place: Place, said: str) -> Verdict:
+        self.closed.append(place)
+        self._rows.pop(place, None)
+        self._row.clear()
+        return Verdict(close=place, say=f"{said}: {place} is not used any more")
