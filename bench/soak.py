@@ -1,0 +1,204 @@
+"""Is anything lost? Drivers and workers are killed at random moments until the search is whole.
+
+    python bench/soak.py --kills 30 [--seed S] [--trials N] [--json FILE]
+
+
+Beside each other: a search that nobody disturbs (one process, no Ray), and the same search through
+Ray, whose driver or one of whose workers gets SIGKILL, SIGTERM or SIGINT at random moments, while
+it starts too, and which is resumed whenever it has ended. At the end the two trial tables are held
+against each other row for row, wall times aside, and the ledger is asked whether any trial was
+finished twice. Where a search is whole before all signals are sent, another one begins.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from launch.config.config import parse_config
+from launch.runs.begin import make_directory, open_search, settle_config
+from launch.runs.searching import finish
+from nas.data.arrays import prepare
+from nas.data.datasets import load_images
+from nas.ledger.records import read_records
+from nas.ledger.table import load_table
+from nas.trial.evaluation import evaluation
+from nas.trial.files import save_trial
+from nas.trial.training import drain
+
+SIGNALS = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
+TIMINGS = ["train_seconds", "score_seconds", "seconds"]
+PATIENCE = 300.0  # seconds in which a driver that was told to stop has to
+
+
+def document(trials: int) -> dict[str, Any]:
+    """Return a search of as many trials, each of a second or two."""
+    return {
+        "name": "soak",
+        "data": {"name": "digits", "limit": {"train": 500, "validation": 200}},
+        "space": {
+            "name": "depth-channels",
+            "depth": [1, 2, 3],
+            "channels": [8, 12, 16, 24],
+            "stem": "small",
+        },
+        "recipe": {"epochs": 4, "batch_size": 50, "epsilon": 0.1, "steps": 3},
+        "vary": {"repeat": list(range(max(1, trials // 12)))},
+        "metrics": ["clean", "pgd"],
+        "objectives": {"pgd_accuracy": "max"},
+        "sampler": {"name": "grid"},
+        "trials": None,
+        "resources": {"workers": 2},
+    }
+
+
+def undisturbed(run: Path, asked: dict[str, Any]) -> pd.DataFrame:
+    """Search in this process and return the table."""
+    make_directory(run)
+    config = settle_config(run, parse_config(asked), resume=False, keep_trials=False)
+    search = open_search(run, config)
+    data = prepare(load_images(config.data), config.data)
+    while (proposal := search.propose()) is not None:
+        result = drain(evaluation(proposal.trial, data))
+        save_trial(run, proposal.number, proposal.trial, result)
+        search.finish(proposal.number, result.to_dict())
+    finish(run, search)
+    return load_table(run)
+
+
+@dataclass
+class Driver:
+    """A driver of the disturbed search, with the processes that it started."""
+
+    process: subprocess.Popen[bytes]
+
+    @classmethod
+    def start(cls, config: Path, run: Path, log: Path) -> Driver:
+        psinas = Path(sys.executable).with_name("psinas")
+        command = [str(psinas), "search", str(config), "--resume", "--out", str(run)]
+        with log.open("ab") as file:
+            started = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
+        return cls(started)
+
+    def members(self) -> list[int]:
+        """Return the processes of the driver's session that are left, itself included."""
+        found = []
+        for place in Path("/proc").iterdir():
+            try:
+                fields = (place / "stat").read_text().rpartition(")")[2].split()
+            except (OSError, ValueError):
+                continue
+            if place.name.isdigit() and fields[3] == str(self.process.pid) and fields[0] != "Z":
+                found.append(int(place.name))
+        return found
+
+    def workers(self) -> list[int]:
+        """Return the processes that run trials."""
+        found = []
+        for pid in self.members():
+            try:
+                if b"TrialActor" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(pid)
+            except OSError:
+                continue
+        return found
+
+    def gone(self) -> int:
+        """Wait until nothing of it is left; return how many had to be ended by us."""
+        deadline = time.monotonic() + 20
+        while (left := self.members()) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        return len(left)
+
+
+def disturbed(
+    run: Path, asked: dict[str, Any], kills: int, rng: random.Random, told: Counter[str]
+) -> pd.DataFrame:
+    """Search through Ray under signals until it is whole and return the table."""
+    config, log = run.with_suffix(".yaml"), run.with_suffix(".log")
+    config.write_text(yaml.safe_dump(asked))
+    sent = 0
+    while True:
+        driver = Driver.start(config, run, log)
+        told["starts"] += 1
+        while driver.process.poll() is None and sent < kills:
+            ends = time.monotonic() + rng.uniform(0.5, 20.0)
+            while time.monotonic() < ends and driver.process.poll() is None:
+                time.sleep(0.1)
+            workers = driver.workers()
+            whom = "driver" if not workers or rng.random() < 0.5 else "worker"
+            pid = driver.process.pid if whom == "driver" else rng.choice(workers)
+            how = rng.choice(SIGNALS)
+            if driver.process.poll() is None:
+                try:
+                    os.kill(pid, how)
+                except ProcessLookupError:
+                    continue
+                sent += 1
+                told[f"{how.name} to a {whom}"] += 1
+            if whom == "driver":
+                break
+        try:
+            code = driver.process.wait(timeout=PATIENCE if sent < kills else None)
+        except subprocess.TimeoutExpired:
+            told["drivers that did not stop"] += 1
+            driver.process.kill()
+            code = driver.process.wait()
+        told[f"exit {code}"] += 1
+        told["processes left behind"] += driver.gone()
+        if code == 0:
+            told["signals sent"] += sent
+            return load_table(run)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--trials", type=int, default=96)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    rng, told = random.Random(given.seed), Counter[str]()
+    asked = document(given.trials)
+    with tempfile.TemporaryDirectory() as scratch:
+        expected = undisturbed(Path(scratch) / "undisturbed", asked)
+        rounds = 0
+        while told["signals sent"] < given.kills or not rounds:
+            run = Path(scratch) / f"disturbed-{rounds}"
+            table = disturbed(run, asked, given.kills - told["signals sent"], rng, told)
+            rounds += 1
+            same = table.drop(columns=TIMINGS).equals(expected.drop(columns=TIMINGS))
+            finished = [r for r in read_records(run) if r.result is not None]
+            told["trials"] += len(expected)
+            told["trials lost"] += len(set(expected["number"]) - {r.number for r in finished})
+            told["trials finished twice"] += len(finished) - len({r.number for r in finished})
+            told["tables that differ"] += not same
+            told["tracebacks"] += run.with_suffix(".log").read_text().count("Traceback")
+    print(f"{platform.machine()}, {os.cpu_count()} cores, seed {given.seed}, {rounds} searches")
+    for name, count in sorted(told.items()):
+        print(f"{name:28s} {count:5d}")
+    if given.json is not None:
+        given.json.write_text(json.dumps(dict(told), indent=2) + "\n")
+    if told["trials lost"] or told["trials finished twice"] or told["tables that differ"]:
+        sys.exit("something was lost, repeated or changed")
+
+
+if __name__ == "__main__":
+    main()
