@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from launch.show.console import say
 from nas.data.config import DataConfig
-from nas.data.datasets import DATASETS, READERS_OF_PATHS, data_root
+from nas.data.datasets import DATASETS, READERS_OF_PATHS
+from nas.data.places import data_root
 
 
 def datasets() -> None:

@@ -9,7 +9,8 @@ import torch
 from launch.runs.begin import versions
 from launch.show.console import say
 from nas.data.config import DataConfig
-from nas.data.datasets import data_root, load_test_images
+from nas.data.datasets import load_test_images
+from nas.data.places import data_root
 from nas.errors import InputError
 
 LOOKED_FOR = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100")

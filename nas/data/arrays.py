@@ -14,10 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nas.data.checksum import of_arrays
 from nas.data.config import DataConfig
 from nas.errors import InputError
 from nas.seeds import derive_seed
 from search_spaces.task import Task
+
+HELD_OUT = 5  # a dataset without a test part gives every fifth image of each class to one
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,20 @@ class Images:
 
     def __post_init__(self) -> None:
         dtype, shape = self.pixels.dtype, self.pixels.shape
-        if self.pixels.ndim != 4 or dtype not in (np.uint8, np.float32) or not len(shape):
+        if self.pixels.ndim != 4 or dtype not in (np.uint8, np.float32) or 0 in shape[1:]:
             raise InputError(f"images: expected uint8 or float32 (N, C, H, W), got {dtype} {shape}")
+        if dtype == np.float32 and not np.isfinite(self.pixels).all():
+            raise InputError("images: expected finite pixels, got some that are not")
         if len(self.labels) != shape[0] or shape[0] == 0:
             raise InputError(f"expected one label an image, got {len(self.labels)} for {shape[0]}")
         known = len(self.class_names)
         if self.labels.min() < 0 or self.labels.max() >= known:
             low, high = self.labels.min(), self.labels.max()
             raise InputError(f"labels: expected 0 ... {known - 1}, got {low} ... {high}")
+
+    def checksum(self) -> str:
+        """Return 16 hex digits over pixels and labels."""
+        return of_arrays(self.pixels, self.labels)
 
 
 @dataclass(frozen=True)
@@ -83,12 +92,10 @@ def prepare(images: Images, config: DataConfig, device: torch.device | str = "cp
     so that class shares stay; another limit shuffles them otherwise.
 
     Raises:
-        InputError: unknown classes, or too few images to split.
+        InputError: unknown classes, ones without images, or too few images to split.
     """
     pixels, labels, classes = _pick_classes(images, config)
-    present = len(np.unique(labels))
-    if present < 2:
-        raise InputError(f"{config.name}: expected two or more classes with images, got {present}")
+    _refuse_empty_classes(labels, classes, config)
     order = stratified_order(labels, config.seed)
     validation_size = round(config.validation_share * len(order))
     validation = order[:validation_size][: config.limit.validation]
@@ -140,6 +147,35 @@ def stratified_order(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
         members = rng.permutation(np.flatnonzero(labels == label))
         place[members] = (np.arange(len(members)) + rng.random(len(members))) / len(members)
     return np.argsort(place, kind="stable").astype(np.int64)
+
+
+def held_out(labels: NDArray[np.int64], train: bool) -> NDArray[np.bool_]:
+    """Return ``(N,)``: which images are of a part, of a dataset that has no test part.
+
+    Every fifth image of each class is one of the test part.
+    """
+    order = stratified_order(labels, seed=0)
+    in_test = np.zeros(len(labels), dtype=bool)
+    in_test[order[: len(order) // HELD_OUT]] = True
+    return ~in_test if train else in_test
+
+
+def _refuse_empty_classes(labels: NDArray[np.int64], classes: int, config: DataConfig) -> None:
+    """Refuse classes without training images: outputs that nothing is ever learned of."""
+    counts = np.bincount(labels, minlength=classes)
+    present = np.flatnonzero(counts)
+    if len(present) < 2:
+        raise InputError(
+            f"{config.name}: expected two or more classes with images, got {len(present)}"
+        )
+    if not (empty := np.flatnonzero(counts == 0)).size:
+        return
+    asked = config.classes or range(classes)
+    some = ", ".join(str(asked[label]) for label in empty[:5]) + ", ..." * (len(empty) > 5)
+    raise InputError(
+        f"{config.name}: expected training images of every label, got none of {some} ({len(empty)} "
+        f"of {classes}): number the classes from 0, or pick those with images by data.classes"
+    )
 
 
 def _pick_classes(

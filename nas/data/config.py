@@ -66,6 +66,8 @@ class DataConfig:
             raise ValueError(
                 f"validation_share: expected a share in (0, 1), got {self.validation_share}"
             )
+        if self.seed < 0:
+            raise ValueError(f"seed: expected >= 0, got {self.seed}")
         if self.image_size is not None and self.image_size < 1:
             raise ValueError(f"image_size: expected >= 1, got {self.image_size}")
         if self.channels not in (None, 3):

@@ -269,6 +269,7 @@ def test_real_npz(file, shape, classes, data_root):
         ({"classes": (1,)}, "two or more"),
         ({"classes": (1, 1)}, "distinct"),
         ({"image_size": 0}, "image_size"),
+        ({"seed": -1}, "seed: expected >= 0, got -1"),
     ],
 )
 def test_bad_settings_are_refused(settings, match):
