@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any
 
 
@@ -15,25 +15,45 @@ def derive_seed(*parts: int | str) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def value_hash(
-    value: Any, *, leave_out: tuple[str, ...] = (), later: Mapping[str, Any] | None = None
-) -> str:
-    """Return 16 hex digits over a dataclass's fields.
+def value_hash(value: Any, *, leave_out: tuple[str, ...] = ()) -> str:
+    """Return 16 hex digits over a dataclass's fields, those of dataclasses in it included.
+
+    A class whose hashes are kept names in ``first_fields`` the fields that it had at first. They
+    always count; one that came later counts where it differs from its default, which is what was
+    the rule before there was the field. So a release that adds a field knows earlier hashes.
 
     Args:
         value: a dataclass.
         leave_out: fields that play no part.
-        later: fields that there were not at first, with what was the rule then; where they have
-            that value they play no part, so that earlier hashes stay.
+
+    Raises:
+        TypeError: a field that came later has no default.
     """
-    later = later or {}
-    return settings_hash(
-        {
-            k: v
-            for k, v in asdict(value).items()
-            if k not in leave_out and not (k in later and v == later[k])
-        }
-    )
+    counted = _counted(value)
+    return settings_hash({k: v for k, v in counted.items() if k not in leave_out})
+
+
+def _counted(value: Any) -> dict[str, Any]:
+    first = getattr(value, "first_fields", None)
+    counted = {}
+    for field in fields(value):
+        found = getattr(value, field.name)
+        if first is None or field.name in first or found != rule_before(field):
+            counted[field.name] = _counted(found) if is_dataclass(found) else found
+    return counted
+
+
+def rule_before(field: Field[Any]) -> Any:
+    """Return the default of a field that came later than its class.
+
+    Raises:
+        TypeError: it has none.
+    """
+    if field.default is not MISSING:
+        return field.default
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    raise TypeError(f"{field.name}: expected a default of a field that came later, got none")
 
 
 def settings_hash(settings: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ class Limit:
     """Caps on the sizes; None takes all there is."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    first_fields: ClassVar[tuple[str, ...]] = ("train", "validation", "test")  # see nas.seeds
     train: int | None = None
     validation: int | None = None
     test: int | None = None
@@ -30,7 +31,8 @@ class DataConfig:
 
     Args:
         name: a name in ``nas.data.datasets.DATASETS``, ``npz:PATH`` or ``folder:PATH``.
-        root: where the files are; None takes ``$PSINAS_DATA``, else ``~/.cache/psinas``.
+        root: where the files are, and where a relative ``PATH`` is looked for first; None takes
+            ``$PSINAS_DATA``, else ``~/.cache/psinas``. A search stores it as an absolute path.
         download: let torchvision download what is missing.
         image_size: side to which ``folder``, ``gtsrb`` and ``food101`` images are resized and
             cropped, and of ``noise``; None is the dataset's usual one.
@@ -50,6 +52,9 @@ class DataConfig:
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    first_fields: ClassVar[tuple[str, ...]] = (  # see nas.seeds
+        "name", "root", "download", "image_size", "classes", "limit", "validation_share", "seed",
+    )  # fmt: skip
     name: str = "digits"
     root: str | None = None
     download: bool = False
@@ -85,5 +90,4 @@ class DataConfig:
     @property
     def hash(self) -> str:
         """16 hex digits of what decides the images; where the files lie plays no part."""
-        later = {"channels": None, "shuffled_labels": False}
-        return value_hash(self, leave_out=("root", "download"), later=later)
+        return value_hash(self, leave_out=("root", "download"))

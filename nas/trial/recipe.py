@@ -56,6 +56,12 @@ class Recipe:
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    first_fields: ClassVar[tuple[str, ...]] = (  # see nas.seeds
+        "epochs", "batch_size", "optimizer", "learning_rate", "schedule", "momentum",
+        "weight_decay", "label_smoothing", "adversary", "epsilon", "steps", "step_size",
+        "adversarial_share", "entropy_weight", "gradient_clip", "flip", "crop_padding",
+        "precision", "selection_images",
+    )  # fmt: skip
     epochs: int = 10
     batch_size: int = 128
     optimizer: str = "sgd"
@@ -120,8 +126,8 @@ class Recipe:
 
     @property
     def hash(self) -> str:
-        """16 hex digits over every field."""
-        return value_hash(self, later={"loss": "cross-entropy"})
+        """16 hex digits over every field; ``loss``, which came later, where it is another."""
+        return value_hash(self)
 
     def attack(self) -> Attack | None:
         """Return the attack that training images are made with; None trains on clean ones.
