@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.errors import InputError, NoStudy
 from nas.ledger.results import JOURNAL, RESULT, RETRY_OF, STUDY
+from nas.ledger.version import check_version
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -56,12 +57,14 @@ def read_records(run: Path, *, storage: str | None = None, name: str = STUDY) ->
 
     Raises:
         NoStudy: there is none.
-        InputError: a line in the middle of the journal is broken.
+        InputError: a line in the middle of the journal is broken, or it was made by a newer psinas.
     """
     if storage is not None:
         from nas.ledger.study import open_study  # imports Optuna
 
-        return records_of(open_study(run, storage=storage, name=name))
+        study = open_study(run, storage=storage, name=name)
+        check_version(study.user_attrs, f"the ledger of {run}")
+        return records_of(study)
     journal = run / JOURNAL
     if not journal.exists():
         raise NoStudy(f"expected a run directory with a {JOURNAL}, got {run}")
@@ -115,6 +118,7 @@ class _Op(IntEnum):
 
     CREATE_STUDY = 0
     DELETE_STUDY = 1
+    SET_STUDY_ATTR = 2
     CREATE_TRIAL = 4
     SET_PARAM = 5
     SET_STATE = 6
@@ -148,6 +152,8 @@ def _replayed(lines: Iterable[dict[str, Any]], name: str, journal: Path) -> list
             count += 1
         elif op == _Op.DELETE_STUDY:
             studies.pop(line["study_id"], None)
+        elif op == _Op.SET_STUDY_ATTR and studies.get(line["study_id"]) == name:
+            check_version(line["user_attr"], journal)
         elif op == _Op.CREATE_TRIAL and line["study_id"] in studies:
             record = Record(number=len(trials))
             for decision, distribution in line.get("distributions", {}).items():

@@ -10,6 +10,7 @@ from nas.ledger.records import read_records, records_of, results_of, told_apart
 from nas.ledger.results import JOURNAL, RESULT
 from nas.ledger.study import open_study
 from nas.ledger.table import Legend
+from nas.ledger.version import LEDGER_VERSION, VERSION_KEY
 
 
 def filled(tmp_path):
@@ -93,3 +94,18 @@ def test_more_of_an_accuracy_or_of_an_end_of_its_interval_is_better():
     less = ("parameters", "pgd_accuracy_stderr", "psi_low")
     assert {legend.direction(score) for score in more} == {"max"}
     assert {legend.direction(score) for score in less} == {"min"}
+
+
+def test_a_ledger_of_a_newer_psinas_is_refused(tmp_path):
+    study = filled(tmp_path)
+    study.set_user_attr(VERSION_KEY, LEDGER_VERSION)
+    assert read_records(tmp_path) == records_of(study)
+    study.set_user_attr(VERSION_KEY, LEDGER_VERSION + 1)
+    with pytest.raises(InputError, match=r"made by a newer psinas: expected .* <= 1, got 2"):
+        read_records(tmp_path)
+    url = f"sqlite:///{tmp_path / 'db'}"
+    other = open_study(tmp_path, directions=["maximize"], storage=url, name="x")
+    assert read_records(tmp_path, storage=url, name="x") == []
+    other.set_user_attr(VERSION_KEY, LEDGER_VERSION + 1)
+    with pytest.raises(InputError, match="made by a newer psinas"):
+        read_records(tmp_path, storage=url, name="x")
