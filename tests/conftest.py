@@ -18,6 +18,7 @@ import torch
 from helpers import TINY
 
 import launch.cli
+from launch.config.identity import settle_data
 from launch.show.console import console as terminal
 from nas.data.arrays import Data, prepare
 from nas.data.config import DataConfig, Limit
@@ -97,6 +98,7 @@ def in_process(monkeypatch):
     def run_search(search, config, run, progress, *, address=None):
         progress.begin(search, 1)
         images = load_images(config.data)
+        settle_data(run / "config.yaml", {config.data.source: images})
         while (proposal := search.propose()) is not None:
             result = drain(evaluation(proposal.trial, prepare(images, proposal.trial.data)))
             save_trial(run, proposal.number, proposal.trial, result)

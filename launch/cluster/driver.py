@@ -20,6 +20,7 @@ from launch.cluster.signals import heed_stops
 from launch.cluster.spread import Spread
 from launch.cluster.worker import Sources, TrialActor
 from launch.config.config import Config
+from launch.config.identity import settle_data
 from launch.show.progress import Progress
 from nas.data.arrays import prepare
 from nas.data.config import DataConfig
@@ -40,10 +41,12 @@ def run_search(
         address: of a Ray cluster, ``auto`` or ``HOST:PORT``; None starts Ray here and ends it.
 
     Raises:
-        InputError: no such data or cluster, or one that cannot meet ``resources``.
+        InputError: no such data, data that have changed since the run began, no such cluster, or
+            one that cannot meet ``resources``.
         WorkerFailure: workers cannot run trials at all; what ran is left to a resume.
     """
     images = read_sources(config, search)
+    settle_data(run / "config.yaml", images)
     with ray_session(address):
         slots = fit(config.resources, launch.cluster.session.nodes())
         progress.begin(search, slots.count)

@@ -27,6 +27,7 @@ from launch.config.values import (
 )
 from launch.config.vary import varied_values
 from metrics.metric import Metric
+from nas.data.checksum import DATA_CHECKSUM
 from nas.data.config import DataConfig
 from nas.data.datasets import check_dataset
 from nas.errors import InputError
@@ -40,7 +41,7 @@ from nas.trial.recipe import Recipe
 from nas.trial.trial import Trial
 from search_spaces import SEARCH_SPACES, SearchSpace, space_class
 
-DIRECTORY_KEYS = ("made_with", "run_id")
+DIRECTORY_KEYS = ("made_with", "run_id", DATA_CHECKSUM)
 RETIRED = ("beside", "laid")
 """Keys of ``retrain`` that run directories of earlier versions have; they named other searches."""
 MAY_DIFFER = ("trials", "keep", "resources", "retrain", "data.root", "data.download")

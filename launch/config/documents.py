@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources as package_files
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import yaml
 
 from nas.errors import InputError, first_line
+from nas.files import write_whole
 
 
 def read_document(source: str | Path) -> dict[str, Any]:
@@ -35,6 +37,12 @@ def read_document(source: str | Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise InputError(f"{source}: expected a mapping of keys, got {type(document).__name__}")
     return document
+
+
+def save_document(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a YAML mapping, whole or not at all."""
+    text = yaml.safe_dump(dict(document), sort_keys=False, default_flow_style=None, width=100)
+    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def preset_names() -> list[str]:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import importlib.metadata
 import subprocess
 import uuid
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
-import yaml
 
 from launch.cluster.scheduler import reached
 from launch.config.config import Config, differing_keys
+from launch.config.documents import save_document
 from launch.runs.run import CONFIG, Run
+from nas.data.checksum import DATA_CHECKSUM
+from nas.data.places import as_saved, located
 from nas.errors import InputError, NoStudy
-from nas.files import write_whole
 from nas.ledger.lock import LOCK, OWNER
 from nas.ledger.study import open_study
+from nas.ledger.version import LEDGER_VERSION, VERSION_KEY, check_version
 from nas.search.search import Search
 from nas.trial.files import saved_outcome
 from nas.trial.trial import Trial
@@ -47,7 +51,14 @@ def make_directory(run: Path) -> None:
         )
 
 
-def settle_config(run: Path, asked: Config, *, resume: bool, keep_trials: bool) -> Config:
+def settle_config(
+    run: Path,
+    asked: Config,
+    *,
+    resume: bool,
+    keep_trials: bool,
+    data_checksum: Mapping[str, Mapping[str, str]] | None = None,
+) -> Config:
     """Return the configuration to run, saved in the run directory.
 
     Args:
@@ -55,24 +66,33 @@ def settle_config(run: Path, asked: Config, *, resume: bool, keep_trials: bool) 
         asked: what the user asked for.
         resume: go on with what is there.
         keep_trials: the user named no number of trials, so a larger saved one stands.
+        data_checksum: dataset -> part -> checksum, of the search whose trial is trained again.
 
     Raises:
         InputError: a search is there and resume was not asked for, or it was another search.
     """
+    checksums = dict(data_checksum or {})
+    beside = None
     if (run / CONFIG).exists() and _begun(run):
         saved = Run(run).config
+        checksums |= Run(run).checksums
+        beside = Path(saved.data.root) if saved.data.root else None
         if not resume:
             raise InputError(
                 f"{run} holds a search already: --resume goes on with it, --out begins another"
             )
+        asked = _named_as(Run(run), asked)
         _refuse_another(run, saved, asked)
         if keep_trials and asked.trials is not None and saved.trials is not None:
             trials = max(asked.trials, saved.trials)
             asked = asked.model_copy(update={"trials": trials})
+    names = [asked.data.name, *asked.vary.get("data.name", ())]
+    asked = asked.model_copy(update={"data": located(asked.data, names, beside)})
     run_id = _saved_id(run) or uuid.uuid4().hex
     document = {**asked.resolved(), "run_id": run_id, "made_with": versions()}
-    text = yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=100)
-    write_whole(run / CONFIG, lambda partial: partial.write_text(text))
+    if known := {name: checksums[name] for name in names if name in checksums}:
+        document[DATA_CHECKSUM] = known
+    save_document(run / CONFIG, document)
     return asked
 
 
@@ -92,7 +112,20 @@ def check_begun(run: Path, asked: Config) -> None:
     except NoStudy:
         return
     if trials:
-        _refuse_another(run, begun.config, asked)
+        _refuse_another(run, begun.config, _named_as(begun, asked))
+
+
+def _named_as(run: Run, asked: Config) -> Config:
+    """Return what was asked for with its data under the names that they have in a run."""
+    saved, known = run.config, run.checksums
+    data = as_saved(asked.data, saved.data, known=saved.data.name in known)
+    vary = dict(asked.vary)
+    if len(names := vary.get("data.name", ())) == len(saved.vary.get("data.name", ())) > 0:
+        vary["data.name"] = [
+            as_saved(replace(asked.data, name=a), replace(saved.data, name=s), known=False).name
+            for a, s in zip(names, saved.vary["data.name"], strict=True)
+        ]
+    return asked.model_copy(update={"data": data, "vary": vary})
 
 
 def _refuse_another(run: Path, saved: Config, asked: Config) -> None:
@@ -141,10 +174,12 @@ def open_search(run: Path, config: Config, *, died: bool = True) -> Search:
     study = open_study(
         run, directions=plan.directions, storage=config.storage, name=config.study_name
     )
+    check_version(study.user_attrs, f"the ledger of {run}")
     run_id = _saved_id(run)
     owner = study.user_attrs.get(RUN_ID)
     if owner is None and not study.get_trials(deepcopy=False):
         study.set_user_attr(RUN_ID, run_id)
+        study.set_user_attr(VERSION_KEY, LEDGER_VERSION)
     elif owner != run_id or [d.name.lower() for d in study.directions] != plan.directions:
         raise InputError(
             f"storage: the study {config.study_name!r} in {config.storage or run} belongs to "

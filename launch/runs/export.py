@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from launch.runs.run import FinishedTrial, Run
 from launch.show.cells import draw_cell
+from nas.data.places import located
 from nas.export.export import export_trial
 from search_spaces import space_of
 
@@ -17,6 +19,8 @@ def export_row(run: Run, row: FinishedTrial, out: Path) -> None:
         InputError: weights that were not kept, or a directory that holds something else.
     """
     metrics = run.config.resolved()["metrics"]
-    export_trial(run.path, row.number, row.trial, row.result, out, metrics=metrics)
+    trial = replace(row.trial, data=located(row.trial.data))
+    known = run.checksums.get(trial.data.name)
+    export_trial(run.path, row.number, trial, row.result, out, metrics=metrics, data_checksum=known)
     if space_of(row.trial.architecture).cell(row.trial.architecture) is not None:
         draw_cell(row.trial.architecture, out / "cell.svg")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from launch.runs.run import FinishedTrial, Run
+from nas.data.datasets import load_as_before
 from nas.device import choose_device
 from nas.errors import InputError
 from nas.search.trust import BEGIN
@@ -24,7 +25,8 @@ def replay(run: Run, number: int) -> tuple[FinishedTrial, Evaluation, list[str]]
         The row, the new evaluation, and the names of the scores that differ (times aside).
 
     Raises:
-        InputError: no such trial, one that never ran to its end, or a device that is not here.
+        InputError: no such trial, one that never ran to its end, data that have changed since, or
+            a device that is not here.
     """
     row = run.trial(number)
     if row.result["status"] in ("stopped", "timeout") or "environment" not in row.result:
@@ -37,7 +39,10 @@ def replay(run: Run, number: int) -> tuple[FinishedTrial, Evaluation, list[str]]
             f"trial {number} ran on {environment['device_name']}: expected a GPU here, got none "
             "(other devices add in another order, so the numbers would differ)"
         )
-    evaluation = evaluate(row.trial, device=environment["device"], threads=environment["threads"])
+    images = load_as_before(row.trial.data, run.checksums, test=False)
+    evaluation = evaluate(
+        row.trial, images, device=environment["device"], threads=environment["threads"]
+    )
     old, new = row.result["scores"], evaluation.scores
     different = [
         name

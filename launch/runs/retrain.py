@@ -160,14 +160,21 @@ def retrain(
         again: the command that goes on; None is ``psinas retrain``.
 
     Raises:
-        InputError: a setting that is refused, another retraining in ``out``, or no training that
-            completed.
+        InputError: a setting that is refused, another retraining in ``out``, data that have changed
+            since the search, or no training that completed.
     """
     grid = retrain_config(run.config, winner, asked)
     where = out if out is not None else directory(run.path, winner, grid)
     options = f"--trial {winner.number}, with the options that were given"
     again = again or f"psinas retrain {run.path} {options}"
-    go_on = partial(search, resume=True, keep_trials=True, address=address, again=again)
+    go_on = partial(
+        search,
+        resume=True,
+        keep_trials=True,
+        address=address,
+        again=again,
+        data_checksum=run.checksums,
+    )
     try:
         trained = go_on(grid, where, report)
     except NoWinner as error:

@@ -18,7 +18,7 @@ from metrics.cost import parameters
 from metrics.engine.folding import fast_copy
 from metrics.robustness.accuracy import correct, robust_accuracy, standard_error
 from nas.data.arrays import prepare, prepare_test
-from nas.data.datasets import load_images, load_test_images
+from nas.data.datasets import load_as_before, load_images
 from nas.device import choose_device
 from nas.search.trust import advice, suspicions
 from nas.seeds import derive_seed
@@ -83,7 +83,9 @@ def measure(
     config = where.config
     source_trial = copy.best(where.objective)
     model, source = trial_model(where, best), trial_model(copy, source_trial)
-    test = prepare_test(load_test_images(best.trial.data), best.trial.data)
+    test = prepare_test(
+        load_as_before(best.trial.data, where.checksums, test=True), best.trial.data
+    )
     x, y = test.images(slice(limit)), test.labels[:limit]
     arguments = (model, source, x, y, best.trial.recipe)
     if address is None:

@@ -73,6 +73,12 @@ class Run:
         found: str | None = self.document.get("run_id")
         return found
 
+    @property
+    def checksums(self) -> Mapping[str, Mapping[str, str]]:
+        """Dataset -> part -> checksum of what the search saw; empty of runs from before them."""
+        found: Mapping[str, Mapping[str, str]] | None = self.document.get("data_checksum")
+        return found or {}
+
     @cached_property
     def records(self) -> list[Record]:
         """Every trial of the ledger."""

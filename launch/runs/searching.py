@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +10,11 @@ from launch.cluster.driver import run_search
 from launch.config.config import Config
 from launch.runs.begin import make_directory, open_search, settle_config
 from launch.runs.export import export_row
-from launch.runs.run import FinishedTrial, Run
+from launch.runs.run import CONFIG, FinishedTrial, Run
 from launch.show.reporter import Reporter
 from launch.show.tables import doubt_lines
-from nas.errors import NoWinner
+from nas.errors import InputError, NoWinner
+from nas.files import write_whole
 from nas.ledger.journal import repair_journal
 from nas.ledger.lock import RunLock
 from nas.ledger.records import records_of
@@ -42,6 +43,7 @@ def search(
     address: str | None,
     retry: Collection[str] = (),
     again: str | None = None,
+    data_checksum: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Searched:
     """Run what is left of a search, tell its table, export its winner.
 
@@ -54,6 +56,7 @@ def search(
         address: of a Ray cluster; None starts Ray here.
         retry: statuses of failed trials that run once more.
         again: the command that goes on, where it is another than ``psinas search --resume``.
+        data_checksum: dataset -> part -> checksum, of the search whose trial is trained again.
 
     Raises:
         InputError: a directory, cluster or dataset that is refused.
@@ -63,7 +66,10 @@ def search(
     with RunLock(path) as lock:
         if repaired := repair_journal(path / JOURNAL):
             report.say(f"{path}: {repaired}")
-        config = settle_config(path, config, resume=resume, keep_trials=keep_trials)
+        saved = (path / CONFIG).read_bytes() if (path / CONFIG).exists() else None
+        config = settle_config(
+            path, config, resume=resume, keep_trials=keep_trials, data_checksum=data_checksum
+        )
         going = open_search(path, config, died=lock.died)
         if retry:
             report.say(f"{going.retry(retry)} failed trials run once more ({', '.join(retry)})")
@@ -71,6 +77,10 @@ def search(
         if going.left():
             try:
                 whole = run_search(going, config, path, report.progress, address=address)
+            except InputError:  # refused before anything ran: data that have changed, say
+                if saved is not None:
+                    write_whole(path / CONFIG, lambda partial: partial.write_bytes(saved))
+                raise
             finally:
                 report.progress.end()
         found = finish(path, going, whole=whole)

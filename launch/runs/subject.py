@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from launch.config.config import Config, parse_config
 from launch.runs.run import FinishedTrial, Run
 from nas.data.arrays import Split, prepare, prepare_test
+from nas.data.checksum import DATA_CHECKSUM
 from nas.data.config import DataConfig
-from nas.data.datasets import load_images, load_test_images
+from nas.data.datasets import load_as_before
 from nas.errors import InputError, first_line
 from nas.export.export import MODEL
 from nas.names import find
@@ -32,12 +33,14 @@ class Subject:
         model: in ``eval()``.
         task: what it was trained for; None of somebody's own.
         known: of its configuration: ``data``, ``recipe``, ``metrics``, where it has them.
+        checksums: dataset -> part -> checksum of what the search saw.
     """
 
     name: str
     model: nn.Module
     task: Task | None
     known: Mapping[str, Any]
+    checksums: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def document(self, data: str | None) -> dict[str, Any]:
         """Return what a configuration says of it, on its own data or another dataset.
@@ -61,9 +64,10 @@ class Subject:
         """Return images ``(N, C, H, W)`` and labels of a part of a dataset that the model fits.
 
         Raises:
-            InputError: a model for other images or classes.
+            InputError: a model for other images or classes, or images that have changed since it
+                was trained.
         """
-        split, classes = _images(data, test)
+        split, classes = _images(data, self.checksums, test)
         images, labels = split.images(slice(limit)), split.labels[:limit]
         _check_fit(self.model, self.task, images, classes, data.name)
         return images, labels
@@ -79,7 +83,9 @@ def subject(target: str) -> Subject:
     if (directory / MODEL).exists():
         description = json.loads((directory / "architecture.json").read_text())
         known = {k: description["trial"][k] for k in ("data", "recipe", "metrics")}
-        return Subject(target, load(directory), Task.from_dict(description["task"]), known)
+        checksums = {known["data"]["name"]: description["trial"].get(DATA_CHECKSUM, {})}
+        task = Task.from_dict(description["task"])
+        return Subject(target, load(directory), task, known, checksums)
     place, _, number = target.rpartition(":")
     if place and number.isdigit():
         return _of_trial(target, Run(place), int(number))
@@ -101,7 +107,7 @@ def _of_trial(target: str, run: Run, number: int) -> Subject:
         "recipe": asdict(row.trial.recipe),
         "metrics": run.config.resolved()["metrics"],
     }
-    return Subject(target, trial_model(run, row), _task(run, row), known)
+    return Subject(target, trial_model(run, row), _task(run, row), known, run.checksums)
 
 
 def trained_trials(run: Run) -> list[FinishedTrial]:
@@ -147,9 +153,11 @@ def _task(run: Run, row: FinishedTrial) -> Task:
     return Task.from_dict(json.loads(description.read_text())["task"])
 
 
-def _images(config: DataConfig, test: bool) -> tuple[Split, int]:
+def _images(
+    config: DataConfig, known: Mapping[str, Mapping[str, str]], test: bool
+) -> tuple[Split, int]:
     """Return the images of a part, and the number of classes."""
-    found = load_test_images(config) if test else load_images(config)
+    found = load_as_before(config, known, test=test)
     split = prepare_test(found, config) if test else prepare(found, config).validation
     return split, len(config.classes or found.class_names)
 

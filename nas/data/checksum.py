@@ -30,8 +30,8 @@ Checksums = dict[str, str]
 def of_arrays(pixels: NDArray[Any], labels: NDArray[np.int64]) -> str:
     """Return 16 hex digits over pixels and labels, their kind and shape included."""
     digest = hashlib.sha256(f"{pixels.dtype.str} {pixels.shape}".encode())
-    digest.update(np.ascontiguousarray(labels, dtype="<i8"))
-    digest.update(np.ascontiguousarray(pixels))
+    digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
+    digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()[:16]
 
 
@@ -48,7 +48,7 @@ def of_files(files: Iterable[Path], labels: NDArray[np.int64]) -> str:
         except OSError as error:
             raise InputError(f"data: expected an image, got {path}: {first_line(error)}") from error
 
-    digest = hashlib.sha256(np.ascontiguousarray(labels, dtype="<i8"))
+    digest = hashlib.sha256(np.ascontiguousarray(labels, dtype="<i8").data)
     with ThreadPoolExecutor() as pool:
         for content in pool.map(read, files):
             digest.update(content)

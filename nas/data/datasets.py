@@ -6,17 +6,17 @@ alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nas.data import named
 from nas.data.arrays import Images
-from nas.data.checksum import Checksums
+from nas.data.checksum import Checksums, refuse_changed
 from nas.data.config import DataConfig
 from nas.data.folder import find_folder
 from nas.data.npz import read_npz
 from nas.data.pictures import ImageFiles
-from nas.data.places import path_of
+from nas.data.places import find_path, path_of
 from nas.errors import InputError
 
 
@@ -32,6 +32,32 @@ def load_images(config: DataConfig) -> Images:
 def load_test_images(config: DataConfig) -> Images:
     """Return the test images. Nothing that trains or chooses calls this, only what reports."""
     return _pixels(_find(config, train=False))
+
+
+def load_as_before(
+    config: DataConfig, known: Mapping[str, Mapping[str, str]], *, test: bool
+) -> Images:
+    """Return the images of one part, which must be those that a search saw.
+
+    Args:
+        config: which data.
+        known: dataset -> part -> checksum, as a run directory or an export keeps them.
+        test: test images rather than training ones.
+
+    Raises:
+        InputError: they have changed, or cannot be read.
+    """
+    images = load_test_images(config) if test else load_images(config)
+    if expected := known.get(config.name):
+        part = {"test" if test else "train": part_checksum(config, images, test=test)}
+        refuse_changed(whereabouts(config), expected, part)
+    return images
+
+
+def whereabouts(config: DataConfig) -> str:
+    """Return what a dataset is called, and where it was found if that is one place."""
+    path = path_of(config.name)
+    return config.name if path is None else f"{config.name} ({find_path(config, path)})"
 
 
 def checksums(config: DataConfig, images: Images | None = None) -> Checksums:

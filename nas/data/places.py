@@ -89,5 +89,35 @@ def located(
     return config
 
 
+def as_saved(asked: DataConfig, saved: DataConfig, *, known: bool) -> DataConfig:
+    """Return data that are asked for under the name that they have in a run, where they are its.
+
+    They are where both names lead to one file. Where the run's leads to none any more, the file has
+    moved: one of the same name is taken for it if its checksum is known, and so will be compared.
+
+    Args:
+        asked: the data of a search that goes on.
+        saved: the data of the run.
+        known: whether the run has their checksum.
+    """
+    ours, theirs = path_of(saved.name), path_of(asked.name)
+    kinds = {config.name.partition(":")[0] for config in (asked, saved)}
+    if asked.name == saved.name or ours is None or theirs is None or len(kinds) > 1:
+        return asked
+    try:
+        there = find_path(asked, theirs)
+    except InputError:
+        return asked
+    try:
+        if os.path.samefile(find_path(saved, ours), there):  # noqa: PTH121
+            return replace(asked, name=saved.name, root=saved.root)
+    except InputError:
+        tail = (ours.name,) if ours.is_absolute() else ours.parts
+        if known and there.parts[-len(tail) :] == tail:
+            root = Path(*Path(os.path.abspath(there)).parts[: -len(tail)])  # noqa: PTH100
+            return replace(asked, name=saved.name, root=str(root))
+    return asked
+
+
 def _rooted(config: DataConfig, root: Path) -> DataConfig:
     return replace(config, root=os.path.abspath(root))  # noqa: PTH100  links stay as they are

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from nas.data.checksum import DATA_CHECKSUM
 from nas.errors import InputError
 from nas.search.trust import BEGIN, suspicions, was_checked
 from nas.trial.files import WEIGHTS, trial_directory
@@ -25,6 +26,7 @@ def export_trial(
     out: Path,
     *,
     metrics: list[dict[str, Any]],
+    data_checksum: Mapping[str, str] | None = None,
 ) -> None:
     """Write ``architecture.json``, ``model.safetensors`` and a model card to ``out``.
 
@@ -35,6 +37,7 @@ def export_trial(
         result: what the ledger holds of it.
         out: made anew; an earlier export there is replaced whole.
         metrics: the search's metrics, so that ``psinas score`` can repeat them.
+        data_checksum: part -> checksum of the trial's data, so that others are refused there.
 
     Raises:
         InputError: the weights were not kept, or ``out`` holds something else.
@@ -53,6 +56,7 @@ def export_trial(
         "number": number,
         "recipe": asdict(trial.recipe),
         "data": asdict(trial.data),
+        DATA_CHECKSUM: dict(data_checksum or {}),
         "metrics": metrics,
         "seed": trial.seed,
         "repeat": trial.repeat,

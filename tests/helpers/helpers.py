@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from launch.config.config import parse_config
+from launch.config.identity import settle_data
 from launch.runs.begin import make_directory, open_search, settle_config
 from launch.runs.searching import finish
 from nas.data.arrays import prepare
@@ -31,6 +32,7 @@ def search_here(run, document):
     config = settle_config(run, parse_config(document), resume=False, keep_trials=False)
     search = open_search(run, config)
     images = load_images(config.data)
+    settle_data(run / "config.yaml", {config.data.source: images})
     torch.set_num_threads(1)
     while (proposal := search.propose()) is not None:
         result = drain(evaluation(proposal.trial, prepare(images, proposal.trial.data)))
