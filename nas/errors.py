@@ -13,6 +13,10 @@ class InputError(PsinasError, ValueError):
     """The user's input: an unknown name, a missing file, a value out of range."""
 
 
+class NoImages(InputError):
+    """A part of a dataset that has no images."""
+
+
 class NoStudy(InputError):
     """A ledger that is not there."""
 

@@ -28,6 +28,7 @@ def varied_values(
     """
     kinds: dict[str, type[Any]] = {"recipe": Recipe, "data": DataConfig}
     known = [f"{part}.{f.name}" for part, kind in kinds.items() for f in fields(kind)]
+    known = [key for key in known if key not in ("data.root", "data.download")]  # where, not which
     known += ["recipe", "repeat"]
     document = {"recipe": asdict(recipe), "data": asdict(data)}
     varied: dict[str, list[Any]] = {}

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nas.data.checksum import of_arrays
 from nas.data.config import DataConfig
-from nas.errors import InputError
+from nas.errors import InputError, NoImages
 from nas.seeds import derive_seed
 from search_spaces.task import Task
 
@@ -43,7 +43,9 @@ class Images:
             raise InputError(f"images: expected uint8 or float32 (N, C, H, W), got {dtype} {shape}")
         if dtype == np.float32 and not np.isfinite(self.pixels).all():
             raise InputError("images: expected finite pixels, got some that are not")
-        if len(self.labels) != shape[0] or shape[0] == 0:
+        if shape[0] == 0:
+            raise NoImages("images: expected one or more, got none")
+        if len(self.labels) != shape[0]:
             raise InputError(f"expected one label an image, got {len(self.labels)} for {shape[0]}")
         known = len(self.class_names)
         if self.labels.min() < 0 or self.labels.max() >= known:

@@ -98,6 +98,7 @@ MISTAKES = [
     ("trials=0", "trials: expected greater than or equal to 1, got 0"),
     ("trials=null", "trials: expected a number, got null: only the grid"),
     ("vary={recipe.moon: [1]}", "vary: expected keys among recipe.epochs, "),
+    ("vary={data.root: [a, b]}", "vary: expected keys among recipe.epochs, "),
     ("vary={recipe.epsilon: [8]}", "recipe.epsilon: expected a pixel distance"),
     ("vary={recipe.epochs: []}", "vary.recipe.epochs: expected one or more values, got none"),
     ("vary={recipe: [3]}", "vary.recipe: expected mappings of recipe keys, got 3"),
