@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from nas.search.trust import BEGIN, suspicions, was_checked
 from nas.trial.files import WEIGHTS, trial_directory
 from nas.trial.trial import Trial
 
-MODEL = "model.safetensors"
+MODEL, DESCRIPTION, CARD = "model.safetensors", "architecture.json", "README.md"
+FILES = (DESCRIPTION, MODEL, CARD, "cell.svg")  # all that an export holds
 
 
 def export_trial(
@@ -27,6 +28,7 @@ def export_trial(
     *,
     metrics: list[dict[str, Any]],
     data_checksum: Mapping[str, str] | None = None,
+    modules: Sequence[str] = (),
 ) -> None:
     """Write ``architecture.json``, ``model.safetensors`` and a model card to ``out``.
 
@@ -35,9 +37,10 @@ def export_trial(
         number: of the trial whose weights are on disk.
         trial: what was trained.
         result: what the ledger holds of it.
-        out: made anew; an earlier export there is replaced whole.
+        out: the files of an earlier export there are replaced, all others left.
         metrics: the search's metrics, so that ``psinas score`` can repeat them.
         data_checksum: part -> checksum of the trial's data, so that others are refused there.
+        modules: directories of the modules that the space and the metrics are in.
 
     Raises:
         InputError: the weights were not kept, or ``out`` holds something else.
@@ -49,9 +52,8 @@ def export_trial(
             f"keeps those of the front and the top): `psinas replay {run} --trial {number}` "
             "trains them again"
         )
-    if out.exists() and any(out.iterdir()) and not (out / MODEL).exists():
-        raise InputError(f"--out: expected a new directory or an earlier export, got {out}")
-    description = json.loads((source / "architecture.json").read_text())
+    check_place(out)
+    description = json.loads((source / "architecture.json").read_text(encoding="utf-8"))
     description["trial"] = {
         "number": number,
         "recipe": asdict(trial.recipe),
@@ -63,15 +65,48 @@ def export_trial(
         "scores": result["scores"],
         "environment": result["environment"],
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    (partial / "architecture.json").write_text(json.dumps(description, indent=2) + "\n")
-    shutil.copyfile(source / WEIGHTS, partial / MODEL)
-    (partial / "README.md").write_text(model_card(description))
-    shutil.rmtree(out, ignore_errors=True)
-    partial.replace(out)
+    if modules:
+        description["trial"]["modules"] = list(modules)
+    text, card = json.dumps(description, indent=2) + "\n", model_card(description)
+    out.mkdir(parents=True, exist_ok=True)
+    _partial(out, DESCRIPTION).write_text(text, encoding="utf-8")  # says whose a half-made one is
+    shutil.copyfile(source / WEIGHTS, _partial(out, MODEL))
+    _partial(out, CARD).write_text(card, encoding="utf-8")
+    for name in FILES:  # the description goes first and comes last: never beside other weights
+        (out / name).unlink(missing_ok=True)
+    for name in (MODEL, CARD, DESCRIPTION):
+        _partial(out, name).replace(out / name)
+
+
+def check_place(out: Path) -> None:
+    """Refuse to export among somebody's files.
+
+    Raises:
+        InputError: ``out`` is a file, or a directory that holds something and no export.
+    """
+    if not out.exists():
+        return
+    expected = "--out: expected a new or empty directory, or an earlier export"
+    if not out.is_dir():
+        raise InputError(f"{expected}, got the file {out}")
+    partial = {_partial(out, name).name for name in FILES}
+    others = sorted(p.name for p in out.iterdir() if p.name not in partial)
+    if others and not (_is_ours(out / DESCRIPTION) or _is_ours(_partial(out, DESCRIPTION))):
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        raise InputError(f"{expected}, got {out} with {', '.join(others[:3])}{more}")
+
+
+def _partial(out: Path, name: str) -> Path:
+    return out / f".{name}.partial"
+
+
+def _is_ours(description: Path) -> bool:
+    """Whether this is the description of an export."""
+    try:
+        found = json.loads(description.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and {"architecture", "task", "trial"} <= found.keys()
 
 
 def model_card(description: Mapping[str, Any]) -> str:

@@ -1,0 +1,85 @@
+"""An export replaces an earlier export's files, and nothing else."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from helpers import one_line, search_here
+
+from nas.export import export as way_out
+
+
+@pytest.fixture
+def run(tmp_path, tiny):
+    return search_here(tmp_path / "run", {**tiny, "metrics": ["clean", "pgd"], "trials": 2})
+
+
+def files(directory):
+    return {p.name: p.read_bytes() for p in directory.iterdir()}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("model.safetensors", "README.md", "config.json"),  # another library's model
+        ("model.safetensors",),
+        ("README.md",),
+        ("architecture.json", "notes.txt"),
+    ],
+)
+def test_a_directory_of_somebodys_files_is_left_alone(run, psinas, tmp_path, names) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in names:
+        (out / name).write_text("{}")
+    before = files(out)
+    one_line(psinas("export", run, "--trial", 0, "--out", out), "--out: expected", str(out))
+    assert files(out) == before
+
+
+def test_other_files_beside_an_earlier_export_stay(run, psinas, tmp_path) -> None:
+    out = tmp_path / "out"
+    assert psinas("export", run, "--trial", 0, "--out", out)[0] == 0
+    first = files(out)
+    (out / "notes.txt").write_text("mine")
+    (out / "plots").mkdir()
+    assert psinas("export", run, "--trial", 1, "--out", out)[0] == 0
+    assert (out / "notes.txt").read_text() == "mine"
+    assert (out / "plots").is_dir()
+    assert json.loads((out / "architecture.json").read_text())["trial"]["number"] == 1
+    assert (out / "model.safetensors").read_bytes() != first["model.safetensors"]
+    assert {p.name for p in out.iterdir()} == {*first, "notes.txt", "plots"}
+
+
+@pytest.mark.parametrize("moment", range(6))
+def test_a_kill_leaves_no_description_beside_other_weights(
+    run, psinas, tmp_path, monkeypatch, moment
+) -> None:
+    out, steps = tmp_path / "out", iter(range(100))
+    assert psinas("export", run, "--trial", 0, "--out", out)[0] == 0
+    whole = files(out)
+
+    def dying(method):
+        def step(*arguments, **settings):
+            if next(steps) == moment:
+                raise KeyboardInterrupt
+            return method(*arguments, **settings)
+
+        return step
+
+    with monkeypatch.context() as patch:
+        patch.setattr(way_out.Path, "replace", dying(way_out.Path.replace))
+        patch.setattr(way_out.Path, "unlink", dying(way_out.Path.unlink))
+        assert psinas("export", run, "--trial", 1, "--out", out)[0] == 130
+    if (out / "architecture.json").exists():
+        assert files(out).items() >= whole.items()
+    assert psinas("export", run, "--trial", 1, "--out", out)[0] == 0
+    assert json.loads((out / "architecture.json").read_text())["trial"]["number"] == 1
+    assert {p.name for p in out.iterdir()} == set(whole)
+
+
+def test_a_file_is_no_directory(run, psinas, tmp_path) -> None:
+    (tmp_path / "out").write_text("mine")
+    one_line(psinas("export", run, "--trial", 0, "--out", tmp_path / "out"), "got the file")
+    assert (tmp_path / "out").read_text() == "mine"
