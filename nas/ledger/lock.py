@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import warnings
 from pathlib import Path
 from types import TracebackType
 
@@ -32,19 +33,21 @@ class RunLock:
 
     def __enter__(self) -> RunLock:
         try:
-            self._lock.acquire()
+            with warnings.catch_warnings():
+                # filelock may make a file its lock where the system has none: that outlives a kill
+                warnings.simplefilter("error", UserWarning)
+                self._lock.acquire()
         except Timeout as error:
+            if not self._can_lock():
+                raise self._no_locks("none") from error
             raise InputError(
                 f"{self._directory} is being searched by another driver ({self._holder()}): "
                 "expected one driver a run; wait for it, stop it, or give another --out"
             ) from error
-        except (OSError, NotImplementedError) as error:
-            raise InputError(
-                f"{self._directory}: expected a file system that can lock a file, got "
-                f"{first_line(error)}: give another --out"
-            ) from error
+        except (OSError, NotImplementedError, UserWarning) as error:
+            raise self._no_locks(first_line(error)) from error
         self.died = self._owner.exists()
-        self._owner.write_text(f"pid {os.getpid()} on {socket.gethostname()}")
+        self._owner.write_text(f"pid {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         return self
 
     def __exit__(
@@ -60,8 +63,25 @@ class RunLock:
         finally:
             self._lock.release()
 
+    def _can_lock(self) -> bool:
+        """Whether a file of our own can be locked: older filelocks hide why one cannot."""
+        probe = self._directory / f".lock-{os.getpid()}"
+        try:
+            with FileLock(probe, timeout=0):
+                return True
+        except (OSError, NotImplementedError):  # Timeout is an OSError
+            return False
+        finally:
+            probe.unlink(missing_ok=True)
+
+    def _no_locks(self, got: str) -> InputError:
+        return InputError(
+            f"{self._directory}: expected a file system that can lock a file, got {got}: "
+            "give another --out"
+        )
+
     def _holder(self) -> str:
         try:
-            return self._owner.read_text().strip() or "unknown"
+            return self._owner.read_text(encoding="utf-8").strip() or "unknown"
         except OSError:
             return "unknown"
