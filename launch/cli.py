@@ -12,11 +12,14 @@ import os
 import sys
 from typing import Any
 
+import launch.siblings  # isort: skip  # before anything that imports a sibling
 import typer
 from typer.core import TyperGroup
 
 from launch.cluster.signals import exit_code, orderly_stops
-from launch.show.console import errors
+from launch.config.modules import look_in
+from launch.config.trust import OPTION, VARIABLE
+from launch.show.console import errors, print_anything
 from nas.errors import InputError, PsinasError, one_line
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -90,10 +93,12 @@ def psinas() -> None:
 
 def main() -> None:
     """Run the command line; bad input is one line and exit code 2."""
-    arguments = [a for a in sys.argv[1:] if a != "--debug"]
-    debug = len(arguments) < len(sys.argv) - 1
-    if os.getcwd() not in sys.path:  # a user's own modules lie beside the configuration
-        sys.path.insert(0, os.getcwd())
+    arguments = [a for a in sys.argv[1:] if a not in ("--debug", OPTION)]
+    debug = "--debug" in sys.argv[1:]
+    if OPTION in sys.argv[1:]:
+        os.environ[VARIABLE] = "1"
+    print_anything()
+    look_in()
     try:
         with orderly_stops():
             app(arguments, standalone_mode=True)
@@ -111,6 +116,11 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, ImportError | AttributeError) and (
+            why := launch.siblings.overwritten()
+        ):
+            errors.print(f"psinas: {why}", highlight=False, markup=False, soft_wrap=True)
+            sys.exit(2)
         known = isinstance(error, PsinasError | OSError)
         hint = "" if known else " (a fault of psinas: --debug shows where)"
         line = f"psinas: {one_line(error)}{hint}"

@@ -73,6 +73,13 @@ def _same_each_time(request) -> None:
     random.seed(seed)
 
 
+@pytest.fixture(autouse=True)
+def _no_home(monkeypatch, tmp_path_factory) -> None:
+    """Whose code was trusted is remembered for one test, and not in the developer's home."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+    monkeypatch.delenv("PSINAS_TRUST", raising=False)
+
+
 @pytest.fixture
 def psinas(monkeypatch, capsys):
     """Return a function that runs a command line and returns its exit code, output and errors."""

@@ -58,6 +58,7 @@ FLOORS = {
         cluster
         show
         config
+        siblings
     """,
 }
 """Every package's rooms, from the top: a room imports those on lines below its own.

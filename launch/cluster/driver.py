@@ -21,6 +21,7 @@ from launch.cluster.spread import Spread
 from launch.cluster.worker import Sources, TrialActor
 from launch.config.config import Config
 from launch.config.identity import settle_data
+from launch.config.modules import check_found
 from launch.show.progress import Progress
 from nas.data.arrays import prepare
 from nas.data.config import DataConfig
@@ -45,6 +46,7 @@ def run_search(
             one that cannot meet ``resources``.
         WorkerFailure: workers cannot run trials at all; what ran is left to a resume.
     """
+    check_found(config.model_dump())
     images = read_sources(config, search)
     settle_data(run / "config.yaml", images)
     with ray_session(address):

@@ -1,8 +1,13 @@
-"""What ray reads from the environment when it is imported: import this first."""
+"""What ray reads from the environment when it is imported: import this first.
+
+A worker imports this before anything of a user's, and looks for modules where its driver does.
+"""
 
 from __future__ import annotations
 
 import os
+
+from launch.config.modules import VARIABLE, follow
 
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
@@ -12,3 +17,6 @@ os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+
+if VARIABLE in os.environ:
+    follow()

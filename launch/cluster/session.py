@@ -9,21 +9,36 @@ import logging
 import math
 import os
 import socket
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import launch.cluster.environment  # isort: skip  # noqa: F401  before ray
 import ray
+from ray.job_config import JobConfig
 
+from launch.config import modules
 from launch.config.sections import Resources
 from nas.errors import InputError, first_line
 
 Result = TypeVar("Result")
 
-CLUSTER_FILE = "/tmp/ray/ray_current_cluster"  # where `ray start` leaves the head's address
+CLUSTER_FILE = Path("ray", "ray_current_cluster")  # where `ray start` leaves the head's address
+
+
+class _OwnPath(JobConfig):  # type: ignore[misc]  # ray is half typed
+    """Keeps Ray from putting the current directory first on the path of its workers.
+
+    There a user's ``random.py`` would be found before Python's. A job whose files travel is the one
+    case in which Ray leaves it out; where Ray asks otherwise, ``follow`` puts it last again.
+    """
+
+    def _runtime_env_has_working_dir(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True)
@@ -46,23 +61,27 @@ def ray_session(address: str | None) -> Iterator[None]:
         InputError: no such cluster.
     """
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    # Workers find modules beside the configuration, as this process does.
-    path = os.pathsep.join(p for p in (os.getcwd(), os.environ.get("PYTHONPATH", "")) if p)
+    settings["job_config"] = _OwnPath()
     if address is None:
-        os.environ["PYTHONPATH"] = path
         settings["include_dashboard"] = False
     else:
         address = _reachable(address)
-        settings["runtime_env"] = {"env_vars": {"PYTHONPATH": path}}
+        # Workers find modules where this process does; those of a Ray started here inherit these.
+        names = ("PYTHONPATH", modules.VARIABLE)
+        found = {name: os.environ[name] for name in names if os.environ.get(name)}
+        settings["runtime_env"] = {"env_vars": found}
     for name in ("ray", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # ray's notice on GPU variables
         try:
             ray.init(address=address or "local", **settings)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+            why = first_line(error) or type(error).__name__
             raise InputError(
-                f"--address: expected a running Ray cluster, got {address!r}: {first_line(error)}"
+                f"Ray cannot start on this machine: {why}"
+                if address is None
+                else f"--address: expected a running Ray cluster, got {address!r}: {why}"
             ) from error
     try:
         yield
@@ -138,9 +157,9 @@ def _reachable(address: str) -> str:
     place = address
     if address == "auto":
         place = os.environ.get("RAY_ADDRESS", "")
-        if not place and os.path.exists(CLUSTER_FILE):
-            with open(CLUSTER_FILE) as file:
-                place = file.read().strip()
+        for directory in _temporary():
+            if not place and (directory / CLUSTER_FILE).exists():
+                place = (directory / CLUSTER_FILE).read_text(encoding="utf-8").strip()
         if not place:
             raise InputError(f"{expected}, got 'auto', and none was started on this machine")
     host, colon, port = place.rpartition(":")
@@ -151,3 +170,9 @@ def _reachable(address: str) -> str:
     except (OSError, OverflowError) as error:
         raise InputError(f"{expected}, got {place!r}: {error}") from error
     return place
+
+
+def _temporary() -> list[Path]:
+    """Return where `ray start` may have left its files: of this shell's settings, then of none."""
+    named = (os.environ.get("RAY_TMPDIR"), os.environ.get("TMPDIR"))
+    return [*(Path(name) for name in named if name), Path("/tmp"), Path(tempfile.gettempdir())]

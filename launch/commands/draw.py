@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from launch.runs.run import Run
+from launch.runs.subject import read_description
 from launch.show.cells import draw_cell
 from launch.show.console import say
 from nas.errors import InputError
@@ -63,6 +63,8 @@ def _architecture(target: str) -> Architecture:
 
 def _exported(path: Path) -> Architecture:
     try:
-        return Architecture.from_dict(json.loads(path.read_text())["architecture"])
+        return Architecture.from_dict(read_description(path.parent)["architecture"])
+    except InputError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: expected the description of an export, got {error!r}") from error

@@ -11,6 +11,7 @@ import typer
 from launch.cluster.signals import exit_code
 from launch.commands.options import Address, Assignments
 from launch.config.config import load_config
+from launch.config.modules import doubles
 from launch.runs.retrain import check, retrain
 from launch.runs.retrained import table_lines
 from launch.runs.run import CONFIG
@@ -58,6 +59,8 @@ def search(
     check(config)
     path = out or Path("runs") / config.name
     report = Reporter()
+    for line in doubles(config.model_dump(), config.modules):
+        report.say(line)
     keep_trials = not any(a.startswith("trials=") for a in laid)
     searched = search_all(
         config,

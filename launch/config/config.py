@@ -6,6 +6,7 @@ configuration is saved in the run directory, and is all that a resume or a repla
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from inspect import Parameter, signature
 from pathlib import Path
@@ -13,9 +14,11 @@ from typing import Any, Literal, get_type_hints
 
 from pydantic import Field, TypeAdapter
 
-from launch.config.documents import assign, read_document
+from launch.config.documents import assign, at_home, read_document
 from launch.config.metrics import build_metric, metric_settings
+from launch.config.modules import look_in, needed
 from launch.config.sections import Keep, Resources, Retrain, Scheduler, Strict
+from launch.config.trust import admit
 from launch.config.values import (
     build_value,
     flat,
@@ -44,7 +47,7 @@ from search_spaces import SEARCH_SPACES, SearchSpace, space_class
 DIRECTORY_KEYS = ("made_with", "run_id", DATA_CHECKSUM)
 RETIRED = ("beside", "laid")
 """Keys of ``retrain`` that run directories of earlier versions have; they named other searches."""
-MAY_DIFFER = ("trials", "keep", "resources", "retrain", "data.root", "data.download")
+MAY_DIFFER = ("trials", "keep", "resources", "retrain", "data.root", "data.download", "modules")
 """Keys that a resumed search may change: how far it goes, where it runs and where the files are.
 
 ``resources`` sets device and threads, which can move a last digit: each row says what it ran on.
@@ -83,6 +86,7 @@ class Config(Strict):
     keep: Keep = Keep()
     resources: Resources = Resources()
     retrain: Retrain | None = None
+    modules: list[str] = []  # directories of modules that are named here and not installed
     storage: str | None = None  # an Optuna storage URL; null: study.journal in the run directory
 
     @property
@@ -208,8 +212,18 @@ def load_config(source: str | Path, assignments: Iterable[str] = ()) -> Config:
         InputError: no such preset or file, unreadable YAML, or a key or value that is refused.
     """
     document = read_document(source)
+    beside = Path(source).parent if Path(source).suffix in (".yaml", ".yml") else Path()
+    saved = "made_with" in document  # a run's own, whose paths are whole
+    if saved:
+        admit(document, source)
+    else:
+        document = at_home(document, beside)
     for assignment in assignments:
         assign(document, assignment)
+    if not saved:
+        named = [os.path.abspath(place) for place in document.get("modules") or ()]
+        look_in([*named, beside])
+        document["modules"] = list(dict.fromkeys([*named, *needed(document, beside)]))
     return parse_config(document)
 
 

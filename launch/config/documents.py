@@ -13,18 +13,21 @@ import yaml
 from nas.errors import InputError, first_line
 from nas.files import write_whole
 
+PATH_KINDS = ("npz", "folder")
+PATH_KEYS = (("data", "root"), ("space", "weights"))
+
 
 def read_document(source: str | Path) -> dict[str, Any]:
     """Return the YAML mapping of a preset or a file."""
     path = Path(source)
     if path.suffix in (".yaml", ".yml"):
         try:
-            text = path.read_text()
+            text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             why = first_line(error)
             raise InputError(f"expected a preset or a YAML file, got {source}: {why}") from error
     elif str(source) in _presets():
-        text = _presets()[str(source)].read_text()
+        text = _presets()[str(source)].read_text(encoding="utf-8")
     else:
         raise InputError(
             f"expected a preset ({', '.join(preset_names())}) or a .yaml file, got {str(source)!r}"
@@ -43,6 +46,36 @@ def save_document(path: Path, document: Mapping[str, Any]) -> None:
     """Write a YAML mapping, whole or not at all."""
     text = yaml.safe_dump(dict(document), sort_keys=False, default_flow_style=None, width=100)
     write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+def at_home(document: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """Return a document whose relative paths lie beside its file, where there is such a file.
+
+    Others stay as they are: relative to the current directory, or to the data's root. Paths are
+    ``data.root``, ``npz:PATH`` and ``folder:PATH``, the values of ``vary`` among them, ``modules``
+    and a space's ``weights``.
+    """
+    if directory.resolve() == Path.cwd():
+        return document
+    return {key: _at_home(value, (key,), directory) for key, value in document.items()}
+
+
+def _at_home(value: Any, keys: tuple[str, ...], directory: Path) -> Any:
+    if isinstance(value, dict):
+        return {k: _at_home(v, (*keys, *str(k).split(".")), directory) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_at_home(v, keys, directory) for v in value]
+    if not isinstance(value, str):
+        return value
+    kind, colon, path = value.partition(":")
+    if keys[-2:] == ("data", "name") and colon and kind in PATH_KINDS:
+        return f"{kind}:{_found(path, directory)}"
+    if keys[-2:] in PATH_KEYS or keys == ("modules",):
+        return _found(value, directory)
+    return value
+
+
+def _found(path: str, directory: Path) -> str:
+    place = directory / Path(path).expanduser()  # directory plays no part where path is whole
+    return str(place.resolve()) if place.exists() else path
 
 
 def preset_names() -> list[str]:
@@ -52,7 +85,7 @@ def preset_names() -> list[str]:
 
 def preset_about(name: str) -> str:
     """Return the first comment line of a preset."""
-    return str(_presets()[name].read_text().splitlines()[0].lstrip("# "))
+    return str(_presets()[name].read_text(encoding="utf-8").splitlines()[0].lstrip("# "))
 
 
 def assign(document: dict[str, Any], assignment: str, option: str = "--set") -> None:

@@ -15,6 +15,7 @@ import optuna
 from launch.cluster.scheduler import reached
 from launch.config.config import Config, differing_keys
 from launch.config.documents import save_document
+from launch.config.trust import remember
 from launch.runs.run import CONFIG, Run
 from nas.data.checksum import DATA_CHECKSUM
 from nas.data.places import as_saved, located
@@ -38,7 +39,7 @@ def make_directory(run: Path) -> None:
     try:
         run.mkdir(parents=True, exist_ok=True)
         probe = run / ".probe"
-        probe.write_text("")
+        probe.write_text("", encoding="utf-8")
         probe.unlink()
     except OSError as error:
         raise InputError(f"--out: expected a directory to write, got {run}: {error}") from error
@@ -93,6 +94,7 @@ def settle_config(
     if known := {name: checksums[name] for name in names if name in checksums}:
         document[DATA_CHECKSUM] = known
     save_document(run / CONFIG, document)
+    remember(document)
     return asked
 
 
@@ -204,11 +206,18 @@ def versions() -> dict[str, Any]:
     found: dict[str, Any] = {name: _version(name) for name in names}
     source = Path(__file__).resolve().parents[2]
     if (source / ".git").exists():
-        answer = subprocess.run(
-            ["git", "-C", str(source), "rev-parse", "HEAD"], capture_output=True, text=True
-        )
-        found["commit"] = answer.stdout.strip() or None
+        found["commit"] = _commit(source)
     return found
+
+
+def _commit(source: Path) -> str | None:
+    """Return the commit of a checkout; None where git is not installed or does not answer."""
+    command = ["git", "-C", str(source), "rev-parse", "HEAD"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    except OSError:
+        return None
+    return answer.stdout.strip() or None
 
 
 def _version(name: str) -> str | None:

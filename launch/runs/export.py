@@ -18,9 +18,17 @@ def export_row(run: Run, row: FinishedTrial, out: Path) -> None:
     Raises:
         InputError: weights that were not kept, or a directory that holds something else.
     """
-    metrics = run.config.resolved()["metrics"]
+    config = run.config
     trial = replace(row.trial, data=located(row.trial.data))
-    known = run.checksums.get(trial.data.name)
-    export_trial(run.path, row.number, trial, row.result, out, metrics=metrics, data_checksum=known)
+    export_trial(
+        run.path,
+        row.number,
+        trial,
+        row.result,
+        out,
+        metrics=config.resolved()["metrics"],
+        data_checksum=run.checksums.get(trial.data.name),
+        modules=config.modules,
+    )
     if space_of(row.trial.architecture).cell(row.trial.architecture) is not None:
         draw_cell(row.trial.architecture, out / "cell.svg")

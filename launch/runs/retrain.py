@@ -89,6 +89,7 @@ def retrain_config(config: Config, winner: FinishedTrial, asked: Retrain) -> Con
             **asked.resources,
         },
         "fix": dict(trial.architecture.choices),
+        "modules": config.modules,
     }
     base = parse_config(document)
     if added := base.built_space().decisions().keys() - dict(trial.architecture.choices).keys():
@@ -189,7 +190,7 @@ def retrain(
         limit, name = asked.test_images, run.config.name
         row = measure(name, trained.run, best, copy, limit=limit, made=made, address=address)
         text = json.dumps({"key": key, **asdict(row)}, indent=2) + "\n"
-        write_whole(where / ROW, lambda partial: partial.write_text(text))
+        write_whole(where / ROW, lambda partial: partial.write_text(text, encoding="utf-8"))
     return row
 
 
@@ -247,7 +248,7 @@ def _key(best: FinishedTrial, asked: Retrain) -> str:
 def _saved(path: Path, key: str) -> Retrained | None:
     if not path.exists():
         return None
-    document = json.loads(path.read_text())
+    document = json.loads(path.read_text(encoding="utf-8"))
     if document.pop("key") != key or document.keys() != {field.name for field in fields(Retrained)}:
         return None  # of another model, or as another version wrote it
     return Retrained(**document)

@@ -64,7 +64,9 @@ class Run:
     def config(self) -> Config:
         """The saved configuration."""
         from launch.config.config import parse_config  # imports torch
+        from launch.config.trust import admit
 
+        admit(self.document, self.path)
         return parse_config(self.document)
 
     @property

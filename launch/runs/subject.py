@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from launch.config.config import Config, parse_config
+from launch.config.trust import admit
 from launch.runs.run import FinishedTrial, Run
 from nas.data.arrays import Split, prepare, prepare_test
 from nas.data.checksum import DATA_CHECKSUM
@@ -81,7 +82,7 @@ def subject(target: str) -> Subject:
     """
     directory = Path(target)
     if (directory / MODEL).exists():
-        description = json.loads((directory / "architecture.json").read_text())
+        description = read_description(directory)
         known = {k: description["trial"][k] for k in ("data", "recipe", "metrics")}
         checksums = {known["data"]["name"]: description["trial"].get(DATA_CHECKSUM, {})}
         task = Task.from_dict(description["task"])
@@ -98,6 +99,22 @@ def subject(target: str) -> Subject:
             f"{target}: expected a callable that returns a torch module, got {model!r}"
         )
     return Subject(target, model.eval(), None, {})
+
+
+def read_description(directory: Path) -> dict[str, Any]:
+    """Return ``architecture.json`` of an export, whose code the user has said yes to.
+
+    Raises:
+        InputError: it is no description, or names code that is new here.
+    """
+    path = directory / "architecture.json"
+    try:
+        description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        modules = description.get("trial", {}).get("modules")
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: expected the description of an export, got {error!r}") from error
+    admit({**description, "modules": modules}, directory)
+    return description
 
 
 def _of_trial(target: str, run: Run, number: int) -> Subject:
@@ -150,7 +167,7 @@ def trial_model(run: Run, row: FinishedTrial) -> nn.Module:
 
 def _task(run: Run, row: FinishedTrial) -> Task:
     description = trial_directory(run.path, row.number) / "architecture.json"
-    return Task.from_dict(json.loads(description.read_text())["task"])
+    return Task.from_dict(json.loads(description.read_text(encoding="utf-8"))["task"])
 
 
 def _images(
