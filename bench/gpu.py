@@ -785,7 +785,7 @@ def main() -> int:
         for name in chosen:
             report["sections"][name] = run(name, s, lambda: time.perf_counter() > deadline)
             if arguments.json is not None:  # after each: whatever becomes of the next
-                arguments.json.write_text(json.dumps(report, indent=1))
+                arguments.json.write_text(json.dumps(report, indent=1), encoding="utf-8")
     tell(report)
     rows = itertools.chain(*(section["rows"] for section in report["sections"].values()))
     return int(any("failed" in row for row in rows))

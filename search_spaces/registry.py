@@ -72,7 +72,7 @@ def load(directory: str | Path) -> nn.Module:
     from safetensors.torch import load_file
 
     directory = Path(directory)
-    description = json.loads((directory / "architecture.json").read_text())
+    description = json.loads((directory / "architecture.json").read_text(encoding="utf-8"))
     architecture = Architecture.from_dict(description["architecture"])
     space = space_of(architecture).without_files()
     model = space.build(architecture, Task.from_dict(description["task"]))

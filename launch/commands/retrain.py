@@ -76,7 +76,7 @@ def _asked(
             assign(document["scale"], part.strip(), "--scale")
     if recipes is not None:
         try:
-            document["recipes"] = yaml.safe_load(recipes.read_text())
+            document["recipes"] = yaml.safe_load(recipes.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             why = " ".join(str(error).split())
             raise InputError(f"--recipes: expected a YAML list, got {recipes}: {why}") from error

@@ -54,7 +54,7 @@ def score(
     )
     if out is not None:
         try:
-            out.write_text(scored.to_json() + "\n")
+            out.write_text(scored.to_json() + "\n", encoding="utf-8")
         except OSError as error:
             raise InputError(f"--out: expected a file to write, got {out}: {error}") from error
     scores = scored.scores

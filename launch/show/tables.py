@@ -186,7 +186,7 @@ def write_trials(table: pd.DataFrame, format: str, out: Path | None) -> str:
             text = table.to_csv(index=False)
         if out is None:
             return text
-        out.write_text(text)
+        out.write_text(text, encoding="utf-8")
         return ""
     except OSError as error:
         raise InputError(f"--out: expected a file to write, got {out}: {error}") from error

@@ -44,7 +44,7 @@ def check_csv(out: Path, *, other_than: Path) -> None:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         probe = out.with_name(f".{out.name}.probe")
-        probe.write_text("")
+        probe.write_text("", encoding="utf-8")
         probe.unlink()
     except OSError as error:
         raise InputError(f"--out: expected a file to write, got {out}: {error}") from error

@@ -127,7 +127,7 @@ def recorded_common(
         return _read(record["chosen"])
     chosen = choose()
     text = json.dumps({"asked": asked, "chosen": asdict(chosen)}, indent=1) + "\n"
-    write_whole(path, lambda partial: partial.write_text(text))
+    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
     return chosen
 
 
@@ -174,14 +174,14 @@ def measure(run: Path, number: int, model: nn.Module, images: Tensor, key: str) 
         "accuracy_at": [1 - v for v in ladder.flipped.double().mean(dim=1).tolist()],
     }
     text = json.dumps({"key": key, **found}) + "\n"
-    write_whole(path, lambda partial: partial.write_text(text))
+    write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
     return found
 
 
 def _record(path: Path) -> dict[str, Any]:
     """Return a record, or nothing where there is none that can be read: it is made again."""
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -53,7 +53,7 @@ def load_table(run: str | Path, *, repeats: bool = False) -> pd.DataFrame:
         InputError: no ledger there.
     """
     saved = Path(run) / "config.yaml"
-    config = yaml.safe_load(saved.read_text()) if saved.exists() else {}
+    config = yaml.safe_load(saved.read_text(encoding="utf-8")) if saved.exists() else {}
     storage = config.get("storage")
     name = config["name"] if storage else STUDY
     return table_of(read_records(Path(run), storage=storage, name=name), repeats=repeats)

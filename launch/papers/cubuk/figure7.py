@@ -110,7 +110,7 @@ def measured(net: Winner) -> Measured:
     if kept is None:
         kept = {"key": key, **_measure(net, epsilons)}
         text = json.dumps(kept) + "\n"
-        write_whole(net.path / MEASURED, lambda partial: partial.write_text(text))
+        write_whole(net.path / MEASURED, lambda partial: partial.write_text(text, encoding="utf-8"))
     return Measured(net, epsilons, kept["accuracies"], kept["errors"])
 
 

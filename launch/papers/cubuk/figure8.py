@@ -105,7 +105,9 @@ def examples(experiment: Run, baseline: Run) -> Examples:
     if kept is None:
         kept = {"key": key, "columns": _measure(winner, other, epsilon)}
         text = json.dumps(kept) + "\n"
-        write_whole(winner.path / MEASURED, lambda partial: partial.write_text(text))
+        write_whole(
+            winner.path / MEASURED, lambda partial: partial.write_text(text, encoding="utf-8")
+        )
     index = chosen_test_indices(images, data)[: winner.row.images]
     columns = {
         name: [math.inf if value is None else value for value in values]

@@ -76,7 +76,7 @@ class Net:
             with threads(self.run.config.resources.cpu):
                 found = {"key": key, "found": make()}
             text = json.dumps(found) + "\n"
-            write_whole(path, lambda partial: partial.write_text(text))
+            write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
         return found["found"]
 
 

@@ -142,7 +142,7 @@ def measured(run: Run, report: Reporter) -> list[Measured]:
         if kept is None:
             kept = _measure(run, row, metric)
             text = json.dumps({"key": key, **kept}) + "\n"
-            write_whole(path, lambda partial, text=text: partial.write_text(text))  # type: ignore[misc]
+            write_whole(path, lambda partial, text=text: partial.write_text(text, encoding="utf-8"))  # type: ignore[misc]
         found.append(_read(run.config.name, row, kept))
         report.say(
             f"[{place}/{len(rows)}] {run.config.name}, trial {row.number}: " + _brief(found[-1])

@@ -98,7 +98,7 @@ def measured(run: Run, report: Reporter) -> list[Measured]:
                 sources = {data.source: (load_images(data), load_test_images(data))}
             kept = _measure(run, row, metric, *sources[data.source])
             text = json.dumps({"key": key, **kept}) + "\n"
-            write_whole(path, lambda partial, text=text: partial.write_text(text))  # type: ignore[misc]
+            write_whole(path, lambda partial, text=text: partial.write_text(text, encoding="utf-8"))  # type: ignore[misc]
         decisions = {name: table.loc[table["number"] == row.number, name].iloc[0]
                      for name in run.legend.decisions}  # fmt: skip
         both = [_read(row.number, decisions, part, kept, metric) for part in PARTS]
