@@ -12,14 +12,15 @@ from launch.cluster.signals import exit_code
 from launch.commands.options import Address, Assignments
 from launch.config.config import load_config
 from launch.config.modules import doubles
+from launch.runs.nearby import CONFIG, named_nearby
 from launch.runs.retrain import check, retrain
 from launch.runs.retrained import table_lines
-from launch.runs.run import CONFIG
 from launch.runs.searching import search as search_all
 from launch.show.reporter import Reporter
 from nas.errors import InputError
 
 FAILED = ("error", "oom", "timeout", "diverged", "invalid")
+DEFAULT_RUN = Path("runs") / "digits"  # of the search that begins where none is named
 
 
 def search(
@@ -33,7 +34,7 @@ def search(
         Path | None, typer.Option(metavar="RUN", help="The run directory; runs/<name> by default.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run; begin it if there is none.")
+        bool, typer.Option("--resume", help="Go on with RUN; begin it if a source is named.")
     ] = False,
     retry: Annotated[
         str | None,
@@ -53,8 +54,19 @@ def search(
     if statuses and not resume:
         raise InputError("--retry: expected --resume beside it, got a new search")
     laid = [*(assignments or []), *([f"trials={trials}"] if trials is not None else [])]
-    if source is None and resume and out is not None and (out / CONFIG).exists():
-        source = str(out / CONFIG)
+    if source is None and resume:
+        path = out or DEFAULT_RUN
+        if not (path / CONFIG).exists():
+            raise InputError(
+                f"--resume: expected a run directory, got {path} without a {CONFIG}; "
+                f"{named_nearby(path)}; a search begins with a preset or a CONFIG.yaml"
+            )
+        source, out = str(path / CONFIG), path
+    elif source is not None and (Path(source) / CONFIG).is_file():
+        raise InputError(
+            f"expected a preset or a YAML file, got the run directory {source}: "
+            f"psinas search --resume --out {source} goes on with it"
+        )
     config = load_config(source or "digits", laid)
     check(config)
     path = out or Path("runs") / config.name

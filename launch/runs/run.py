@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from launch.config.documents import read_document
+from launch.runs.nearby import CONFIG, named_nearby
 from nas.errors import InputError
 from nas.ledger.records import Record, read_records, results_of, told_apart
 from nas.ledger.results import STUDY
@@ -25,8 +26,6 @@ from nas.search.winners import best
 if TYPE_CHECKING:
     from launch.config.config import Config
     from nas.trial.trial import Trial
-
-CONFIG = "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,10 @@ class Run:
         self.path = Path(path)
         self._records = records
         if not (self.path / CONFIG).exists():
-            raise InputError(f"expected a run directory with a {CONFIG}, got {self.path}")
+            raise InputError(
+                f"expected a run directory with a {CONFIG}, got {self.path}; "
+                f"{named_nearby(self.path)}"
+            )
 
     @cached_property
     def document(self) -> Mapping[str, Any]:
