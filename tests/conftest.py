@@ -6,6 +6,7 @@ import os
 import random
 import sys
 import zlib
+from functools import partial
 from pathlib import Path
 
 # Before numpy and torch are there: two threads beside another busy process wait for each other.
@@ -26,6 +27,7 @@ from nas.data.datasets import load_images
 from nas.trial.evaluation import evaluation
 from nas.trial.files import save_trial
 from nas.trial.recipe import Recipe
+from nas.trial.repeats import repeated
 from nas.trial.training import drain, train
 from search_spaces import DepthChannels
 
@@ -107,7 +109,8 @@ def in_process(monkeypatch):
         images = load_images(config.data)
         settle_data(run / "config.yaml", {config.data.source: images})
         while (proposal := search.propose()) is not None:
-            result = drain(evaluation(proposal.trial, prepare(images, proposal.trial.data)))
+            run_one = partial(evaluation, data=prepare(images, proposal.trial.data))
+            result = drain(repeated(run_one, proposal.trial))
             save_trial(run, proposal.number, proposal.trial, result)
             written = search.finish(proposal.number, result.to_dict())
             progress.finished(proposal.number, written, search)

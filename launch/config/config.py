@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -39,6 +40,7 @@ from nas.names import find
 from nas.samplers.registry import SAMPLERS, SamplerFactory
 from nas.search.plan import SearchPlan, fixed_choices
 from nas.search.trust import plain_names
+from nas.trial.deviations import DEVIATION, has_deviation
 from nas.trial.evaluation import TRAINING_SCORES
 from nas.trial.recipe import Recipe
 from nas.trial.trial import Trial
@@ -83,6 +85,7 @@ class Config(Strict):
     sampler: dict[str, Any] = {"name": "tpe"}
     scheduler: Scheduler | None = None
     trials: int | None = Field(default=24, ge=1)
+    repeats: int = Field(default=1, ge=1)  # seeds under which each trial is trained; scores: means
     keep: Keep = Keep()
     resources: Resources = Resources()
     retrain: Retrain | None = None
@@ -115,6 +118,14 @@ class Config(Strict):
                 raise InputError(f"objectives: expected one of {names}, got {objective!r}")
         sampler, settings = self.built_sampler()
         template = Trial(next(iter(space)), self.recipe, self.data, metrics, seed=self.seed)
+        template = replace(template, repeats=self.repeats)
+        if self.repeats > 1:
+            if "repeat" in self.vary:
+                raise InputError(
+                    "repeats: expected 1 where vary.repeat is searched, got "
+                    f"{self.repeats}: every trial is trained under so many seeds"
+                )
+            known += [name + DEVIATION for name in known if has_deviation(name)]
         plan = SearchPlan(
             space,
             template,

@@ -57,7 +57,8 @@ class Resources(Strict):
 
     cpu: cores, also torch's threads. gpu: ``auto`` takes a share of a GPU where there is one.
     trials_per_gpu: that share. workers: at most so many trials at a time; null: all that fit.
-    time_limit_seconds: a trial is given up after the epoch in which it passes this.
+    time_limit_seconds: a trial, with all its repeats, is given up after the epoch in which it
+    passes this.
     """
 
     cpu: int = Field(default=1, ge=1)

@@ -13,6 +13,7 @@ from rich.console import Console
 from nas.search.search import Proposal, Search
 from nas.search.trust import suspicions
 from nas.search.winners import best
+from nas.trial.deviations import told as score
 
 
 class Progress:
@@ -61,7 +62,7 @@ class Progress:
         done = f"[{search.finished}/{_total(search)}]"
         if outcome["status"] == "complete":
             scores = outcome["scores"]
-            told = " ".join(f"{name} {scores[name]:.4g}" for name in search.plan.objectives)
+            told = " ".join(f"{name} {score(scores, name)}" for name in search.plan.objectives)
             told += f" ({outcome['seconds']:.1f} s)"
             if flags := suspicions(scores):
                 told += f" ! suspicious: {', '.join(flags)}"
@@ -100,7 +101,7 @@ class Progress:
             told += f", about {timedelta(seconds=round(pace * (total - done)))} left"
         for name, top in self._best.items():
             mark = "!" if suspicions(top["scores"]) else ""
-            told += f" | best {name} {top['scores'][name]:.4g} (trial {top['number']}{mark})"
+            told += f" | best {name} {score(top['scores'], name)} (trial {top['number']}{mark})"
         return told
 
 

@@ -20,11 +20,13 @@ from nas.ledger.fronts import pareto_front
 from nas.ledger.table import Legend
 from nas.search.trust import advice, plain_names, suspicions, was_checked
 from nas.search.winners import overruled
+from nas.trial.deviations import DEVIATION
+from nas.trial.deviations import told as with_deviation
 
 DETAIL = tuple(
     "_stderr _low _high _gradients _cancelled _epoch _seconds _robust_accuracy _radius_mean "
     "_radius_min _passes _line _fit_end _fit_images _fit_p".split()
-)
+) + (DEVIATION,)
 SUSPICIOUS = "suspicious"
 
 
@@ -38,7 +40,7 @@ def print_trials(
     front = front_of(table, legend) if front is None else front
     flags = flags_of(table)
     columns = shown_columns(table, legend)
-    texts = {name: [_cell(value) for value in table[name]] for name in columns}
+    texts = {name: _texts(table, name) for name in columns}
     texts["number"] = [
         f"{n}{'*' if n in front else ''}{'!' if n in flags else ''}" for n in table["number"]
     ]
@@ -96,8 +98,9 @@ def doubt_lines(
     for result in overruled(results, winner, score, direction):
         names = suspicions(result["scores"])
         flags += names
+        value = with_deviation(result["scores"], score)
         lines.append(
-            f"trial {result['number']} has {score} {result['scores'][score]:.4g} but is "
+            f"trial {result['number']} has {score} {value} but is "
             f"suspicious ({', '.join(names)}): left out"
         )
     return [*lines, *(f"  {line}" for line in advice(flags))]
@@ -214,6 +217,15 @@ def _fitting(texts: Mapping[str, Sequence[str]], width: int | None) -> list[str]
 
 def _numeric(table: pd.DataFrame, name: str) -> bool:
     return bool(pd.api.types.is_numeric_dtype(table[name]))
+
+
+def _texts(table: pd.DataFrame, name: str) -> list[str]:
+    """Return the cells of a column; a mean over repeats stands beside its deviation."""
+    texts = [_cell(value) for value in table[name]]
+    if (spread := name + DEVIATION) not in table:
+        return texts
+    pairs = zip(texts, table[spread], strict=True)
+    return [text if pd.isna(d) else f"{text} ± {d:.2g}" for text, d in pairs]
 
 
 def _cell(value: Any) -> str:

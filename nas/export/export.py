@@ -12,6 +12,7 @@ from typing import Any
 from nas.data.checksum import DATA_CHECKSUM
 from nas.errors import InputError
 from nas.search.trust import BEGIN, suspicions, was_checked
+from nas.trial.deviations import DEVIATION
 from nas.trial.files import WEIGHTS, trial_directory
 from nas.trial.trial import Trial
 
@@ -61,8 +62,9 @@ def export_trial(
         DATA_CHECKSUM: dict(data_checksum or {}),
         "metrics": metrics,
         "seed": trial.seed,
-        "repeat": trial.repeat,
+        "repeat": trial.repeat + (result.get("kept_repeat") or 0),
         "scores": result["scores"],
+        "repeats": result.get("repeats", []),
         "environment": result["environment"],
     }
     if modules:
@@ -114,9 +116,7 @@ def model_card(description: Mapping[str, Any]) -> str:
     architecture, task, trial = (description[k] for k in ("architecture", "task", "trial"))
     choices = ", ".join(f"{k} {v}" for k, v in architecture["choices"].items())
     channels, height, width = task["shape"]
-    scores = "\n".join(
-        f"| {name} | {value:.6g} |" for name, value in trial["scores"].items() if BEGIN not in name
-    )
+    scores = _scores(trial)
     doubts = _doubts(trial["scores"])
     recipe = "\n".join(f"| {name} | {value} |" for name, value in trial["recipe"].items())
     versions = ", ".join(f"{k} {v}" for k, v in trial["environment"].items())
@@ -138,8 +138,6 @@ Normalisation is inside the model. Data: {trial["data"]["name"]}, {task["classes
 
 ## Scores
 
-| score | value |
-|---|---|
 {scores}
 
 {doubts}
@@ -152,6 +150,33 @@ Normalisation is inside the model. Data: {trial["data"]["name"]}, {task["classes
 
 Made with {versions}.
 """
+
+
+def _scores(trial: Mapping[str, Any]) -> str:
+    """Return the table of scores: of repeats their mean, deviation, and those of these weights."""
+    shown = {n: v for n, v in trial["scores"].items() if BEGIN not in n}
+    repeats = trial.get("repeats") or []
+    if not repeats:
+        rows = [f"| {name} | {value:.6g} |" for name, value in shown.items()]
+        return "\n".join(["| score | value |", "|---|---|", *rows])
+    own = repeats[trial["repeat"]]
+    rows = []
+    for name, mean in shown.items():
+        if not name.endswith(DEVIATION):
+            spread = shown.get(name + DEVIATION)
+            cell = "" if spread is None else f"{spread:.2g}"
+            rows.append(f"| {name} | {mean:.6g} | {cell} | {own[name]:.6g} |")
+    return "\n".join(
+        [
+            f"The architecture was trained under {len(repeats)} seeds, and judged by the worse end "
+            "of mean ± deviation (of the sample, n - 1). The weights here are those of repeat "
+            f"{trial['repeat']} of 0 ... {len(repeats) - 1}, whose scores lie nearest the mean.",
+            "",
+            "| score | mean | deviation | these weights |",
+            "|---|---|---|---|",
+            *rows,
+        ]
+    )
 
 
 def _doubts(scores: Mapping[str, float]) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 
 from nas.ledger.fronts import pareto_front
 from nas.search.trust import suspicions, trusted_first
+from nas.trial.deviations import cautious
 
 
 def best(
@@ -20,7 +21,9 @@ def best(
 ) -> Mapping[str, Any] | None:
     """Return the complete result with the best ``objective``, the earlier of equals, or None.
 
-    One with a suspicion flag only wins where every one has some: see :func:`overruled`.
+    Of repeated trials the worse ends of mean ± deviation are compared, so that what wins is not
+    the luckiest seed: see :func:`nas.trial.deviations.cautious`. One with a suspicion flag only
+    wins where every one has some: see :func:`overruled`.
     """
     complete = [
         r
@@ -29,7 +32,9 @@ def best(
     ]
     sign = 1 if direction == "max" else -1
     trusted = trusted_first(complete)
-    return max(trusted, key=lambda r: sign * r["scores"][objective], default=None)
+    return max(
+        trusted, key=lambda r: sign * cautious(r["scores"], objective, direction), default=None
+    )
 
 
 def overruled(
@@ -40,12 +45,13 @@ def overruled(
 ) -> list[Mapping[str, Any]]:
     """Return the suspicious results that score better than ``winner`` and did not win."""
     sign = 1 if direction == "max" else -1
+    won = sign * cautious(winner["scores"], objective, direction)
     return [
         r
         for r in results
         if r["status"] == "complete"
         and suspicions(r["scores"])
-        and sign * r["scores"].get(objective, math.nan) > sign * winner["scores"][objective]
+        and sign * cautious(r["scores"], objective, direction) > won
     ]
 
 
@@ -54,8 +60,9 @@ def worth_keeping(
 ) -> list[Mapping[str, Any]]:
     """Return the results whose weights stay: the Pareto front and the ``top`` on each objective.
 
-    The same again among those without a suspicion flag, from which the winner is taken. What is
-    not worth keeping now never will be, so a search can pass what it kept and the newest.
+    Of repeated trials those on top by the mean, and by the end of it that decides the winner. The
+    same again among those without a suspicion flag, from which the winner is taken. What is not
+    worth keeping now never will be, so a search can pass what it kept and the newest.
     """
     complete = sorted(
         (r for r in results if r["status"] == "complete"), key=lambda r: r["number"]
@@ -74,7 +81,9 @@ def _front_and_top(
         return []
     values = np.array([[r["scores"][name] for name in objectives] for r in complete])
     kept = set(np.flatnonzero(pareto_front(values, list(objectives.values()))))
-    for column, direction in enumerate(objectives.values()):
-        worst_last = -values[:, column] if direction == "max" else values[:, column]
-        kept.update(np.argsort(worst_last, kind="stable")[:top])
+    for column, (name, direction) in enumerate(objectives.items()):
+        ends = np.array([cautious(r["scores"], name, direction) for r in complete])
+        for judged in (values[:, column], ends):
+            worst_last = -judged if direction == "max" else judged
+            kept.update(np.argsort(worst_last, kind="stable")[:top])
     return [complete[int(i)] for i in sorted(kept)]

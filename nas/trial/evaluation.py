@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Generator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from nas.data.arrays import Data, Images, prepare
 from nas.data.datasets import load_images
 from nas.errors import DeviceFault, Diverged, one_line, writable
 from nas.trial.process import process_as_found
+from nas.trial.repeats import repeated
 from nas.trial.scoring import metric_key, score
 from nas.trial.training import Epoch, Training, Weights, drain, train
 from nas.trial.trial import Trial
@@ -56,6 +58,8 @@ class Evaluation:
         seconds: wall time of the whole trial.
         environment: versions, device and threads that the numbers depend on.
         traceback: of an ``error``.
+        repeats: the scores of every repeat, where the trial has several; ``scores`` are means.
+        kept_repeat: the repeat whose weights these are; see ``nas.trial.repeats``.
         task, weights, last_weights: what the model fits, its best epoch's weights and its last's
             (None where they are the same); they stay on this machine.
     """
@@ -67,12 +71,15 @@ class Evaluation:
     seconds: float = 0.0
     environment: dict[str, Any] = field(default_factory=dict)
     traceback: str = ""
+    repeats: tuple[dict[str, float], ...] = ()
+    kept_repeat: int | None = None
     task: Task | None = None
     weights: Weights | None = None
     last_weights: Weights | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the ledger keeps, as plain JSON types."""
+        several = {"repeats": list(self.repeats), "kept_repeat": self.kept_repeat}
         return {
             "status": self.status,
             "reason": self.reason,
@@ -80,6 +87,7 @@ class Evaluation:
             "epochs": len(self.epochs),
             "seconds": self.seconds,
             "environment": self.environment,
+            **(several if self.repeats else {}),
         }
 
 
@@ -91,7 +99,7 @@ def evaluate(
     threads: int | None = None,
     time_limit_seconds: float | None = None,
 ) -> Evaluation:
-    """Train and score one trial in this process.
+    """Train and score one trial in this process, all its repeats.
 
     Args:
         trial: what to do.
@@ -103,13 +111,14 @@ def evaluate(
     if threads is not None:
         torch.set_num_threads(threads)
     data = prepare(load_images(trial.data) if images is None else images, trial.data, device)
-    return drain(evaluation(trial, data, time_limit_seconds=time_limit_seconds))
+    run = partial(evaluation, data=data, time_limit_seconds=time_limit_seconds)
+    return drain(repeated(run, trial, time_limit_seconds=time_limit_seconds))
 
 
 def evaluation(
     trial: Trial, data: Data, *, time_limit_seconds: float | None = None
 ) -> Generator[Epoch, None, Evaluation]:
-    """Do what :func:`evaluate` does, handing over after every epoch.
+    """Do what :func:`evaluate` does for one repeat, handing over after every epoch.
 
     The global generators of torch, numpy and Python are seeded for the trial; they and what else
     a network may set in its process are given back as found.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from metrics.engine.memory import out_of_memory
 from nas.data.arrays import Data, Images, prepare
 from nas.errors import DeviceFault, InputError, one_line
 from nas.trial.evaluation import Evaluation, evaluation
+from nas.trial.repeats import repeated
 from nas.trial.training import Epoch
 from nas.trial.trial import Trial
 from search_spaces import Architecture
@@ -26,7 +28,7 @@ class TrialRunner:
         images: by ``DataConfig.source``.
         device: ``cpu`` or ``cuda``.
         threads: of torch on the CPU.
-        time_limit_seconds: of one trial.
+        time_limit_seconds: of one trial, all its repeats.
     """
 
     def __init__(
@@ -51,7 +53,10 @@ class TrialRunner:
         return trial
 
     def run(self, trial: Trial) -> Generator[Epoch, None, Evaluation]:
-        """Do what :func:`evaluation` does; a dataset that cannot be prepared fails the trial."""
+        """Do what :func:`evaluation` does, for every repeat.
+
+        A dataset that cannot be prepared fails the trial.
+        """
         if self._prepared is None or self._prepared[0] != trial.data.hash:
             self._prepared = None  # the old dataset makes room for the new one
             try:
@@ -65,4 +70,6 @@ class TrialRunner:
                 if not out_of_memory(error):
                     raise
                 return Evaluation("oom", f"the dataset does not fit: {one_line(error)}")
-        return (yield from evaluation(trial, self._prepared[1], time_limit_seconds=self._limit))
+        data, limit = self._prepared[1], self._limit
+        run = partial(evaluation, data=data, time_limit_seconds=limit)
+        return (yield from repeated(run, trial, time_limit_seconds=limit))

@@ -18,7 +18,12 @@ from search_spaces import Architecture
 
 @dataclass(frozen=True)
 class Trial:
-    """Architecture + recipe + data + seed: all that scores depend on, the machine aside."""
+    """Architecture + recipe + data + seed: all that scores depend on, the machine aside.
+
+    Attributes:
+        repeat: tells trainings under different seeds apart.
+        repeats: how many of those one trial is, from ``repeat`` on: its scores are their means.
+    """
 
     architecture: Architecture
     recipe: Recipe
@@ -26,13 +31,13 @@ class Trial:
     metrics: tuple[Metric, ...]
     seed: int = 0
     repeat: int = 0
+    repeats: int = 1
 
     @property
     def key(self) -> str:
         """Equal for two trials that must have the same scores."""
-        return "-".join(
-            (self.architecture.hash, self.recipe.hash, self.data.hash, str(self.repeat))
-        )
+        repeats = str(self.repeat) if self.repeats == 1 else f"{self.repeat}x{self.repeats}"
+        return "-".join((self.architecture.hash, self.recipe.hash, self.data.hash, repeats))
 
     def varied(self, name: str, value: Any) -> Trial:
         """Return this trial with ``recipe.KEY``, ``data.KEY`` or ``repeat`` set to ``value``.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
 from launch.config.config import parse_config
@@ -12,6 +14,7 @@ from nas.data.arrays import prepare
 from nas.data.datasets import load_images
 from nas.trial.evaluation import evaluation
 from nas.trial.files import save_trial
+from nas.trial.repeats import repeated
 from nas.trial.training import drain
 
 TINY = {
@@ -35,7 +38,8 @@ def search_here(run, document):
     settle_data(run / "config.yaml", {config.data.source: images})
     torch.set_num_threads(1)
     while (proposal := search.propose()) is not None:
-        result = drain(evaluation(proposal.trial, prepare(images, proposal.trial.data)))
+        run_one = partial(evaluation, data=prepare(images, proposal.trial.data))
+        result = drain(repeated(run_one, proposal.trial))
         save_trial(run, proposal.number, proposal.trial, result)
         search.finish(proposal.number, result.to_dict())
     finish(run, search)
