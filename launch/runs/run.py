@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from launch.config.documents import read_document
-from launch.runs.nearby import CONFIG, named_nearby
+from launch.runs.nearby import CONFIG as CONFIG
+from launch.runs.nearby import named_nearby
 from nas.errors import InputError
 from nas.ledger.records import Record, read_records, results_of, told_apart
 from nas.ledger.results import STUDY

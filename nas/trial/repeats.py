@@ -14,19 +14,21 @@ import statistics
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from nas.trial.deviations import DEVIATION, FLAG, FLAG_RAISED, has_deviation
 from nas.trial.training import Epoch
 from nas.trial.trial import Trial
 
-Run = Callable[[Trial], Generator[Epoch, None, Any]]
-"""Trains and scores a trial of one repeat: its epochs, then its ``Evaluation``."""
+Result = TypeVar("Result")  # an ``Evaluation``, whose module stands above this one
 
 
 def repeated(
-    run: Run, trial: Trial, *, time_limit_seconds: float | None = None
-) -> Generator[Epoch, None, Any]:
+    run: Callable[[Trial], Generator[Epoch, None, Result]],
+    trial: Trial,
+    *,
+    time_limit_seconds: float | None = None,
+) -> Generator[Epoch, None, Result]:
     """Run every repeat of a trial with ``run``, and return the ``Evaluation`` of all of them.
 
     The epochs of repeat r are numbered from ``r * recipe.epochs + 1`` on. So a scheduler, which
@@ -40,7 +42,8 @@ def repeated(
     score about as the table says, which the best would not, nor always the first.
 
     Args:
-        run: such as ``nas.trial.evaluation.evaluation`` with its data.
+        run: trains and scores a trial of one repeat, such as ``nas.trial.evaluation.evaluation``
+            with its data.
         trial: with ``repeats``; of 1 nothing is added to what ``run`` gives.
         time_limit_seconds: of all repeats together; it ends the trial after an epoch.
     """
@@ -68,13 +71,18 @@ def repeated(
                     f"{where}: the limit of {time_limit_seconds:g} s was passed in epoch "
                     f"{epoch.epoch} of {trial.recipe.epochs}"
                 )
-                return _joined(done, done[0], epochs, status="timeout", reason=reason, **NOTHING)
+                ended: Result = _joined(
+                    done, done[0], epochs, status="timeout", reason=reason, **NOTHING
+                )
+                return ended
         if done[-1].status != "complete":
             reason = f"{where}: {done[-1].reason}"
-            return _joined(done, done[-1], epochs, reason=reason, **NOTHING)
+            failed: Result = _joined(done, done[-1], epochs, reason=reason, **NOTHING)
+            return failed
     scores = [evaluation.scores for evaluation in done]
     kept = nearest(scores)
-    return _joined(done, done[kept], epochs, scores=mean_scores(scores), kept_repeat=kept)
+    found: Result = _joined(done, done[kept], epochs, scores=mean_scores(scores), kept_repeat=kept)
+    return found
 
 
 NOTHING: dict[str, Any] = {"scores": {}, "weights": None, "last_weights": None}
