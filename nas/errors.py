@@ -37,6 +37,10 @@ class DeviceFault(PsinasError):
     """The device failed, not the trial: this process can do nothing more on it."""
 
 
+class SamplerFailure(PsinasError):
+    """A sampler of the user's raised, or proposed what is no choice."""
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of what an error says that is not empty; the system's own words."""
     return _line(getattr(error, "strerror", None) or said(error))

@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from inspect import Parameter, signature
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 
 from pydantic import Field, TypeAdapter
 
 from launch.config.documents import assign, at_home, read_document
 from launch.config.metrics import build_metric, metric_settings
 from launch.config.modules import look_in, needed
+from launch.config.samplers import build_sampler, check_sampler
 from launch.config.sections import Keep, Resources, Retrain, Scheduler, Strict
 from launch.config.trust import admit
 from launch.config.values import (
@@ -26,7 +26,6 @@ from launch.config.values import (
     fractions,
     named,
     plain,
-    refuse_unknown,
     validated,
 )
 from launch.config.vary import varied_values
@@ -36,7 +35,6 @@ from nas.data.config import DataConfig
 from nas.data.datasets import check_dataset
 from nas.errors import InputError
 from nas.ledger.results import STUDY
-from nas.names import find
 from nas.samplers.registry import SAMPLERS, SamplerFactory
 from nas.search.plan import SearchPlan, fixed_choices
 from nas.search.trust import plain_names
@@ -138,10 +136,7 @@ class Config(Strict):
         )
         if taken := set(plan.decisions) & {*RESERVED, *known}:
             raise InputError(f"space: expected other names of decisions than {sorted(taken)}")
-        try:
-            sampler(plan.decisions, 0, **settings)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"sampler: {error}") from error
+        check_sampler(sampler, plan.decisions, settings)
         if plan.trials is None and sampler is not SAMPLERS["grid"]:
             raise InputError(
                 "trials: expected a number, got null: only the grid sampler has an end"
@@ -195,21 +190,7 @@ class Config(Strict):
 
     def built_sampler(self) -> tuple[SamplerFactory, dict[str, Any]]:
         """Return what makes the sampler, and its settings."""
-        name, settings = named(self.sampler, "sampler")
-        sampler = find(name, SAMPLERS, "sampler.name")
-        if not callable(sampler):
-            raise InputError(f"sampler.name: expected a callable, got {sampler!r} ({name})")
-        hints = get_type_hints(sampler)
-        allowed = [
-            p.name
-            for p in signature(sampler).parameters.values()
-            if p.kind is Parameter.KEYWORD_ONLY
-        ]
-        refuse_unknown(settings, allowed, "sampler")
-        return sampler, {
-            key: validated(TypeAdapter(hints.get(key, Any)), value, f"sampler.{key}", object)
-            for key, value in settings.items()
-        }
+        return build_sampler(self.sampler)
 
 
 def load_config(source: str | Path, assignments: Iterable[str] = ()) -> Config:

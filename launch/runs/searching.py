@@ -20,7 +20,7 @@ from nas.ledger.lock import RunLock
 from nas.ledger.records import records_of
 from nas.ledger.results import JOURNAL
 from nas.ledger.table import save_table
-from nas.search.search import MAX_REPEATS, Search
+from nas.search.search import Search
 from nas.search.winners import best
 
 
@@ -92,7 +92,7 @@ def search(
             report.say(f"stopped: {done}; go on with: {go_on}")
             return found
         if going.used_up:
-            done += f" (nothing new in {MAX_REPEATS} proposals: the space is used up)"
+            done += f" ({going.why_used_up()})"
         if winner is None:
             raise NoWinner(f"{done}: no trial completed; their reasons are in the table above")
         report.say(f"{done}; winner: trial {winner.number}, exported to {path / 'best'}")

@@ -16,6 +16,7 @@ import yaml
 from threadpoolctl import threadpool_limits
 
 from launch.config.config import Config
+from launch.config.samplers import check_sampler
 from launch.show.reporter import Reporter
 from launch.show.sampler_curves import sampler_curves
 from nas.benchmark.replay import best_so_far, optimum, plan_search, run_seed, search_table
@@ -94,8 +95,8 @@ def request(
             raise InputError(f"--samplers: expected different names, got {label!r} twice: use as:")
         factory, settings = Config(sampler=sampler).built_sampler()
         try:
-            factory({"decision": (0, 1)}, 0, **settings)
-        except (TypeError, ValueError) as error:
+            check_sampler(factory, {"decision": (0, 1)}, settings)
+        except InputError as error:
             raise InputError(f"--samplers: {label}: {error}") from error
         named[label] = sampler
     where = _mapping(space, "--space")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.samplers import BaseSampler
 from optuna.study import Study
@@ -18,13 +19,17 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas.ledger.results import RESULT, RETRY_OF, reached_rungs
 from nas.samplers.base import LedgerSampler
+from nas.samplers.classes import SamplerClass
+from nas.samplers.decisions import ENUMERABLE
 from nas.samplers.registry import SAMPLERS
+from nas.search.blame import blaming
 from nas.search.plan import SearchPlan
+from nas.search.untried import DRAWS, GivenChoices, untried
 from nas.seeds import derive_seed
 from nas.trial.scoring import not_finite
 from nas.trial.trial import Trial
 
-MAX_REPEATS = 100  # known architectures proposed in a row before the space counts as used up
+MAX_REPEATS = 20  # known architectures proposed in a row before an untried one takes their place
 MAX_ATTEMPTS = 3  # drivers that may die while one trial runs, before it runs alone; then as many
 ATTEMPTS = "attempts"
 
@@ -98,8 +103,11 @@ class Search:
     def propose(self) -> Proposal | None:
         """Return the next trial to run, or None: nothing new is left to propose.
 
-        A known architecture has its scores told to the sampler, which is asked again. What a dead
-        driver left running comes first, under its old number.
+        A known architecture has its scores told to the sampler, which is asked again; after
+        ``MAX_REPEATS`` of them in a row an architecture that nobody has tried takes their place,
+        and where there is none the space is used up. What a dead driver left running comes first,
+        under its old number.
+        Raises SamplerFailure where a sampler of the user's fails.
         """
         while self._orphans:
             proposal = self._adopt(self._orphans.pop(0))
@@ -109,14 +117,23 @@ class Search:
             number = self._next_number()
             if self._grid_done(number):
                 break
-            proposal = self._answers(self._ask(number))
-            if not self._known(proposal):
+            proposal = self._ask(number)
+            if proposal is None:
+                self.used_up = True
+            elif not self._known(proposal):
                 self._repeats = 0
                 self.running[number] = proposal.trial
                 return proposal
-            self._repeats += 1
-            self.used_up = self._repeats >= MAX_REPEATS and not self._grid_end()
+            else:
+                self._repeats += 1
         return None
+
+    def why_used_up(self) -> str:
+        """Return why nothing new is left to propose, once that is so."""
+        size = self.plan.decisions.size()
+        if size > ENUMERABLE:
+            return f"nothing new in {MAX_REPEATS} proposals and {DRAWS} uniform draws of {size}"
+        return f"the space is used up: each of {size} combinations of choices is known"
 
     def finish(self, number: int, result: Mapping[str, Any]) -> dict[str, Any]:
         """Write the outcome of a running trial, durably, and return it as written.
@@ -191,11 +208,24 @@ class Search:
 
     # ------------------------------------------------------------------------------ the ledger
 
-    def _ask(self, number: int) -> optuna.Trial:
+    def _ask(self, number: int) -> Proposal | None:
+        """Return the sampler's next proposal; None: it repeats itself, and nothing else is left."""
         self._seed_sampler(number)
-        asked = self.study.ask()
-        assert asked.number == number, (asked.number, number)  # we are the only writer
-        return asked
+        sampler = self.study.sampler
+        if self._repeats >= MAX_REPEATS and self._grid_end() is None:
+            seed = derive_seed(self.plan.template.seed, "untried", number)
+            known = self._finished.keys() | {trial.key for trial in self.running.values()}
+            params = untried(self.plan.decisions, known, np.random.default_rng(seed))
+            if params is None:
+                return None
+            self.study.sampler = GivenChoices(params, self.plan.decisions, sampler)
+        try:
+            with blaming(self.plan.sampler, sampler, number):
+                asked = self.study.ask()
+                assert asked.number == number, (asked.number, number)  # we are the only writer
+                return self._answers(asked)
+        finally:
+            self.study.sampler = sampler
 
     def _adopt(self, orphan: FrozenTrial) -> Proposal | None:
         """Take over a trial that a dead driver left running, unless it is known by now."""
@@ -237,10 +267,14 @@ class Search:
         self._write(number, {**original.user_attrs[RESULT], "repeat_of": original.number})
 
     def _write(self, number: int, outcome: dict[str, Any]) -> None:
-        self._open(number).set_user_attr(RESULT, outcome)
-        self._tell(number, outcome)
+        # Not through optuna.Trial, which would ask the sampler for another proposal first.
+        self.study._storage.set_trial_user_attr(self._id(number), RESULT, outcome)
+        with blaming(self.plan.sampler, self.study.sampler, number):
+            self._tell(number, outcome)
 
     def _tell(self, number: int, outcome: Mapping[str, Any]) -> None:
+        # Optuna's exhaustive samplers stop the loop that they are in; here is none.
+        self.study.stop = _go_on  # type: ignore[method-assign]
         status = outcome["status"]
         if status == "complete":
             values = [outcome["scores"][name] for name in self.plan.objectives]
@@ -283,12 +317,20 @@ class Search:
     def _seed_sampler(self, number: int) -> None:
         # A resumed search proposes what an unbroken one would: ours draw from (seed, number) and
         # the ledger, others are made anew from both.
-        if not isinstance(self.study.sampler, LedgerSampler):
+        lasting = isinstance(self.study.sampler, LedgerSampler) or self._lasting
+        if not lasting:
             self.study.sampler = self._sampler("sampler", number)
 
     def _sampler(self, *purpose: str | int) -> BaseSampler:
+        if self._lasting:  # a restart draws on, and does not repeat what it drew first
+            purpose = (*purpose, self._next_number())
         seed = derive_seed(self.plan.template.seed, *purpose) % 2**32
         return self.plan.sampler(self.plan.decisions, seed, **self.plan.sampler_settings)
+
+    @property
+    def _lasting(self) -> bool:
+        """Whether the sampler may keep its state in memory, and so is made once a process."""
+        return isinstance(self.plan.sampler, SamplerClass) and self.plan.sampler.lasting
 
     def _enough(self) -> bool:
         if self.plan.trials is None:
@@ -302,6 +344,10 @@ class Search:
     def _grid_end(self) -> int | None:
         """Return how many proposals there are where they are counted: a grid knows its end."""
         return self.plan.size if self.plan.sampler is SAMPLERS["grid"] else None
+
+
+def _go_on() -> None:
+    """Stand in for ``Study.stop``, which is refused outside ``Study.optimize``."""
 
 
 def failure(status: str, reason: str) -> dict[str, Any]:
