@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import Field, TypeAdapter
 
 from launch.config.documents import assign, at_home, read_document
+from launch.config.kept import check_kept
 from launch.config.metrics import build_metric, metric_settings
 from launch.config.modules import look_in, needed
 from launch.config.samplers import build_sampler, check_sampler
@@ -37,6 +38,7 @@ from nas.errors import InputError
 from nas.ledger.results import STUDY
 from nas.samplers.registry import SAMPLERS, SamplerFactory
 from nas.search.plan import SearchPlan, fixed_choices
+from nas.search.spaces import check_space
 from nas.search.trust import plain_names
 from nas.trial.deviations import DEVIATION, has_deviation
 from nas.trial.evaluation import TRAINING_SCORES
@@ -103,6 +105,7 @@ class Config(Strict):
         """
         check_dataset(self.data.name)
         space = self.built_space()
+        check_space(space, self.vary)
         metrics = self.built_metrics()
         known = [n for m in metrics for n in m.score_names] + list(TRAINING_SCORES)
         if twice := {n for n in known if known.count(n) > 1}:
@@ -227,6 +230,7 @@ def parse_config(document: Mapping[str, Any]) -> Config:
     """
     config = unchecked_config(document)
     config.plan()
+    check_kept(config.resolved())
     return config
 
 

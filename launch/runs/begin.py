@@ -23,7 +23,9 @@ from nas.errors import InputError, NoStudy
 from nas.ledger.lock import LOCK, OWNER
 from nas.ledger.study import open_study
 from nas.ledger.version import LEDGER_VERSION, VERSION_KEY, check_version
+from nas.samplers.registry import SAMPLERS
 from nas.search.search import Search
+from nas.search.spaces import check_same_space
 from nas.trial.files import saved_outcome
 from nas.trial.trial import Trial
 
@@ -170,7 +172,7 @@ def open_search(run: Path, config: Config, *, died: bool = True) -> Search:
         died: the driver before was killed.
 
     Raises:
-        InputError: the ledger cannot be read.
+        InputError: the ledger cannot be read, or the space was edited since it was begun.
     """
     plan = config.plan()
     study = open_study(
@@ -187,6 +189,7 @@ def open_search(run: Path, config: Config, *, died: bool = True) -> Search:
             f"storage: the study {config.study_name!r} in {config.storage or run} belongs to "
             "another run: expected a name that is free; give this search another name"
         )
+    check_same_space(study, plan.decisions, order=plan.sampler is SAMPLERS["grid"])
     search = Search(study, plan, died=died)
 
     def saved(number: int, trial: Trial) -> dict[str, Any] | None:
