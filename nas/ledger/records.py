@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.errors import InputError, NoStudy
+from nas.ledger.operations import Op
 from nas.ledger.results import JOURNAL, RESULT, RETRY_OF, STUDY
 from nas.ledger.version import check_version
 
@@ -113,18 +114,6 @@ def told_apart(decisions: Mapping[str, Sequence[Any]], varied: Iterable[str]) ->
 # ------------------------------------------------------------------------------------------- parts
 
 
-class _Op(IntEnum):
-    """What a line of Optuna's journal does (optuna.storages.journal, since its 3.1)."""
-
-    CREATE_STUDY = 0
-    DELETE_STUDY = 1
-    SET_STUDY_ATTR = 2
-    CREATE_TRIAL = 4
-    SET_PARAM = 5
-    SET_STATE = 6
-    SET_USER_ATTR = 8
-
-
 def _lines(journal: Path) -> Iterator[dict[str, Any]]:
     """Yield the lines; a last one that is being written, or was cut short, is left out."""
     with journal.open("rb") as file:
@@ -147,14 +136,14 @@ def _replayed(lines: Iterable[dict[str, Any]], name: str, journal: Path) -> list
     count = 0
     for line in lines:
         op = line["op_code"]
-        if op == _Op.CREATE_STUDY and line["study_name"] not in studies.values():
+        if op == Op.CREATE_STUDY and line["study_name"] not in studies.values():
             studies[count] = line["study_name"]
             count += 1
-        elif op == _Op.DELETE_STUDY:
+        elif op == Op.DELETE_STUDY:
             studies.pop(line["study_id"], None)
-        elif op == _Op.SET_STUDY_ATTR and studies.get(line["study_id"]) == name:
+        elif op == Op.SET_STUDY_ATTR and studies.get(line["study_id"]) == name:
             check_version(line["user_attr"], journal)
-        elif op == _Op.CREATE_TRIAL and line["study_id"] in studies:
+        elif op == Op.CREATE_TRIAL and line["study_id"] in studies:
             record = Record(number=len(trials))
             for decision, distribution in line.get("distributions", {}).items():
                 _answer(record, decision, distribution, line["params"][decision])
@@ -163,12 +152,12 @@ def _replayed(lines: Iterable[dict[str, Any]], name: str, journal: Path) -> list
             trials.append((line["study_id"], record))
         elif "trial_id" in line and line["trial_id"] < len(trials) and line["trial_id"] not in done:
             record = trials[line["trial_id"]][1]
-            if op == _Op.SET_PARAM:
+            if op == Op.SET_PARAM:
                 given = line["distribution"], line["param_value_internal"]
                 _answer(record, line["param_name"], *given)
-            elif op == _Op.SET_USER_ATTR:
+            elif op == Op.SET_USER_ATTR:
                 record.result = line["user_attr"].get(RESULT, record.result)
-            elif op == _Op.SET_STATE and line["state"] in (1, 2, 3):  # COMPLETE, PRUNED, FAIL
+            elif op == Op.SET_STATE and line["state"] in (1, 2, 3):  # COMPLETE, PRUNED, FAIL
                 done.add(line["trial_id"])
     found = [study for study, named in studies.items() if named == name]
     if not found:
@@ -180,6 +169,13 @@ def _replayed(lines: Iterable[dict[str, Any]], name: str, journal: Path) -> list
 
 
 def _answer(record: Record, decision: str, distribution: str, value: Any) -> None:
-    choices = json.loads(distribution)["attributes"].get("choices")
-    record.choices[decision] = tuple(choices) if choices is not None else ()
-    record.params[decision] = choices[int(value)] if choices is not None else value
+    choices = _choices(distribution)
+    record.choices[decision] = choices
+    record.params[decision] = choices[int(value)] if choices else value
+
+
+@lru_cache(maxsize=4096)
+def _choices(distribution: str) -> tuple[Any, ...]:
+    """Return the choices, none of a number, from either form that Optuna writes or reads."""
+    described = json.loads(distribution)
+    return tuple(described.get("attributes", described).get("choices", ()))

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Literal
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage
+from optuna.storages import BaseStorage
 from optuna.study import Study
 from sqlalchemy.exc import SQLAlchemyError
 
 from nas.errors import InputError, NoStudy, first_line
-from nas.ledger.journal import _NoLock, _WholeLines
+from nas.ledger.journal import Journal
 from nas.ledger.results import JOURNAL, STUDY
+from nas.ledger.storage import LedgerStorage
 
 Direction = Literal["minimize", "maximize"]
 
@@ -48,9 +49,7 @@ def open_study(
     if storage is None and directions is None and not journal.exists():
         raise NoStudy(f"expected a run directory with a {JOURNAL}, got {run}")
     try:
-        where: BaseStorage | str = storage or JournalStorage(
-            _WholeLines(str(journal), lock_obj=_NoLock(str(journal)))
-        )
+        where: BaseStorage | str = storage or LedgerStorage(Journal(journal))
         if directions is None:
             return optuna.load_study(study_name=name, storage=where)
         return optuna.create_study(

@@ -18,6 +18,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.ledger.results import RESULT, RETRY_OF, reached_rungs
+from nas.ledger.storage import together
 from nas.samplers.base import LedgerSampler
 from nas.samplers.classes import SamplerClass
 from nas.samplers.decisions import ENUMERABLE
@@ -117,10 +118,12 @@ class Search:
             number = self._next_number()
             if self._grid_done(number):
                 break
-            proposal = self._ask(number)
+            with together(self.study):
+                proposal = self._ask(number)
+                known = proposal is not None and self._known(proposal)
             if proposal is None:
                 self.used_up = True
-            elif not self._known(proposal):
+            elif not known:
                 self._repeats = 0
                 self.running[number] = proposal.trial
                 return proposal
@@ -267,9 +270,11 @@ class Search:
         self._write(number, {**original.user_attrs[RESULT], "repeat_of": original.number})
 
     def _write(self, number: int, outcome: dict[str, Any]) -> None:
-        # Not through optuna.Trial, which would ask the sampler for another proposal first.
-        self.study._storage.set_trial_user_attr(self._id(number), RESULT, outcome)
-        with blaming(self.plan.sampler, self.study.sampler, number):
+        named = {n: v for n, v in outcome["architecture"].items() if n == "hash"}  # else: decisions
+        with together(self.study), blaming(self.plan.sampler, self.study.sampler, number):
+            # Not through optuna.Trial, which would ask the sampler for another proposal first.
+            written = {**outcome, "architecture": named}
+            self.study._storage.set_trial_user_attr(self._id(number), RESULT, written)
             self._tell(number, outcome)
 
     def _tell(self, number: int, outcome: Mapping[str, Any]) -> None:
@@ -294,7 +299,7 @@ class Search:
         """
         if list(self.plan.objectives.values()) != ["max"]:
             return
-        told = self.study.get_trials(deepcopy=False)[number].intermediate_values
+        told = self.study._storage.get_trial(self._id(number)).intermediate_values
         for epoch, values in reached_rungs(outcome).items():
             if epoch not in told:  # by a driver that was killed here
                 self._open(number).report(values[outcome["stopped_by"][0]], epoch)
