@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from nas.errors import InputError
-from nas.ledger.fronts import crowding, front_ranks
 from nas.ledger.results import reached_rungs
+from nas.search.layers import Layers, Ranking
 from nas.types import FloatArray
 
 
@@ -74,6 +74,7 @@ class Rungs:
         self._factor = reduction_factor
         self._signs = np.array([1.0 if way == "max" else -1.0 for way in directions.values()])
         self._at: dict[int, dict[int, dict[str, float]]] = {epoch: {} for epoch in self.epochs}
+        self._layers: dict[int, Layers | Ranking] = {}
 
     def arrive(self, number: int, epoch: int, values: Mapping[str, float], last: int) -> bool:
         """Note a trial after an epoch where that is a rung; return whether it goes on.
@@ -87,15 +88,28 @@ class Rungs:
         if epoch not in self._at or epoch >= last:
             return True
         there = self._at[epoch]
+        if number in there:
+            self._layers.pop(epoch, None)
         there[number] = dict(values)
-        judged = np.array([[v[name] for name in self.directions] for v in there.values()])
-        judged = self._signs * judged.astype(float)
-        finite = np.isfinite(judged).all(axis=1)
-        mine = list(there).index(number)
-        if not finite[mine]:
+        mine = self._judged(values)
+        if not np.isfinite(mine).all():
             return False
+        if epoch in self._layers:
+            self._layers[epoch].add(mine)
+        else:
+            self._layers[epoch] = self._layered(there)
         room = max(1, math.floor(len(there) / self._factor + 1e-9))
-        return _better(judged[finite], judged[mine]) < room
+        return self._layers[epoch].better_than(mine) < room
+
+    def _judged(self, values: Mapping[str, float]) -> FloatArray:
+        """Return ``(k,)``: the values that decide, larger is better."""
+        return self._signs * np.array([values[name] for name in self.directions], dtype=float)
+
+    def _layered(self, there: Mapping[int, Mapping[str, float]]) -> Layers | Ranking:
+        """Return the finite ones of a rung in their order; kept, since the next only adds one."""
+        rows = np.array([self._judged(values) for values in there.values()])
+        finite = rows[np.isfinite(rows).all(axis=1)]
+        return Ranking(finite) if len(self.directions) == 1 else Layers(finite)
 
     def reached(self, number: int) -> dict[str, dict[str, float]]:
         """Return what the ledger keeps of a trial: rung -> all its values there, as JSON types."""
@@ -103,8 +117,9 @@ class Rungs:
 
     def forget(self, number: int) -> None:
         """Take a trial back that begins again, or that nobody will know of."""
-        for there in self._at.values():
-            there.pop(number, None)
+        for epoch, there in self._at.items():
+            if there.pop(number, None) is not None:
+                self._layers.pop(epoch, None)
 
     def refill(self, results: Iterable[Mapping[str, Any]]) -> None:
         """Note what the ledger knows, as ``Search.results()`` gives it.
@@ -112,6 +127,7 @@ class Rungs:
         Raises:
             InputError: a result without a value that decides here.
         """
+        self._layers = {}
         for result in results:
             number = result["number"]
             for epoch, values in reached_rungs(result).items():
@@ -122,14 +138,3 @@ class Rungs:
                     )
                 if epoch in self._at:
                     self._at[epoch][number] = values
-
-
-def _better(values: FloatArray, mine: FloatArray) -> int:
-    """Return how many rows are strictly better than the row ``mine``, which is among them."""
-    different, counts = np.unique(values, axis=0, return_counts=True)
-    me = int(np.flatnonzero((different == mine).all(axis=1))[0])
-    ranks = front_ranks(different)
-    beside = np.flatnonzero(ranks == ranks[me])
-    distances = crowding(different[beside])
-    roomier = beside[distances > distances[beside == me]]
-    return int(counts[ranks < ranks[me]].sum() + counts[roomier].sum())
