@@ -21,6 +21,7 @@ from nas.data.checksum import DATA_CHECKSUM
 from nas.data.places import as_saved, located
 from nas.errors import InputError, NoStudy
 from nas.ledger.lock import LOCK, OWNER
+from nas.ledger.records import has_trials
 from nas.ledger.study import open_study
 from nas.ledger.version import LEDGER_VERSION, VERSION_KEY, check_version
 from nas.samplers.registry import SAMPLERS
@@ -147,6 +148,8 @@ def _begun(run: Path) -> bool:
     to refuse the corrected one.
     """
     saved = Run(run).config
+    if saved.storage is None and has_trials(run):
+        return True
     try:
         study = open_study(run, storage=saved.storage, name=saved.study_name)
     except NoStudy:

@@ -22,12 +22,17 @@ def aligned(columns: Mapping[str, Sequence[str]], right: Collection[str] = ()) -
     padded = []
     for name, cells in columns.items():
         texts = [name, *cells]
-        widths = [cell_len(text) for text in texts]
+        widths = [width_of(text) for text in texts]
         most = max(widths)
         gaps = [" " * (most - width) for width in widths]
         pairs = zip(gaps, texts, strict=True)
         padded.append([g + t if name in right else t + g for g, t in pairs])
     return [(" " * BETWEEN).join(row).rstrip() for row in zip(*padded, strict=True)]
+
+
+def width_of(text: str) -> int:
+    """Return how wide a terminal shows a cell; ``cell_len`` takes ten times as long for ASCII."""
+    return len(text) if text.isascii() and text.isprintable() else cell_len(text)
 
 
 def beside(rows: Mapping[str, Sequence[str]]) -> list[str]:

@@ -165,8 +165,9 @@ def repair_journal(journal: Path) -> str | None:
     lines = content.splitlines(keepends=True)
     good = 0
     for number, line in enumerate(lines, start=1):
-        if not (line.endswith(b"\n") and _is_json(line)):
-            if number < len(lines):
+        last = number == len(lines)
+        if not (line.endswith(b"\n") and (_is_json(line) if last else _looks_whole(line))):
+            if not last:
                 raise InputError(
                     f"{journal}: expected one JSON object a line, got a broken line {number} of "
                     f"{len(lines)}: restore the file from a copy"
@@ -181,6 +182,11 @@ def repair_journal(journal: Path) -> str | None:
         file.truncate(good)
         os.fsync(file.fileno())
     return f"the last line of {journal.name} was cut short: put aside {len(content) - good} bytes"
+
+
+def _looks_whole(line: bytes) -> bool:
+    """Whether a line has both ends of an object; what is between them is seen when it is read."""
+    return line.startswith(b"{") and line.endswith(b"}\n")
 
 
 def _is_json(line: bytes) -> bool:

@@ -72,6 +72,24 @@ def read_records(run: Path, *, storage: str | None = None, name: str = STUDY) ->
     return _replayed(_lines(journal), name, journal)
 
 
+def has_trials(run: Path, name: str = STUDY) -> bool:
+    """Whether a trial was begun in a run's own journal, from the first line that says so.
+
+    Raises:
+        InputError: the lines before it are broken.
+    """
+    journal = run / JOURNAL
+    studies: list[str] = []
+    for line in _lines(journal) if journal.exists() else ():
+        if line["op_code"] == Op.CREATE_STUDY and line["study_name"] not in studies:
+            studies.append(line["study_name"])
+        elif line["op_code"] == Op.DELETE_STUDY:
+            studies[line["study_id"]] = ""  # psinas deletes none that has trials
+        elif line["op_code"] == Op.CREATE_TRIAL and studies[line["study_id"]] == name:
+            return True
+    return False
+
+
 def records_of(study: Study) -> list[Record]:
     """Return every trial of a study as a record, by number."""
     return [

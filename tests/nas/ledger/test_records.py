@@ -6,7 +6,7 @@ import optuna
 import pytest
 
 from nas.errors import InputError, NoStudy
-from nas.ledger.records import read_records, records_of, results_of, told_apart
+from nas.ledger.records import has_trials, read_records, records_of, results_of, told_apart
 from nas.ledger.results import JOURNAL, RESULT
 from nas.ledger.study import open_study
 from nas.ledger.table import Legend
@@ -51,6 +51,23 @@ def test_a_study_that_was_deleted_is_not_read(tmp_path):
     again.ask().suggest_categorical("depth", [7])
     assert [(r.number, r.params) for r in read_records(tmp_path)] == [(0, {"depth": 7})]
     assert read_records(tmp_path) == records_of(again)
+
+
+def test_whether_a_trial_was_begun_is_known_from_the_first_lines(tmp_path):
+    assert not has_trials(tmp_path)
+    first = open_study(tmp_path, directions=["maximize"])
+    assert not has_trials(tmp_path)
+    optuna.delete_study(study_name=first.study_name, storage=first._storage)
+    study = open_study(tmp_path, directions=["maximize"])
+    other = open_study(tmp_path, directions=["maximize"], name="other")
+    other.ask()
+    assert (has_trials(tmp_path), has_trials(tmp_path, "other")) == (False, True)
+    study = open_study(tmp_path)
+    study.ask()
+    assert has_trials(tmp_path)
+    with (tmp_path / JOURNAL).open("ab") as file:
+        file.write(b"not read")
+    assert has_trials(tmp_path)
 
 
 def test_a_last_line_that_is_being_written_is_left_out(tmp_path):
