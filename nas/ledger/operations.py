@@ -10,6 +10,7 @@ class Op(IntEnum):
 
     CREATE_STUDY = 0
     DELETE_STUDY = 1
+    SET_STUDY_ATTR = 2
     CREATE_TRIAL = 4
     SET_PARAM = 5
     SET_STATE = 6
