@@ -20,7 +20,9 @@ from launch.cluster.signals import exit_code, orderly_stops
 from launch.config.modules import look_in
 from launch.config.trust import OPTION, VARIABLE
 from launch.show.console import errors, print_anything
+from launch.show.passwords import out_of_sight, scrub_tracebacks
 from nas.errors import InputError, PsinasError, one_line
+from nas.ledger.address import scrubbed
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "search": ("search:search", "Search, train and score; export the winner."),
@@ -93,8 +95,11 @@ def psinas() -> None:
 
 def main() -> None:
     """Run the command line; bad input is one line and exit code 2."""
+    out_of_sight()
     arguments = [a for a in sys.argv[1:] if a not in ("--debug", OPTION)]
     debug = "--debug" in sys.argv[1:]
+    if debug:
+        scrub_tracebacks()
     if OPTION in sys.argv[1:]:
         os.environ[VARIABLE] = "1"
     print_anything()
@@ -105,7 +110,9 @@ def main() -> None:
     except InputError as error:
         if debug:
             raise
-        errors.print(f"psinas: {error}", highlight=False, markup=False, soft_wrap=True)
+        errors.print(
+            f"psinas: {scrubbed(str(error))}", highlight=False, markup=False, soft_wrap=True
+        )
         sys.exit(2)
     except KeyboardInterrupt:
         errors.print("psinas: interrupted")
@@ -123,6 +130,6 @@ def main() -> None:
             sys.exit(2)
         known = isinstance(error, PsinasError | OSError)
         hint = "" if known else " (a fault of psinas: --debug shows where)"
-        line = f"psinas: {one_line(error)}{hint}"
+        line = f"psinas: {scrubbed(one_line(error))}{hint}"
         errors.print(line, highlight=False, markup=False, soft_wrap=True)
         sys.exit(1)

@@ -29,6 +29,10 @@ class Diverged(PsinasError, ArithmeticError):
     """Training or scoring gave a number that is not finite."""
 
 
+class LedgerLost(PsinasError):
+    """A ledger that was there, and cannot be reached or has lost what it held."""
+
+
 class WorkerFailure(PsinasError):
     """Workers cannot run trials at all, whatever the architecture."""
 

@@ -17,6 +17,7 @@ import numpy
 import pytest
 import torch
 from helpers import TINY
+from servers import postgres, redis_server  # noqa: F401  fixtures
 
 import launch.cli
 from launch.config.identity import settle_data

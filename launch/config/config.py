@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, field_validator
 
 from launch.config.documents import assign, at_home, read_document
 from launch.config.kept import check_kept
@@ -35,6 +35,7 @@ from nas.data.checksum import DATA_CHECKSUM
 from nas.data.config import DataConfig
 from nas.data.datasets import check_dataset
 from nas.errors import InputError
+from nas.ledger.address import without_password
 from nas.ledger.results import STUDY
 from nas.samplers.registry import SAMPLERS, SamplerFactory
 from nas.search.plan import SearchPlan, fixed_choices
@@ -90,7 +91,12 @@ class Config(Strict):
     resources: Resources = Resources()
     retrain: Retrain | None = None
     modules: list[str] = []  # directories of modules that are named here and not installed
-    storage: str | None = None  # an Optuna storage URL; null: study.journal in the run directory
+    storage: str | None = None  # a URL (nas.ledger.storages); null: study.journal in the directory
+
+    @field_validator("storage")
+    @classmethod
+    def _password_apart(cls, url: str | None) -> str | None:
+        return None if url is None else without_password(url)
 
     @property
     def study_name(self) -> str:
@@ -258,8 +264,11 @@ def deciding(config: Config) -> dict[str, Any]:
 
 
 def differing_keys(old: Config, new: Config) -> list[str]:
-    """Return the keys, of those that decide scores, in which two configurations differ."""
-    differing = different_values(deciding(old), deciding(new))
+    """Return the keys, of those that decide scores, in which two configurations differ.
+
+    Where the ledger lies decides none.
+    """
+    differing = [k for k in different_values(deciding(old), deciding(new)) if k != "storage"]
     # The first objective names the winner, and a grid counts through decisions in their order.
     for key in ("objectives", "vary"):
         if not differing and list(getattr(old, key)) != list(getattr(new, key)):

@@ -46,6 +46,8 @@ def save_document(path: Path, document: Mapping[str, Any]) -> None:
     """Write a YAML mapping, whole or not at all."""
     text = yaml.safe_dump(dict(document), sort_keys=False, default_flow_style=None, width=100)
     write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
 def at_home(document: dict[str, Any], directory: Path) -> dict[str, Any]:
     """Return a document whose relative paths lie beside its file, where there is such a file.
 

@@ -10,18 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import optuna
-
 from launch.cluster.scheduler import reached
 from launch.config.config import Config, differing_keys
 from launch.config.documents import save_document
 from launch.config.trust import remember
+from launch.runs.ledgers import begun, settle_storage
 from launch.runs.run import CONFIG, Run
 from nas.data.checksum import DATA_CHECKSUM
 from nas.data.places import as_saved, located
 from nas.errors import InputError, NoStudy
+from nas.ledger.address import shown
 from nas.ledger.lock import LOCK, OWNER
-from nas.ledger.records import has_trials
+from nas.ledger.results import RUN_ID
 from nas.ledger.study import open_study
 from nas.ledger.version import LEDGER_VERSION, VERSION_KEY, check_version
 from nas.samplers.registry import SAMPLERS
@@ -29,8 +29,6 @@ from nas.search.search import Search
 from nas.search.spaces import check_same_space
 from nas.trial.files import saved_outcome
 from nas.trial.trial import Trial
-
-RUN_ID = "run_id"
 
 
 def make_directory(run: Path) -> None:
@@ -75,15 +73,16 @@ def settle_config(
     Raises:
         InputError: a search is there and resume was not asked for, or it was another search.
     """
+    asked = settle_storage(run, asked)
     checksums = dict(data_checksum or {})
     beside = None
-    if (run / CONFIG).exists() and _begun(run):
+    if (run / CONFIG).exists() and begun(run, asked):
         saved = Run(run).config
         checksums |= Run(run).checksums
         beside = Path(saved.data.root) if saved.data.root else None
         if not resume:
             raise InputError(
-                f"{run} holds a search already: --resume goes on with it, --out begins another"
+                f"{run} holds a search already: --resume goes on with it, {_another(asked)}"
             )
         asked = _named_as(Run(run), asked)
         _refuse_another(run, saved, asked)
@@ -137,28 +136,14 @@ def _refuse_another(run: Path, saved: Config, asked: Config) -> None:
     if different := differing_keys(saved, asked):
         raise InputError(
             f"{run} holds a search with another configuration: expected the saved one, got "
-            f"other values for {', '.join(different)}; --out begins another search"
+            f"other values for {', '.join(different)}; {_another(asked)}"
         )
 
 
-def _begun(run: Path) -> bool:
-    """Whether the run has a trial; the ledger of one that has none is taken away.
-
-    A search that was refused before its first trial (no such cluster, no such files) is no reason
-    to refuse the corrected one.
-    """
-    saved = Run(run).config
-    if saved.storage is None and has_trials(run):
-        return True
-    try:
-        study = open_study(run, storage=saved.storage, name=saved.study_name)
-    except NoStudy:
-        return False
-    if study.get_trials(deepcopy=False):
-        return True
-    if saved.storage is None:  # another run may have put its study in a shared storage
-        optuna.delete_study(study_name=saved.study_name, storage=study._storage)
-    return False
+def _another(asked: Config) -> str:
+    """Return what begins another search: a storage tells studies apart by their names."""
+    name = "" if asked.storage is None else " with a name of its own (--set name=NAME)"
+    return f"--out begins another search{name}"
 
 
 def _saved_id(run: Path) -> str | None:
@@ -187,10 +172,17 @@ def open_search(run: Path, config: Config, *, died: bool = True) -> Search:
     if owner is None and not study.get_trials(deepcopy=False):
         study.set_user_attr(RUN_ID, run_id)
         study.set_user_attr(VERSION_KEY, LEDGER_VERSION)
-    elif owner != run_id or [d.name.lower() for d in study.directions] != plan.directions:
+    elif owner != run_id:
         raise InputError(
-            f"storage: the study {config.study_name!r} in {config.storage or run} belongs to "
-            "another run: expected a name that is free; give this search another name"
+            f"storage: the study {config.study_name!r} in {shown(config.storage or str(run))} "
+            "belongs to another run: expected a name that is free; give this search another name "
+            "(--set name=NAME)"
+        )
+    elif [d.name.lower() for d in study.directions] != plan.directions:
+        raise InputError(
+            f"the study {config.study_name!r} in {shown(config.storage or str(run))}: expected the "
+            f"objectives {', '.join(plan.directions)}, got "
+            f"{', '.join(d.name.lower() for d in study.directions)}"
         )
     check_same_space(study, plan.decisions, order=plan.sampler is SAMPLERS["grid"])
     search = Search(study, plan, died=died)

@@ -91,7 +91,7 @@ class Run:
             return self._records
         storage = self.document.get("storage")
         name = self.document["name"] if storage else STUDY
-        return read_records(self.path, storage=storage, name=name)
+        return read_records(self.path, storage=storage, name=name, run_id=self.id)
 
     @cached_property
     def results(self) -> list[dict[str, Any]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +11,13 @@ from launch.cluster.driver import run_search
 from launch.config.config import Config
 from launch.runs.begin import make_directory, open_search, settle_config
 from launch.runs.export import export_row
+from launch.runs.ledgers import nothing_left
 from launch.runs.run import CONFIG, FinishedTrial, Run
 from launch.show.reporter import Reporter
 from launch.show.tables import doubt_lines
 from nas.errors import InputError, NoWinner
 from nas.files import write_whole
+from nas.ledger.address import take_password
 from nas.ledger.journal import repair_journal
 from nas.ledger.lock import RunLock
 from nas.ledger.records import records_of
@@ -62,8 +65,8 @@ def search(
         InputError: a directory, cluster or dataset that is refused.
         NoWinner: the search ran to its end, and no trial completed.
     """
-    make_directory(path)
-    with RunLock(path) as lock:
+    take_password()
+    with nothing_left(path, config), _held(path) as lock:
         if repaired := repair_journal(path / JOURNAL):
             report.say(f"{path}: {repaired}")
         saved = (path / CONFIG).read_bytes() if (path / CONFIG).exists() else None
@@ -100,6 +103,14 @@ def search(
         for line in doubt_lines(run.results, row, objective, run.legend.direction(objective)):
             report.say(line)
     return found
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[RunLock]:
+    """Make the run directory and hold it for this driver."""
+    make_directory(path)
+    with RunLock(path) as lock:
+        yield lock
 
 
 def finish(path: Path, going: Search, *, whole: bool = True) -> Searched:

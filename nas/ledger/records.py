@@ -48,23 +48,28 @@ class Record:
         return self.result is not None and self.result.get("repeat_of") is None
 
 
-def read_records(run: Path, *, storage: str | None = None, name: str = STUDY) -> list[Record]:
+def read_records(
+    run: Path, *, storage: str | None = None, name: str = STUDY, run_id: str | None = None
+) -> list[Record]:
     """Return every trial of a run, by number.
 
     Args:
         run: the run directory.
         storage: the URL of another storage of Optuna's than the run's own journal.
         name: of the study.
+        run_id: whose study it must be, where several runs share a storage; None takes any.
 
     Raises:
         NoStudy: there is none.
-        InputError: a line in the middle of the journal is broken, or it was made by a newer psinas.
+        InputError: it is another run's or a newer psinas's, or a line in the middle of the journal
+            is broken.
     """
     if storage is not None:
-        from nas.ledger.study import open_study  # imports Optuna
+        from nas.ledger.study import check_owner, open_study  # imports Optuna
 
         study = open_study(run, storage=storage, name=name)
         check_version(study.user_attrs, f"the ledger of {run}")
+        check_owner(study, run_id, storage)
         return records_of(study)
     journal = run / JOURNAL
     if not journal.exists():

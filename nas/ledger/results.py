@@ -19,6 +19,10 @@ RETRY_OF = "retry_of"
 """The attribute of a trial that takes the place of a failed one: the number of that."""
 
 
+RUN_ID = "run_id"
+"""What tells a run from another of its name: in its configuration, and in its study."""
+
+
 RUNGS = "rungs"
 """Where a ledger's result keeps what a trial had at its rungs: ``{"3": {"accuracy": 0.5}}``."""
 

@@ -13,7 +13,7 @@ import yaml
 
 from nas.errors import InputError, first_line
 from nas.ledger.records import Record, read_records, standing
-from nas.ledger.results import RUNGS, STUDY
+from nas.ledger.results import RUN_ID, RUNGS, STUDY
 
 ACCURACIES = ("accuracy", "accuracy_low", "accuracy_high")
 LEADING = ("number", "status", "reason")
@@ -50,13 +50,15 @@ def load_table(run: str | Path, *, repeats: bool = False) -> pd.DataFrame:
             ``repeat_of`` then holds the number of the trial that they repeat.
 
     Raises:
-        InputError: no ledger there.
+        InputError: no ledger there, or it is another run's.
     """
     saved = Path(run) / "config.yaml"
     config = yaml.safe_load(saved.read_text(encoding="utf-8")) if saved.exists() else {}
     storage = config.get("storage")
     name = config["name"] if storage else STUDY
-    return table_of(read_records(Path(run), storage=storage, name=name), repeats=repeats)
+    owner = config.get(RUN_ID)
+    records = read_records(Path(run), storage=storage, name=name, run_id=owner)
+    return table_of(records, repeats=repeats)
 
 
 def table_of(records: Iterable[Record], *, repeats: bool = False) -> pd.DataFrame:
