@@ -2,7 +2,6 @@
 
     python bench/soak.py --kills 30 [--seed S] [--trials N] [--json FILE]
 
-
 Beside each other: a search that nobody disturbs (one process, no Ray), and the same search through
 Ray, whose driver or one of whose workers gets SIGKILL, SIGTERM or SIGINT at random moments, while
 it starts too, and which is resumed whenever it has ended. At the end the two trial tables are held

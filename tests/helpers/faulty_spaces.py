@@ -21,9 +21,21 @@ class Faulty(SearchSpace):
     kinds: tuple[str, ...] = ("good", "raises", "diverges", "invalid", "memory", "dropout")
     marker: str = ""
     blocker: str = ""
+    sick: bool = False
 
     def decisions(self):
         return {"kind": self.kinds}
+
+    def _be_sick(self) -> None:
+        """Fail like a broken GPU in the process that was here first, for ever."""
+        claimed = Path(f"{self.marker}.sick")
+        try:
+            with claimed.open("x") as file:
+                file.write(str(os.getpid()))
+        except FileExistsError:
+            pass
+        if claimed.read_text() == str(os.getpid()):
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     def network(self, architecture: Architecture, task: Task) -> nn.Module:
         kind = architecture["kind"]
@@ -41,6 +53,12 @@ class Faulty(SearchSpace):
         if kind == "blocks-saving" and not Path(f"{self.blocker}.once").exists():
             Path(f"{self.blocker}.once").touch()
             Path(self.blocker).write_text("in the way")
+        if self.sick:
+            self._be_sick()
+        if kind == "outage" and Path(f"{self.marker}.outage").exists():
+            raise OSError("the file server is away")
+        if kind == "hangs":
+            time.sleep(10_000)
         if kind.startswith("slow"):
             time.sleep(1.0)
         dropout = nn.Dropout(0.5 if kind == "dropout" else 0.0)

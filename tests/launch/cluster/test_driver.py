@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -137,12 +138,12 @@ def test_a_search_through_ray_gives_the_table_of_one_without(
 def test_a_search_that_is_stopped_and_then_killed_loses_and_repeats_nothing(
     search, launch, tmp_path
 ):
-    """Ctrl-C ends it cleanly and says how to go on; the driver that goes on is killed."""
+    """SIGTERM ends it cleanly and says how to go on; the driver that goes on is killed."""
     slow = [f"slow-{i}" for i in range(8)]
     process = launch(faulty(*slow), "run")
     wait_for(lambda: finished(tmp_path / "run") >= 1, process)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=LIMIT) == 130
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=LIMIT) == 143
     log = (tmp_path / "run.log").read_text()
     assert f"go on with: psinas search --resume --out {tmp_path / 'run'}" in log
     assert "Traceback" not in log
@@ -195,6 +196,33 @@ def test_a_full_disk_stops_the_search_and_failures_and_dead_workers_do_not(searc
     number = table["number"]["raises"]
     trace = tmp_path / "run" / "trials" / str(number) / "traceback.txt"
     assert "this architecture raises" in trace.read_text()
+
+
+def test_a_sick_worker_costs_no_trial_and_an_outage_is_tried_again(search, tmp_path):
+    marker = tmp_path / "marker"
+    outage = Path(f"{marker}.outage")
+    outage.touch()
+    kinds = ["good", "hangs", "outage", "good-2", "good-3"]
+    document = faulty(*kinds, marker=str(marker), sick=True)
+    document["resources"] = {"time_limit_seconds": 2}
+    log = search(document, "run")
+    assert "lost its device: CUDA error: an illegal memory access was encountered" in log
+    table = load_table(tmp_path / "run").set_index("kind")
+    statuses = dict.fromkeys(kinds, "complete") | {"hangs": "timeout", "outage": "error"}
+    assert table["status"].to_dict() == statuses
+    assert table["number"].tolist() == [0, 1, 2, 3, 4]
+    assert re.fullmatch(
+        r"the limit of 2 s was passed; it hung at faulty_spaces.py:\d+ in network",
+        table["reason"]["hangs"],
+    )
+    trace = tmp_path / "run" / "trials" / str(table["number"]["hangs"]) / "traceback.txt"
+    assert "faulty_spaces.py" in trace.read_text()
+    outage.unlink()
+    log = search(document, "run", "--resume", "--retry", "error,oom")
+    assert "1 failed trials run once more" in log
+    table = load_table(tmp_path / "run").set_index("kind")
+    assert table["status"].to_dict() == statuses | {"outage": "complete"}
+    assert table["number"]["outage"] == 5
 
 
 @pytest.fixture
