@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
+import signal
 import sys
 from typing import Any
 
@@ -16,7 +17,7 @@ import launch.siblings  # isort: skip  # before anything that imports a sibling
 import typer
 from typer.core import TyperGroup
 
-from launch.cluster.signals import exit_code, orderly_stops
+from launch.cluster.signals import INTERRUPTED, exit_code, orderly_stops, stopping
 from launch.config.modules import look_in
 from launch.config.trust import OPTION, VARIABLE
 from launch.show.console import errors, print_anything
@@ -117,6 +118,13 @@ def main() -> None:
     except KeyboardInterrupt:
         errors.print("psinas: interrupted")
         sys.exit(exit_code())
+    except SystemExit as end:
+        # typer's code of any interruption; and ray's of a SIGTERM while it starts
+        if end.code == INTERRUPTED and stopping():
+            sys.exit(exit_code())
+        if end.code == signal.SIGTERM:
+            sys.exit(128 + signal.SIGTERM)
+        raise
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)

@@ -103,7 +103,9 @@ class Rungs:
 
     def _judged(self, values: Mapping[str, float]) -> FloatArray:
         """Return ``(k,)``: the values that decide, larger is better."""
-        return self._signs * np.array([values[name] for name in self.directions], dtype=float)
+        mine: FloatArray = np.array([values[name] for name in self.directions], dtype=float)
+        mine *= self._signs
+        return mine
 
     def _layered(self, there: Mapping[int, Mapping[str, float]]) -> Layers | Ranking:
         """Return the finite ones of a rung in their order; kept, since the next only adds one."""
