@@ -12,6 +12,7 @@ from launch.runs.run import Run
 from launch.runs.subject import read_description
 from launch.show.cells import draw_cell
 from launch.show.console import say
+from launch.show.outputs import check_file
 from nas.errors import InputError
 from search_spaces import SEARCH_SPACES, Architecture
 
@@ -29,6 +30,7 @@ def draw(
 
     Example: psinas draw runs/cubuk-experiment2-small:3 --out cell.svg
     """
+    check_file(out)
     architecture = _architecture(target)
     try:
         draw_cell(architecture, out)

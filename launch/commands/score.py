@@ -11,8 +11,8 @@ from launch.commands.options import DataOption, ModelArgument, Part, PartOption
 from launch.runs.score import score_model
 from launch.show.columns import beside
 from launch.show.console import say
+from launch.show.outputs import check_file, write_file
 from launch.show.scored import flag_lines, header_lines
-from nas.errors import InputError
 from nas.search.trust import plain_names
 
 
@@ -42,6 +42,8 @@ def score(
 
     Example: psinas score runs/digits/best --metrics clean,pgd --epsilon 0.1 --suspicion
     """
+    if out is not None:
+        check_file(out)
     scored = score_model(
         target,
         data=data,
@@ -53,10 +55,8 @@ def score(
         suspicion=suspicion,
     )
     if out is not None:
-        try:
-            out.write_text(scored.to_json() + "\n", encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"--out: expected a file to write, got {out}: {error}") from error
+        text = scored.to_json() + "\n"
+        write_file(out, lambda partial: partial.write_text(text, encoding="utf-8"))
     scores = scored.scores
     for line in header_lines(scored.of):
         say(line)

@@ -51,6 +51,11 @@ def make_directory(run: Path) -> None:
         raise InputError(
             f"--out: expected a new, empty or earlier run directory, got {run} with other files"
         )
+    if (run / CONFIG).exists() and "made_with" not in Run(run).document:
+        raise InputError(
+            f"--out: expected a new, empty or earlier run directory, got {run} with a {CONFIG} "
+            "that no search has written"
+        )
 
 
 def settle_config(

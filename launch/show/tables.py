@@ -15,6 +15,7 @@ import pandas as pd
 from rich.console import Console
 
 from launch.show.columns import BETWEEN, aligned, width_of
+from launch.show.outputs import write_file
 from nas.errors import InputError
 from nas.ledger.fronts import pareto_front
 from nas.ledger.table import Legend
@@ -181,20 +182,17 @@ def write_trials(table: pd.DataFrame, format: str, out: Path | None) -> str:
     """
     if format == "parquet" and out is None:
         raise InputError("--format parquet: expected --out FILE, got none")
-    try:
-        if format == "parquet":
-            table.to_parquet(out, index=False)
-            return ""
-        if format == "json":
-            text = json.dumps(json.loads(table.to_json(orient="records")), indent=2) + "\n"
-        else:
-            text = table.to_csv(index=False)
-        if out is None:
-            return text
-        out.write_text(text, encoding="utf-8")
+    if format == "parquet" and out is not None:
+        write_file(out, lambda partial: table.to_parquet(partial, index=False))
         return ""
-    except OSError as error:
-        raise InputError(f"--out: expected a file to write, got {out}: {error}") from error
+    if format == "json":
+        text = json.dumps(json.loads(table.to_json(orient="records")), indent=2) + "\n"
+    else:
+        text = table.to_csv(index=False)
+    if out is None:
+        return text
+    write_file(out, lambda partial: partial.write_text(text, encoding="utf-8"))
+    return ""
 
 
 def _score(table: pd.DataFrame, name: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
+from launch.show.outputs import check_file
 from nas.errors import InputError
 from nas.files import write_whole
 
@@ -39,8 +40,13 @@ def check_csv(out: Path, *, other_than: Path) -> None:
         raise InputError(f"--out: expected a file that ends in .csv, got {out}")
     if out.resolve() == other_than.resolve():
         raise InputError(f"--out: expected another file than the table, got {out}")
-    if out.is_dir():
-        raise InputError(f"--out: expected a file to write, got the directory {out}")
+    check_file(out)
+    picture = out.with_suffix(".png")
+    if picture.is_dir() or (picture.exists() and not out.exists()):
+        raise InputError(
+            f"--out: expected no {picture.name} without its table where a picture is to go, got "
+            f"{picture}: give another name"
+        )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         probe = out.with_name(f".{out.name}.probe")
