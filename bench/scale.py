@@ -168,8 +168,8 @@ def resume(run: Path, asked: dict[str, Any]) -> dict[str, float]:
 
 
 def files_of(folder: Path) -> int:
-    """Return how many files there are."""
-    return sum(len(files) for _, _, files in os.walk(folder))
+    """Return how many files and folders there are."""
+    return sum(len(files) + len(folders) for _, folders, files in os.walk(folder))
 
 
 # ------------------------------------------------------------------------------- in the parent

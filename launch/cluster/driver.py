@@ -6,13 +6,14 @@ Tune's own state is kept: a resumed search is a fresh Tuner over the same ledger
 
 from __future__ import annotations
 
-import shutil
+import tempfile
 from pathlib import Path
 
 import launch.cluster.session  # isort: skip  # sets what ray reads when it is imported
 from ray import tune
 
 from launch.cluster.deaths import tell_every_death
+from launch.cluster.forgetting import ForgettingScheduler
 from launch.cluster.scheduler import RungScheduler, open_rungs
 from launch.cluster.searcher import StudySearcher, TellSearcher
 from launch.cluster.session import addresses, fit, ray_session
@@ -49,7 +50,10 @@ def run_search(
     check_found(config.model_dump())
     images = read_sources(config, search)
     settle_data(run / "config.yaml", images)
-    with ray_session(address):
+    with (
+        tempfile.TemporaryDirectory(prefix="psinas-") as scratch,  # not on shared storage
+        ray_session(address),
+    ):
         slots = fit(config.resources, launch.cluster.session.nodes())
         progress.begin(search, slots.count)
         rungs = open_rungs(config, search)
@@ -70,7 +74,7 @@ def run_search(
             tune.with_resources(actor, spread.of),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=None if rungs is None else RungScheduler(rungs),
+                scheduler=ForgettingScheduler() if rungs is None else RungScheduler(rungs),
                 num_samples=-1,
                 max_concurrent_trials=slots.count,
                 reuse_actors=True,
@@ -78,7 +82,7 @@ def run_search(
             ),
             run_config=tune.RunConfig(
                 name="tune",
-                storage_path=str(run.resolve() / ".tune"),
+                storage_path=scratch,
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
@@ -91,8 +95,6 @@ def run_search(
             tuner.fit()
         except KeyboardInterrupt:
             interrupted = True
-        finally:
-            shutil.rmtree(run / ".tune", ignore_errors=True)
     if searcher.failure is not None:
         raise searcher.failure
     interrupted |= bool(search.running)  # at the first Ctrl-C Tune returns and leaves them

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import TrialScheduler
 
+from launch.cluster.forgetting import ForgettingScheduler
 from launch.config.config import Config
 from nas.ledger.results import RUNGS
 from nas.search.rungs import Rungs, rung_epochs
@@ -39,7 +40,7 @@ def reached(config: Config, search: Search, reports: Sequence[Mapping[str, Any]]
     return {RUNGS: {str(e): {n: values[e][n] for n in EPOCH_SCORES} for e in there}}
 
 
-class RungScheduler(FIFOScheduler):  # type: ignore[misc]  # ray is half typed
+class RungScheduler(ForgettingScheduler):
     """Stops a trial at a rung; Tune asks it after every epoch but a trial's last.
 
     Args:
