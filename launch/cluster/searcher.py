@@ -98,7 +98,8 @@ class StudySearcher(Searcher):
         if proposal is None:
             # What runs may have to run again: a search that is finished is never asked again.
             finished: str = Searcher.FINISHED
-            return None if self._proposals and self.failure is None else finished
+            waits = bool(self._proposals) or self._search.waits()  # for other drivers
+            return None if waits and self.failure is None and not stopping() else finished
         self._proposals[trial_id] = proposal
         self._progress.started(proposal, self._search)
         avoid, expected = sorted(self._closed), sorted(self._faults.expected)

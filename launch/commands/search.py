@@ -44,6 +44,9 @@ def search(
             "invalid or all.",
         ),
     ] = None,
+    join: Annotated[
+        bool, typer.Option("--join", help="Work on a study that another run directory has begun.")
+    ] = False,
     address: Address = None,
 ) -> None:
     """Search, train and score; print the trial table and export the winner.
@@ -82,6 +85,7 @@ def search(
         keep_trials=keep_trials,
         address=address,
         retry=statuses,
+        join=join,
     )
     if not searched.whole:
         sys.exit(exit_code())

@@ -47,7 +47,7 @@ from nas.trial.recipe import Recipe
 from nas.trial.trial import Trial
 from search_spaces import SEARCH_SPACES, SearchSpace, space_class
 
-DIRECTORY_KEYS = ("made_with", "run_id", DATA_CHECKSUM)
+DIRECTORY_KEYS = ("made_with", "run_id", "driver", DATA_CHECKSUM)
 RETIRED = ("beside", "laid")
 """Keys of ``retrain`` that run directories of earlier versions have; they named other searches."""
 MAY_DIFFER = ("trials", "keep", "resources", "retrain", "data.root", "data.download", "modules")

@@ -11,21 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from launch.cluster.scheduler import reached
-from launch.config.config import Config, differing_keys
+from launch.config.config import Config, deciding, differing_keys
 from launch.config.documents import save_document
 from launch.config.trust import remember
-from launch.runs.ledgers import begun, settle_storage
+from launch.runs.ledgers import DECIDING, begun, settle_storage, study_to_join
 from launch.runs.run import CONFIG, Run
 from nas.data.checksum import DATA_CHECKSUM
 from nas.data.places import as_saved, located
 from nas.errors import InputError, NoStudy
 from nas.ledger.address import shown
+from nas.ledger.drivers import DRIVER, Drivers
 from nas.ledger.lock import LOCK, OWNER
+from nas.ledger.patience import Say, be_patient
 from nas.ledger.results import RUN_ID
 from nas.ledger.study import open_study
+from nas.ledger.turns import turn_of
 from nas.ledger.version import LEDGER_VERSION, VERSION_KEY, check_version
 from nas.samplers.registry import SAMPLERS
 from nas.search.search import Search
+from nas.search.shared import SharedSearch
 from nas.search.spaces import check_same_space
 from nas.trial.files import saved_outcome
 from nas.trial.trial import Trial
@@ -65,6 +69,7 @@ def settle_config(
     resume: bool,
     keep_trials: bool,
     data_checksum: Mapping[str, Mapping[str, str]] | None = None,
+    join: bool = False,
 ) -> Config:
     """Return the configuration to run, saved in the run directory.
 
@@ -74,18 +79,23 @@ def settle_config(
         resume: go on with what is there.
         keep_trials: the user named no number of trials, so a larger saved one stands.
         data_checksum: dataset -> part -> checksum, of the search whose trial is trained again.
+        join: work on a study that another run directory has begun.
 
     Raises:
-        InputError: a search is there and resume was not asked for, or it was another search.
+        InputError: a search is there and resume was not asked for, or it was another search, or
+            there is none to join.
     """
     asked = settle_storage(run, asked)
     checksums = dict(data_checksum or {})
     beside = None
+    identity = {RUN_ID: _saved_id(run) or uuid.uuid4().hex}
+    if (run / CONFIG).exists() and (driver := Run(run).document.get(DRIVER)):
+        identity[DRIVER] = driver
     if (run / CONFIG).exists() and begun(run, asked):
         saved = Run(run).config
         checksums |= Run(run).checksums
         beside = Path(saved.data.root) if saved.data.root else None
-        if not resume:
+        if not (resume or join):
             raise InputError(
                 f"{run} holds a search already: --resume goes on with it, {_another(asked)}"
             )
@@ -94,10 +104,11 @@ def settle_config(
         if keep_trials and asked.trials is not None and saved.trials is not None:
             trials = max(asked.trials, saved.trials)
             asked = asked.model_copy(update={"trials": trials})
+    elif join:
+        identity = {RUN_ID: study_to_join(run, asked), DRIVER: uuid.uuid4().hex}
     names = [asked.data.name, *asked.vary.get("data.name", ())]
     asked = asked.model_copy(update={"data": located(asked.data, names, beside)})
-    run_id = _saved_id(run) or uuid.uuid4().hex
-    document = {**asked.resolved(), "run_id": run_id, "made_with": versions()}
+    document = {**asked.resolved(), **identity, "made_with": versions()}
     if known := {name: checksums[name] for name in names if name in checksums}:
         document[DATA_CHECKSUM] = known
     save_document(run / CONFIG, document)
@@ -156,41 +167,54 @@ def _saved_id(run: Path) -> str | None:
     return Run(run).id if (run / CONFIG).exists() else None
 
 
-def open_search(run: Path, config: Config, *, died: bool = True) -> Search:
+def open_search(
+    run: Path, config: Config, say: Say = lambda line: None, *, died: bool = True
+) -> Search:
     """Return the search over the run's ledger, with what workers had finished when a driver died.
 
     Args:
         run: the run directory.
-        config: of the run.
+        config: settled.
+        say: is told when a database stops answering, and when it is back.
         died: the driver before was killed.
 
     Raises:
-        InputError: the ledger cannot be read, or the space was edited since it was begun.
+        InputError: the ledger cannot be read or is another run's, or the space was edited since it
+            was begun.
     """
     plan = config.plan()
     study = open_study(
         run, directions=plan.directions, storage=config.storage, name=config.study_name
     )
+    place = shown(config.storage or str(run))
     check_version(study.user_attrs, f"the ledger of {run}")
     run_id = _saved_id(run)
     owner = study.user_attrs.get(RUN_ID)
     if owner is None and not study.get_trials(deepcopy=False):
         study.set_user_attr(RUN_ID, run_id)
         study.set_user_attr(VERSION_KEY, LEDGER_VERSION)
+        if config.storage is not None:
+            study.set_user_attr(DECIDING, deciding(config))
     elif owner != run_id:
         raise InputError(
-            f"storage: the study {config.study_name!r} in {shown(config.storage or str(run))} "
-            "belongs to another run: expected a name that is free; give this search another name "
-            "(--set name=NAME)"
+            f"storage: the study {config.study_name!r} in {place} belongs to another run: give "
+            "this search another name (--set name=NAME), or --join to work on that one together"
         )
     elif [d.name.lower() for d in study.directions] != plan.directions:
+        directions = ", ".join(d.name.lower() for d in study.directions)
         raise InputError(
-            f"the study {config.study_name!r} in {shown(config.storage or str(run))}: expected the "
-            f"objectives {', '.join(plan.directions)}, got "
-            f"{', '.join(d.name.lower() for d in study.directions)}"
+            f"the study {config.study_name!r} in {place}: expected objectives to "
+            f"{', '.join(plan.directions)}, got {directions}"
         )
     check_same_space(study, plan.decisions, order=plan.sampler is SAMPLERS["grid"])
-    search = Search(study, plan, died=died)
+    search: Search
+    if config.storage is None:
+        search = Search(study, plan, died=died)
+    else:
+        patience = be_patient(study, place, say)
+        me = Run(run).document.get(DRIVER, run_id)
+        turn = turn_of(study, patience)
+        search = SharedSearch(study, plan, Drivers(study, me, run), turn, died=died)
 
     def saved(number: int, trial: Trial) -> dict[str, Any] | None:
         found = saved_outcome(run, number, trial)

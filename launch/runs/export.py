@@ -9,6 +9,8 @@ from launch.runs.run import FinishedTrial, Run
 from launch.show.cells import draw_cell
 from nas.data.places import located
 from nas.export.export import export_trial
+from nas.search.shared import TRAINED_IN
+from nas.trial.files import WEIGHTS, trial_directory
 from search_spaces import space_of
 
 
@@ -21,7 +23,7 @@ def export_row(run: Run, row: FinishedTrial, out: Path) -> None:
     config = run.config
     trial = replace(row.trial, data=located(row.trial.data))
     export_trial(
-        run.path,
+        home_of(run, row),
         row.number,
         trial,
         row.result,
@@ -32,3 +34,16 @@ def export_row(run: Run, row: FinishedTrial, out: Path) -> None:
     )
     if space_of(row.trial.architecture).cell(row.trial.architecture) is not None:
         draw_cell(row.trial.architecture, out / "cell.svg")
+
+
+def home_of(run: Run, row: FinishedTrial) -> Path:
+    """Return the run directory that has a trial's files: of several drivers each has its own."""
+    there = row.result.get(TRAINED_IN)
+    if there is None or trial_directory(run.path, row.number).exists():
+        return run.path
+    return Path(there)
+
+
+def has_weights(home: Path, row: FinishedTrial) -> bool:
+    """Whether a trial's weights are in a run directory that can be seen from here."""
+    return (trial_directory(home, row.number) / WEIGHTS).exists()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
 
-from launch.config.config import Config
+from launch.config.config import Config, deciding, different_values
 from launch.runs.run import CONFIG, Run
 from nas.errors import InputError, NoStudy
 from nas.ledger.address import absolute, ends_alike, is_relative, parsed, shown
+from nas.ledger.drivers import DRIVER, driver_ids
 from nas.ledger.lock import LOCK, OWNER
 from nas.ledger.records import has_trials
 from nas.ledger.results import JOURNAL, RUN_ID
@@ -20,6 +22,8 @@ from nas.ledger.storages import Unreachable, open_storage
 from nas.ledger.study import open_study
 
 TABLE, TRIALS = "trials.csv", "trials"
+DECIDING = "deciding"
+"""The attribute of a study that holds what decides its scores, for those who join."""
 
 
 def settle_storage(run: Path, asked: Config) -> Config:
@@ -84,9 +88,42 @@ def begun(run: Path, asked: Config) -> bool:
         if asked.storage != kept:
             raise InputError(_elsewhere(run, saved, asked))
         return True
-    if saved.storage is None or owner is not None:  # else another run may have put it there
+    if saved.storage is None or (owner is not None and _alone(found, study)):
         optuna.delete_study(study_name=saved.study_name, storage=study._storage)
     return False
+
+
+def study_to_join(run: Path, asked: Config) -> str:
+    """Return the id of the run whose study a new run directory is to work on.
+
+    Args:
+        run: the new run directory.
+        asked: its configuration, its storage settled.
+
+    Raises:
+        InputError: no storage that several drivers share, no such study, or one of another
+            configuration.
+    """
+    if asked.storage is None:
+        raise InputError("--join: expected a storage that several drivers share, got null")
+    try:
+        study = open_study(run, storage=asked.storage, name=asked.study_name)
+    except NoStudy as error:
+        raise InputError(f"--join: {error}: begin it without --join") from None
+    attributes = study.user_attrs
+    if RUN_ID not in attributes or DECIDING not in attributes:
+        raise InputError(
+            f"--join: the study {asked.study_name!r} in {shown(asked.storage)}: expected one that "
+            "this version of psinas has begun"
+        )
+    mine = json.loads(json.dumps(deciding(asked)))
+    if different := set(different_values(attributes[DECIDING], mine)) - {"storage"}:
+        raise InputError(
+            f"--join: the study {asked.study_name!r} in {shown(asked.storage)} has another "
+            f"configuration: expected its own, got other values for {', '.join(sorted(different))}"
+        )
+    run_id: str = attributes[RUN_ID]
+    return run_id
 
 
 def trials_seen(run: Path) -> int:
@@ -127,8 +164,8 @@ def nothing_left(run: Path, asked: Config) -> Iterator[None]:
         elif (run / CONFIG).exists():
             (run / CONFIG).write_bytes(config)
         if fresh and file is not None and _holds_nothing(asked):
-            for path in (file, Path(f"{file}.lock")):
-                path.unlink(missing_ok=True)
+            for suffix in ("", ".lock", ".turn"):
+                Path(f"{file}{suffix}").unlink(missing_ok=True)
         if run.is_dir():
             for name in {CONFIG, JOURNAL, LOCK, OWNER} - before:
                 (run / name).unlink(missing_ok=True)
@@ -201,8 +238,13 @@ def _drop_study(run: Path) -> None:
         study = open_study(run, storage=storage, name=found.document["name"])
     except InputError:
         return
-    if study.user_attrs.get(RUN_ID) == found.id:
+    if study.user_attrs.get(RUN_ID) == found.id and _alone(found, study):
         optuna.delete_study(study_name=study.study_name, storage=study._storage)
+
+
+def _alone(found: Run, study: optuna.Study) -> bool:
+    """Whether the run has begun the study, and no other driver has joined it."""
+    return DRIVER not in found.document and driver_ids(study) <= {found.id}
 
 
 def _file(storage: str | None) -> Path | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from launch.cluster.driver import run_search
 from launch.config.config import Config
 from launch.runs.begin import make_directory, open_search, settle_config
-from launch.runs.export import export_row
+from launch.runs.export import export_row, has_weights, home_of
 from launch.runs.ledgers import nothing_left
 from launch.runs.run import CONFIG, FinishedTrial, Run
 from launch.show.reporter import Reporter
@@ -47,6 +47,7 @@ def search(
     retry: Collection[str] = (),
     again: str | None = None,
     data_checksum: Mapping[str, Mapping[str, str]] | None = None,
+    join: bool = False,
 ) -> Searched:
     """Run what is left of a search, tell its table, export its winner.
 
@@ -60,6 +61,7 @@ def search(
         retry: statuses of failed trials that run once more.
         again: the command that goes on, where it is another than ``psinas search --resume``.
         data_checksum: dataset -> part -> checksum, of the search whose trial is trained again.
+        join: work on a study that another run directory has begun.
 
     Raises:
         InputError: a directory, cluster or dataset that is refused.
@@ -71,21 +73,27 @@ def search(
             report.say(f"{path}: {repaired}")
         saved = (path / CONFIG).read_bytes() if (path / CONFIG).exists() else None
         config = settle_config(
-            path, config, resume=resume, keep_trials=keep_trials, data_checksum=data_checksum
+            path,
+            config,
+            resume=resume,
+            keep_trials=keep_trials,
+            data_checksum=data_checksum,
+            join=join,
         )
-        going = open_search(path, config, died=lock.died)
+        going = open_search(path, config, report.say, died=lock.died)
         if retry:
             report.say(f"{going.retry(retry)} failed trials run once more ({', '.join(retry)})")
         whole = True
-        if going.left():
-            try:
+        try:
+            if going.left():
                 whole = run_search(going, config, path, report.progress, address=address)
-            except InputError:  # refused before anything ran: data that have changed, say
-                if saved is not None:
-                    write_whole(path / CONFIG, lambda partial: partial.write_bytes(saved))
-                raise
-            finally:
-                report.progress.end()
+        except InputError:  # refused before anything ran: data that have changed, say
+            if saved is not None:
+                write_whole(path / CONFIG, lambda partial: partial.write_bytes(saved))
+            raise
+        finally:
+            report.progress.end()
+            going.close()
         found = finish(path, going, whole=whole)
         run, winner = found.run, found.winner
         report.table(run.table(), run.legend)
@@ -98,7 +106,11 @@ def search(
             done += f" ({going.why_used_up()})"
         if winner is None:
             raise NoWinner(f"{done}: no trial completed; their reasons are in the table above")
-        report.say(f"{done}; winner: trial {winner.number}, exported to {path / 'best'}")
+        home = home_of(run, winner)
+        where = (
+            f"exported to {path / 'best'}" if has_weights(home, winner) else f"it lies in {home}"
+        )
+        report.say(f"{done}; winner: trial {winner.number}, {where}")
         row, objective = {"number": winner.number, **winner.result}, run.objective
         for line in doubt_lines(run.results, row, objective, run.legend.direction(objective)):
             report.say(line)
@@ -120,5 +132,7 @@ def finish(path: Path, going: Search, *, whole: bool = True) -> Searched:
     if best(run.results, run.objective, run.legend.direction(run.objective)) is None:
         return Searched(run, None, whole)
     winner = run.best()
-    export_row(run, winner, path / "best")
+    home = home_of(run, winner)
+    if home == path or has_weights(home, winner):  # another driver's may be on another disk
+        export_row(run, winner, path / "best")
     return Searched(run, winner, whole)

@@ -76,6 +76,8 @@ class Search:
             self._retries += RETRY_OF in trial.user_attrs
             if trial.state.is_finished():
                 self._remember(trial)
+            elif not self._mine(trial):
+                continue
             elif RESULT in trial.user_attrs:  # killed between the two writes of a finish
                 self._tell(trial.number, trial.user_attrs[RESULT])
             else:
@@ -101,6 +103,13 @@ class Search:
         """Whether there is anything to propose, as far as is known without asking the sampler."""
         return bool(self._orphans) or not (self._enough() or self._grid_done(self._next_number()))
 
+    def waits(self) -> bool:
+        """Whether nothing is left to propose now, and something may be later; see ``shared.py``."""
+        return False
+
+    def close(self) -> None:
+        """Leave the ledger."""
+
     def propose(self) -> Proposal | None:
         """Return the next trial to run, or None: nothing new is left to propose.
 
@@ -125,7 +134,7 @@ class Search:
                 self.used_up = True
             elif not known:
                 self._repeats = 0
-                self.running[number] = proposal.trial
+                self.running[proposal.number] = proposal.trial
                 return proposal
             else:
                 self._repeats += 1
@@ -193,10 +202,10 @@ class Search:
                 state=TrialState.RUNNING,
                 params=trial.params,
                 distributions=trial.distributions,
-                user_attrs={RETRY_OF: trial.number},
+                user_attrs={RETRY_OF: trial.number, **self._marks()},
             )
-            self.study.add_trial(made)
-            added = self.study.get_trials(deepcopy=False)[-1]
+            storage = self.study._storage
+            added = storage.get_trial(storage.create_new_trial(self.study._study_id, made))
             self._make_way(added)
             self._orphans.append(added)
             self._new.add(added.number)
@@ -211,6 +220,23 @@ class Search:
 
     # ------------------------------------------------------------------------------ the ledger
 
+    def _mine(self, trial: FrozenTrial) -> bool:
+        """Whether it is for this driver to go on with a trial that has not ended."""
+        return True
+
+    def _blamed(self, orphan: FrozenTrial) -> bool:
+        """Whether a trial may be why the driver that ran it died."""
+        return self._died
+
+    def _marks(self) -> dict[str, Any]:
+        """Return the attributes of a new trial."""
+        return {}
+
+    def _new_trial(self, number: int) -> optuna.Trial:
+        asked = self.study.ask()
+        assert asked.number == number, (asked.number, number)  # we are the only writer
+        return asked
+
     def _ask(self, number: int) -> Proposal | None:
         """Return the sampler's next proposal; None: it repeats itself, and nothing else is left."""
         self._seed_sampler(number)
@@ -224,9 +250,7 @@ class Search:
             self.study.sampler = GivenChoices(params, self.plan.decisions, sampler)
         try:
             with blaming(self.plan.sampler, sampler, number):
-                asked = self.study.ask()
-                assert asked.number == number, (asked.number, number)  # we are the only writer
-                return self._answers(asked)
+                return self._answers(self._new_trial(number))
         finally:
             self.study.sampler = sampler
 
@@ -238,7 +262,7 @@ class Search:
         if self._known(proposal):
             return None
         self.running[number] = proposal.trial
-        if not self._died or number in self._new:
+        if not self._blamed(orphan) or number in self._new:
             return proposal
         attempts = orphan.user_attrs.get(ATTEMPTS, 1) + 1
         if attempts > 2 * MAX_ATTEMPTS:

@@ -221,3 +221,31 @@ def test_a_password_leaves_the_command_line(tmp_path):
     assert b"storage=postgresql://me@h/db" in shown
     assert b"s3cretword" not in shown
     assert f"PSINAS_STORAGE={url}".encode() in kept
+
+
+def test_another_directory_joins_a_study_when_asked(psinas):
+    asked = ["quick.yaml", "--set", "storage=sqlite:///shared.db"]
+    join = ["search", *asked, "--out", "two", "--join", "--trials", "3"]
+    refused(psinas(*join), "--join", "begin it without --join")
+    assert files() == ["quick.yaml"]
+    refused(psinas("search", "quick.yaml", "--out", "two", "--join"), "got null")
+    went(psinas("search", *asked, "--out", "one"))
+    before = files()
+    refused(psinas("search", *asked, "--out", "two"), "--join to work on that one together")
+    refused(psinas(*join, "--set", "recipe.epochs=2"), "other values for recipe.epochs")
+    assert files() == before
+    out = went(psinas(*join))  # as it was told
+    assert "3 trials in two" in out
+    assert sorted(p.name for p in Path("one/trials").iterdir()) == ["0", "1"]
+    assert [p.name for p in Path("two/trials").iterdir()] == ["2"]
+    assert len(pd.read_csv("two/trials.csv")) == 3
+    assert went(psinas("trials", "one")) == went(psinas("trials", "two"))
+    for run in ("one", "two"):
+        for trial in ("0", "2"):
+            went(psinas("export", run, "--trial", trial, "--out", f"{run}-{trial}"))
+    for trial in ("0", "2"):
+        weights = [Path(f"{run}-{trial}/model.safetensors").read_bytes() for run in ("one", "two")]
+        assert weights[0] == weights[1]
+    shutil.move("one", "away")
+    refused(psinas("export", "two", "--trial", "0", "--out", "gone"), "one/trials/0")
+    assert "4 trials in two" in went(psinas("search", "--resume", "--out", "two", "--trials", "4"))
