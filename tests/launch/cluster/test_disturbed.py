@@ -1,0 +1,185 @@
+"""A search that is disturbed in every way we know ends with the table of one that is not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from helpers import TINY, search_here
+
+from nas.errors import InputError
+from nas.ledger.records import read_records
+from nas.ledger.table import load_table
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.xdist_group("ray")]
+PSINAS = Path(sys.executable).with_name("psinas")
+TIMINGS = ["train_seconds", "score_seconds", "seconds"]
+LIMIT = 300
+
+
+@pytest.fixture
+def document():
+    """Return a search of 24 trials of about two seconds."""
+    return TINY | {
+        "data": {"name": "digits", "limit": {"train": 400, "validation": 100}},
+        "recipe": {"epochs": 5, "batch_size": 40, "epsilon": 0.1, "steps": 3},
+        "vary": {"repeat": list(range(6))},
+        "resources": {"workers": 2},
+    }
+
+
+class Driver:
+    """A driver that runs, with the session that it leads."""
+
+    def __init__(self, config: Path, run: Path) -> None:
+        self.run, self.log = run, config.with_suffix(".log")
+        command = [str(PSINAS), "search", str(config), "--resume", "--out", str(run)]
+        with self.log.open("ab") as file:
+            self.process = subprocess.Popen(
+                command, stdout=file, stderr=file, start_new_session=True
+            )
+
+    def states(self) -> tuple[int, int]:
+        """Return how many trials have ended and how many run."""
+        try:
+            records = read_records(self.run)
+        except InputError:
+            return 0, 0
+        ended = sum(record.result is not None for record in records)
+        return ended, len(records) - ended
+
+    def busy(self) -> None:
+        """Wait until it runs trials, and one more has ended."""
+        ended, until = self.states()[0], time.monotonic() + LIMIT
+        while not (self.states()[0] > ended and self.states()[1]):
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < until
+            time.sleep(0.1)
+
+    def workers(self) -> list[int]:
+        found = []
+        for place in Path("/proc").glob("[0-9]*"):
+            try:
+                session = (place / "stat").read_text().rpartition(")")[2].split()[3]
+                if (
+                    session == str(self.process.pid)
+                    and b"TrialActor" in (place / "cmdline").read_bytes()
+                ):
+                    found.append(int(place.name))
+            except OSError:
+                continue
+        return found
+
+    def end(self, code: int | None) -> None:
+        """Wait for its end; what it started may not outlive it."""
+        found = self.process.wait(timeout=LIMIT)
+        assert code is None or found == code, self.log.read_text()
+        assert "Traceback" not in self.log.read_text()
+        time.sleep(1)
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+def half(path: Path) -> None:
+    """Leave the first half of a file."""
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def compare(run: Path, expected: Path) -> None:
+    """Every trial of the budget was finished once, with the scores of the undisturbed search."""
+    records = read_records(run)
+    assert [record.number for record in records] == list(range(24))
+    assert all(record.result is not None for record in records)
+    table, whole = (load_table(out).drop(columns=TIMINGS) for out in (run, expected))
+    assert table.equals(whole)
+
+
+def test_signals_kills_and_half_written_files(document, tmp_path):
+    expected = search_here(tmp_path / "undisturbed", document)
+    config, run = tmp_path / "run.yaml", tmp_path / "run"
+    config.write_text(yaml.safe_dump(document))
+
+    for sent in [signal.SIGTERM] * 3 + [signal.SIGHUP]:
+        driver = Driver(config, run)
+        driver.busy()
+        driver.process.send_signal(sent)
+        driver.end(128 + sent)
+    driver = Driver(config, run)
+    driver.busy()
+    driver.process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    driver.process.send_signal(signal.SIGINT)
+    driver.end(130)
+
+    driver = Driver(config, run)
+    driver.busy()
+    for _ in range(2):  # of a worker, and of another that goes on with its trial
+        os.kill(driver.workers()[0], signal.SIGKILL)
+        time.sleep(4)
+    driver.process.kill()
+    driver.end(-signal.SIGKILL)
+
+    with (run / "study.journal").open("ab") as journal:
+        journal.write(b'{"op_code": 8, "worker_id": "')
+    for name in ("trials.csv", "trials.parquet"):
+        half(run / name)
+    outcomes = sorted((run / "trials").glob("*/outcome.json"))
+    weights = sorted((run / "trials").glob("*/weights.safetensors"))
+    for path in (*outcomes, *weights[:1]):
+        half(path)
+    driver = Driver(config, run)
+    driver.end(None)  # 2 where the winner's are the weights that were cut
+    compare(run, expected)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """Return a small file system and a function that mounts it anew with other options."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    made = ["mount", "-t", "tmpfs", "-o", "size=900k", "tmpfs", str(place)]
+    if os.geteuid() != 0 or subprocess.run(made, capture_output=True).returncode:
+        pytest.skip("needs root and mount")
+    yield (
+        place,
+        lambda options: subprocess.run(
+            ["mount", "-o", f"remount,{options}", str(place)], check=True
+        ),
+    )
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_a_full_disk_and_a_read_only_one(document, disk, tmp_path):
+    expected = search_here(tmp_path / "undisturbed", document)
+    place, mount = disk
+    config, run = tmp_path / "run.yaml", place / "run"
+    config.write_text(yaml.safe_dump(document))
+    driver = Driver(config, run)
+    driver.busy()
+    filler = place / "filler"
+    with filler.open("wb") as file:
+        try:
+            while True:
+                file.write(b"0" * 4096)
+                file.flush()
+        except OSError:
+            pass
+    driver.process.wait(timeout=LIMIT)
+    filler.unlink(missing_ok=True)
+    mount("size=50m")
+    driver = Driver(config, run)
+    driver.busy()
+    mount("ro")
+    assert driver.process.wait(timeout=LIMIT) in (1, 2)
+    mount("rw")
+    Driver(config, run).end(0)
+    compare(run, expected)
