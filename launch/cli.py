@@ -17,7 +17,13 @@ import launch.siblings  # isort: skip  # before anything that imports a sibling
 import typer
 from typer.core import TyperGroup
 
-from launch.cluster.signals import INTERRUPTED, exit_code, orderly_stops, stopping
+from launch.cluster.signals import (
+    INTERRUPTED,
+    exit_code,
+    no_more_stops,
+    orderly_stops,
+    stopping,
+)
 from launch.config.modules import look_in
 from launch.config.trust import OPTION, VARIABLE
 from launch.show.console import errors, print_anything
@@ -116,14 +122,15 @@ def main() -> None:
         )
         sys.exit(2)
     except KeyboardInterrupt:
+        no_more_stops()
         errors.print("psinas: interrupted")
         sys.exit(exit_code())
     except SystemExit as end:
         # typer's code of any interruption; and ray's of a SIGTERM while it starts
-        if end.code == INTERRUPTED and stopping():
-            sys.exit(exit_code())
-        if end.code == signal.SIGTERM:
-            sys.exit(128 + signal.SIGTERM)
+        stopped = end.code == INTERRUPTED or stopping()
+        if stopped or end.code == signal.SIGTERM:
+            no_more_stops()
+            sys.exit(exit_code() if stopped else 128 + signal.SIGTERM)
         raise
     except BrokenPipeError:
         sys.stderr.close()

@@ -46,6 +46,13 @@ def orderly_stops() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def no_more_stops() -> None:
+    """Ignore further signals: this process is ending, and a second Ctrl-C would cut that short."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, *POLITE):
+            signal.signal(number, signal.SIG_IGN)
+
+
 def stopping() -> bool:
     """Whether a polite signal has come."""
     return bool(_stopped_by)
