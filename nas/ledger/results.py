@@ -15,6 +15,10 @@ RESULT = "psinas"
 """The attribute of a finished trial: status, reason, scores, architecture, cost, versions."""
 
 
+ORDER = "order"
+"""Where a result keeps how many had ended before it: clocks may jump back."""
+
+
 RETRY_OF = "retry_of"
 """The attribute of a trial that takes the place of a failed one: the number of that."""
 

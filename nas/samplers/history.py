@@ -10,6 +10,7 @@ import numpy as np
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from nas.ledger.results import ORDER, RESULT
 from nas.samplers.decisions import ENUMERABLE, Decisions
 from nas.types import FloatArray
 
@@ -128,8 +129,15 @@ class History:
         return params
 
 
-def _ended(trial: FrozenTrial) -> tuple[Any, int]:
-    return trial.datetime_complete, trial.number
+def _ended(trial: FrozenTrial) -> tuple[int, Any, int]:
+    """Return what trials are ordered by: their ends, by the ledger's count rather than the clock.
+
+    Those of another study or an earlier version have none, and come first.
+    """
+    order = trial.user_attrs.get(RESULT, {}).get(ORDER)
+    if order is None:
+        return 0, trial.datetime_complete, trial.number
+    return 1, order, trial.number
 
 
 def _values(trial: FrozenTrial, directions: Sequence[StudyDirection]) -> FloatArray | None:

@@ -17,7 +17,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.ledger.results import RESULT, RETRY_OF, reached_rungs
+from nas.ledger.results import ORDER, RESULT, RETRY_OF, reached_rungs
 from nas.ledger.storage import together
 from nas.samplers.base import LedgerSampler
 from nas.samplers.classes import SamplerClass
@@ -69,11 +69,13 @@ class Search:
         self._orphans: list[FrozenTrial] = []
         self._repeats = 0  # in a row, those before a restart included
         self._retries = 0
+        self._ended = 0  # the next outcome's place in the order of their ends
         self._new: set[int] = set()  # retries that have not run yet
         for trial in study.get_trials(deepcopy=False):
             repeated = trial.user_attrs.get(RESULT, {}).get("repeat_of") is not None
             self._repeats = self._repeats + 1 if repeated else 0
             self._retries += RETRY_OF in trial.user_attrs
+            self._ended = max(self._ended, trial.user_attrs.get(RESULT, {}).get(ORDER, -1) + 1)
             if trial.state.is_finished():
                 self._remember(trial)
             elif not self._mine(trial):
@@ -297,7 +299,8 @@ class Search:
         named = {n: v for n, v in outcome["architecture"].items() if n == "hash"}  # else: decisions
         with together(self.study), blaming(self.plan.sampler, self.study.sampler, number):
             # Not through optuna.Trial, which would ask the sampler for another proposal first.
-            written = {**outcome, "architecture": named}
+            written = {**outcome, "architecture": named, ORDER: self._ended}
+            self._ended += 1
             self.study._storage.set_trial_user_attr(self._id(number), RESULT, written)
             self._tell(number, outcome)
 

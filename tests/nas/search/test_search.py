@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
 import os
@@ -16,7 +17,7 @@ from nas.errors import InputError, NoStudy
 from nas.ledger.fronts import pareto_front
 from nas.ledger.journal import repair_journal
 from nas.ledger.lock import OWNER, RunLock
-from nas.ledger.results import RESULT
+from nas.ledger.results import ORDER, RESULT
 from nas.ledger.study import open_study
 from nas.ledger.table import load_table, save_table
 from nas.samplers.registry import SAMPLERS
@@ -405,6 +406,32 @@ def test_what_workers_finished_while_the_driver_died_is_not_run_again(tmp_path):
     assert search.finished == 1
     assert [search.propose().number for _ in range(2)] == [1, 2]
     assert load_table(tmp_path)["pgd_accuracy"][0] == pretend(first.trial)["scores"]["pgd_accuracy"]
+
+
+@pytest.mark.parametrize("sampler", ["evolution", "reinforce", "predictor"])
+def test_a_clock_that_jumps_back_changes_no_proposal(sampler, tmp_path, monkeypatch):
+    """Trials end in another order than they begin; the resumed driver reads all at once."""
+    from optuna.storages import journal
+
+    class Back(datetime.datetime):
+        hours = 0
+
+        @classmethod
+        def now(cls, tz=None):
+            cls.hours += 1
+            return datetime.datetime(2026, 1, 1, tzinfo=tz) - datetime.timedelta(hours=cls.hours)
+
+    the_plan = plan(sampler, trials=12)
+    for run, clock in (("steady", datetime.datetime), ("jumping", Back)):
+        monkeypatch.setattr(journal._storage, "datetime", clock)
+        for _ in range(6):
+            drive(open_search(tmp_path / run, the_plan), workers=3, stop_after=3)
+    trials = sorted(
+        open_study(tmp_path / "jumping").trials, key=lambda t: t.user_attrs[RESULT][ORDER]
+    )
+    ended = [t.datetime_complete for t in trials]
+    assert ended == sorted(ended, reverse=True)
+    assert rows(tmp_path / "jumping") == rows(tmp_path / "steady")
 
 
 @pytest.mark.parametrize("sampler", ["grid", "tpe", "evolution", "reinforce"])
