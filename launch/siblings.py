@@ -7,7 +7,6 @@ So whoever imports ``launch`` (the command, a worker) finds the other three besi
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import sys
 from collections.abc import Sequence
@@ -50,7 +49,8 @@ def pin() -> None:
     """
     for name in PACKAGES:
         places = list(getattr(sys.modules.get(name), "__path__", ()))
-        if name in sys.modules and os.path.join(ROOT, name) not in map(os.path.abspath, places):
+        ours = os.path.realpath(os.path.join(ROOT, name))
+        if name in sys.modules and ours not in map(os.path.realpath, places):
             where = getattr(sys.modules[name], "__file__", None) or "memory"
             raise ImportError(
                 f"expected the package {name} of psinas, got {where}, which was imported before",
@@ -65,6 +65,8 @@ def overwritten() -> str | None:
 
     Two distributions with one package write into one directory, and the last one wins.
     """
+    import importlib.metadata  # takes 40 ms, and is asked after a fault only
+
     owners = importlib.metadata.packages_distributions()
     for name in PACKAGES:
         others = sorted(set(owners.get(name, ())) - {"psinas"})

@@ -17,7 +17,7 @@ from pydantic import Field, TypeAdapter, field_validator
 from launch.config.documents import assign, at_home, read_document
 from launch.config.kept import check_kept
 from launch.config.metrics import build_metric, metric_settings
-from launch.config.modules import look_in, needed
+from launch.config.modules import directories, look_in, needed
 from launch.config.samplers import build_sampler, check_sampler
 from launch.config.sections import Keep, Resources, Retrain, Scheduler, Strict
 from launch.config.trust import admit
@@ -222,7 +222,7 @@ def load_config(source: str | Path, assignments: Iterable[str] = ()) -> Config:
     for assignment in assignments:
         assign(document, assignment)
     if not saved:
-        named = [os.path.abspath(place) for place in document.get("modules") or ()]
+        named = [os.path.abspath(place) for place in directories(document)]
         look_in([*named, beside])
         document["modules"] = list(dict.fromkeys([*named, *needed(document, beside)]))
     return parse_config(document)

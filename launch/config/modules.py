@@ -12,7 +12,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,18 @@ def follow() -> None:
     directories = looked_in()
     sys.path[:] = [place for place in sys.path if place not in directories]
     _place(directories)
+
+
+def directories(document: Mapping[str, Any]) -> list[str]:
+    """Return the directories that a document records.
+
+    Raises:
+        InputError: they are no list of paths.
+    """
+    found = document.get("modules") or []
+    if not isinstance(found, list) or not all(isinstance(place, str) for place in found):
+        raise InputError(f"modules: expected a list of directories, got {found!r}")
+    return found
 
 
 def code_in(value: Any) -> list[str]:

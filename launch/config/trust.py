@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from launch.config.modules import code_in, file_of, look_in
+from launch.config.modules import code_in, directories, file_of, look_in
 from nas.errors import InputError
 
 OPTION, VARIABLE = "--trust-code", "PSINAS_TRUST"
@@ -35,7 +35,7 @@ def admit(document: Mapping[str, Any], what: str | os.PathLike[str]) -> None:
     Raises:
         InputError: it names code that this user has neither searched with nor trusted.
     """
-    look_in(_directories(document))
+    look_in(directories(document))
     known = _known()
     new = {name: file for name, file in _files(document).items() if _line(name, file) not in known}
     if not new:
@@ -60,13 +60,6 @@ def remember(document: Mapping[str, Any]) -> None:
                 file.write("".join(f"{line}\n" for line in missing))
         except OSError:  # a home that cannot be written: the user is asked, and that line says why
             return
-
-
-def _directories(document: Mapping[str, Any]) -> list[str]:
-    found = document.get("modules") or []
-    if not isinstance(found, list) or not all(isinstance(place, str) for place in found):
-        raise InputError(f"modules: expected a list of directories, got {found!r}")
-    return found
 
 
 def _files(document: Mapping[str, Any]) -> dict[str, str]:

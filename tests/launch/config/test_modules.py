@@ -128,6 +128,11 @@ def test_named_directories_are_relative_to_the_configuration(places) -> None:
     assert load_config(beside / "mine.yaml").modules == [str(beside / "lib")]
 
 
+def test_directories_are_a_list(places) -> None:
+    with pytest.raises(InputError, match="modules: expected a list of directories, got 'lib'"):
+        load_config("digits", ["modules=lib"])
+
+
 def test_paths_lie_beside_the_configuration_if_they_are_there(places) -> None:
     beside, here = places
     for directory in (beside, here):
