@@ -34,7 +34,9 @@ def trials(
         typer.Option(metavar="A,B", help="Only the front over these scores; A:max says which way."),
     ] = None,
     top: Annotated[int | None, typer.Option(min=1, help="Only so many rows.")] = None,
-    format: Annotated[Format, typer.Option(help="How to print.")] = Format.table,
+    format: Annotated[
+        Format | None, typer.Option(help="How to print; of --out by default as its name ends.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write here instead of printing.")] = None,
     repeats: Annotated[
         bool, typer.Option("--repeats", help="Also proposals answered from the ledger.")
@@ -65,7 +67,25 @@ def trials(
         front = front_of(table, legend, trust=trust)
         table = select(table, legend, sort=sort, pareto=pareto, top=top, trust=trust)
         show = partial(print_trials, console, table, legend, front)
-    if format is Format.table and out is None:
+    how = _format(format, out)
+    if how is Format.table:
         show()
     else:
-        sys.stdout.write(write_trials(table, format.value, out))
+        _print_bytes(write_trials(table, how.value, out))
+
+
+def _format(asked: Format | None, out: Path | None) -> Format:
+    """Return how to print: as is asked, or as the file's name ends, CSV where it says nothing."""
+    if asked is Format.table and out is not None:
+        raise InputError(f"--format table: expected csv, json or parquet for a file, got {out}")
+    if asked is not None or out is None:
+        return asked or Format.table
+    ending = out.suffix.lower().removeprefix(".")
+    return Format(ending) if ending in ("json", "parquet") else Format.csv
+
+
+def _print_bytes(text: str) -> None:
+    """Print for a program: UTF-8 and line ends as they are, whatever the terminal's locale."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.encode())
+    sys.stdout.buffer.flush()

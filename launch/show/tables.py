@@ -5,7 +5,6 @@ What a table is for a program stands in ``nas.ledger.table``.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from rich.console import Console
 from launch.show.columns import BETWEEN, aligned, width_of
 from launch.show.outputs import write_file
 from nas.errors import InputError
+from nas.ledger.formats import csv_text, json_text
 from nas.ledger.fronts import pareto_front
 from nas.ledger.table import Legend
 from nas.search.trust import advice, plain_names, suspicions, was_checked
@@ -185,13 +185,10 @@ def write_trials(table: pd.DataFrame, format: str, out: Path | None) -> str:
     if format == "parquet" and out is not None:
         write_file(out, lambda partial: table.to_parquet(partial, index=False))
         return ""
-    if format == "json":
-        text = json.dumps(json.loads(table.to_json(orient="records")), indent=2) + "\n"
-    else:
-        text = table.to_csv(index=False)
+    text = json_text(table) if format == "json" else csv_text(table)
     if out is None:
         return text
-    write_file(out, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_file(out, lambda partial: partial.write_bytes(text.encode()))
     return ""
 
 
@@ -229,7 +226,7 @@ def _texts(table: pd.DataFrame, name: str) -> list[str]:
 
 
 def _cell(value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
         return "-"
     if isinstance(value, float):
         return f"{value:.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"

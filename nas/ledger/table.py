@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,8 @@ import pandas as pd
 import yaml
 
 from nas.errors import InputError, first_line
+from nas.files import write_whole
+from nas.ledger.formats import column_of, csv_text, writable
 from nas.ledger.records import Record, read_records, standing
 from nas.ledger.results import RUN_ID, RUNGS, STUDY
 
@@ -82,13 +83,11 @@ def table_of(records: Iterable[Record], *, repeats: bool = False) -> pd.DataFram
     columns = [*LEADING, *decisions, *scores, "epochs", *rung, "seconds", "architecture"]
     columns += ["repeat_of"] if repeats else []
     table = pd.DataFrame(rows, columns=columns)
-    for name in decisions:  # choices of several types stand as JSON, or no file could hold them
-        kinds = {type(value) for value in table[name].dropna()}
-        if len(kinds) > 1 and not kinds <= {int, float}:
-            table[name] = [None if pd.isna(v) else json.dumps(v) for v in table[name]]
+    for name in decisions:
+        table[name] = column_of([row.get(name) for row in rows])
     for name in [*scores, *rung]:  # a failed trial has no scores
         table[name] = table[name].astype(float)
-    return table.astype({"epochs": "Int64", "seconds": float})
+    return table.astype({"number": "int64", "epochs": "Int64", "seconds": float})
 
 
 def read_csv(path: Path, what: str = "a CSV file") -> pd.DataFrame:
@@ -106,17 +105,16 @@ def read_csv(path: Path, what: str = "a CSV file") -> pd.DataFrame:
 
 def save_table(table: pd.DataFrame, run: Path) -> None:
     """Write ``trials.parquet`` and ``trials.csv``, each whole or not at all."""
-    for name, write in (("trials.csv", table.to_csv), ("trials.parquet", table.to_parquet)):
-        partial = run / f".{name}.partial"
-        write(partial, index=False)
-        partial.replace(run / name)
+    text = csv_text(table).encode()
+    write_whole(run / "trials.csv", lambda partial: partial.write_bytes(text))
+    write_whole(run / "trials.parquet", lambda partial: table.to_parquet(partial, index=False))
 
 
 def _row(number: int, params: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
     return {
         "number": number,
         "status": result["status"],
-        "reason": result["reason"],
+        "reason": writable(result["reason"]),
         **params,
         **result.get("scores", {}),
         "epochs": result.get("epochs"),
