@@ -12,7 +12,8 @@ import typer
 
 from launch.commands.options import RunArgument
 from launch.runs.run import Run
-from launch.show.console import console
+from launch.show.console import console, say
+from launch.show.numbers import gaps_line
 from launch.show.tables import front_of, print_trials, select, write_trials
 from nas.errors import InputError
 
@@ -70,6 +71,8 @@ def trials(
     how = _format(format, out)
     if how is Format.table:
         show()
+        if not repeats and not correlations and (gaps := gaps_line(found.records)):
+            say(gaps)
     else:
         _print_bytes(write_trials(table, how.value, out))
 

@@ -13,6 +13,7 @@ from launch.runs.begin import make_directory, open_search, settle_config
 from launch.runs.export import export_row, has_weights, home_of
 from launch.runs.ledgers import nothing_left
 from launch.runs.run import CONFIG, FinishedTrial, Run
+from launch.show.numbers import gaps_line
 from launch.show.reporter import Reporter
 from launch.show.tables import doubt_lines
 from nas.errors import InputError, NoWinner
@@ -97,6 +98,8 @@ def search(
         found = finish(path, going, whole=whole)
         run, winner = found.run, found.winner
         report.table(run.table(), run.legend)
+        if gaps := gaps_line(run.records):
+            report.say(gaps)
         done = f"{going.finished} trials in {path}"
         if not whole:
             go_on = again or f"psinas search --resume --out {path}"
