@@ -10,6 +10,7 @@ from typing import Any
 from rich import progress as bars
 from rich.console import Console
 
+from launch.show.tables import on_a_line
 from nas.search.search import Proposal, Search
 from nas.search.trust import suspicions
 from nas.search.winners import best
@@ -68,7 +69,7 @@ class Progress:
                 told += f" ! suspicious: {', '.join(flags)}"
         else:
             told = f"{outcome['status']}: {outcome['reason']}"
-        line = f"{done} trial {number}: {choices}: {told}"
+        line = on_a_line(f"{done} trial {number}: {choices}: {told}")
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
         self._refresh(search)
 

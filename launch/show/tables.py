@@ -230,4 +230,11 @@ def _cell(value: Any) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"
-    return str(value)
+    return on_a_line(str(value))
+
+
+def on_a_line(text: str) -> str:
+    """Return a text as a terminal shows it on one line: its control characters as ``\\r``."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
