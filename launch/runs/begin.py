@@ -27,6 +27,7 @@ from nas.ledger.results import RUN_ID
 from nas.ledger.study import open_study
 from nas.ledger.turns import turn_of
 from nas.ledger.version import LEDGER_VERSION, VERSION_KEY, check_version
+from nas.samplers.base import LedgerSampler
 from nas.samplers.registry import SAMPLERS
 from nas.search.search import Search
 from nas.search.shared import SharedSearch
@@ -215,6 +216,9 @@ def open_search(
         me = Run(run).document.get(DRIVER, run_id)
         turn = turn_of(study, patience)
         search = SharedSearch(study, plan, Drivers(study, me, run), turn, died=died)
+
+    if isinstance(study.sampler, LedgerSampler):
+        study.sampler.keep_in(run)
 
     def saved(number: int, trial: Trial) -> dict[str, Any] | None:
         found = saved_outcome(run, number, trial)

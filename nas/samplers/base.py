@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,9 @@ class LedgerSampler(BaseSampler):
 
     def forget(self) -> None:  # noqa: B027  most samplers keep nothing beside the history
         """Drop what was learned from another study; called before the first proposal of one."""
+
+    def keep_in(self, folder: Path) -> None:  # noqa: B027  most samplers read the ledger in no time
+        """Keep what takes long to learn from the ledger in a file there, and read it at first."""
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial

@@ -7,29 +7,26 @@ order in which they ended, and each is credited to the policy that was in force 
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from optuna.trial import FrozenTrial
 from scipy.stats import rankdata
-from torch import Tensor
 
 from nas.samplers.base import LedgerSampler, scalarise
-from nas.samplers.decisions import Decisions
+from nas.samplers.controller import Controller, hashed
 from nas.samplers.history import History
+from nas.samplers.learned import load, save
 from nas.samplers.policy import Policy, of_answers
 from nas.types import FloatArray
-
-Moment = tuple[datetime, int]
 
 ALGORITHMS = ("ppo", "reinforce")
 SETTLED = 20  # repeats in a row
 FARTHEST = 2.0  # log of the largest ratio: that of somebody else's trial would overflow
+LEARNED, KEPT = "sampler.npz", 20  # the file; batches from one writing of it to the next
+NOT_YET = torch.empty(0)  # a credit that the file has
 REDRAWS = 10  # of a proposal that is known: it costs a search nothing and teaches it little
 
 
@@ -104,7 +101,11 @@ class ReinforceSampler(LedgerSampler):
         self._batch_size = batch_size
         self._epochs = epochs
         self._clip = clip
-        self._controller: _Controller | None = None
+        self._controller: Controller | None = None
+        self._file: Path | None = None
+
+    def keep_in(self, folder: Path) -> None:
+        self._file = folder / LEARNED
 
     def forget(self) -> None:
         self._controller = None
@@ -122,23 +123,44 @@ class ReinforceSampler(LedgerSampler):
             return changed if history.decisions.key(changed) not in history.known else params
         return params
 
-    def _taught(self, history: History) -> _Controller:
+    def _taught(self, history: History) -> Controller:
         """Return the controller after every whole batch of trials that have ended."""
         if self._controller is None or not self._controller.note(history):
-            self._controller = self._begin(history.decisions)
-            self._controller.note(history)
+            self._controller = self._recalled(history) or self._begin(history)
         while len(self._controller.ended) >= self._batch_size:
             self._teach(self._controller)
+            if self._file is not None and self._controller.batches % KEPT == 0:
+                save(self._file, self._controller.learned())
         return self._controller
 
-    def _begin(self, decisions: Decisions) -> _Controller:
+    def _recalled(self, history: History) -> Controller | None:
+        """Return the controller as it was kept, if it was taught by the batches of this ledger."""
+        learned = None if self._file is None else load(self._file)
+        if learned is None:
+            return None
+        controller = self._begin(history)
+        while controller.batches < learned.batches:
+            if len(controller.ended) < self._batch_size:
+                return None
+            for lesson in controller.turn_to(self._batch_size)[1]:
+                lesson.credit = NOT_YET
+        return controller if controller.take(learned) else None
+
+    def _begin(self, history: History) -> Controller:
+        """Return a controller that has noted the ledger and is taught nothing."""
+        decisions = history.decisions
         sizes = [len(choices) for choices in decisions.values()]
         generator = torch.Generator().manual_seed(self._seed)
         policy = Policy(sizes, self._hidden_units, generator)
         optimizer = torch.optim.Adam(policy.parameters, lr=self._learning_rate, fused=True)
-        return _Controller(policy, optimizer)
+        settings = [self._seed, self._algorithm, self._hidden_units, self._learning_rate,
+                    self._entropy_weight, self._baseline_decay, self._batch_size, self._epochs,
+                    self._clip, list(decisions.items())]  # fmt: skip
+        controller = Controller(policy, optimizer, digest=hashed(settings))
+        controller.note(history)
+        return controller
 
-    def _teach(self, controller: _Controller) -> None:
+    def _teach(self, controller: Controller) -> None:
         """Update the policy by the next batch."""
         answers, before = controller.next_batch(self._batch_size)
         gained = advantages(controller.values, self._baseline_decay)[-self._batch_size :]
@@ -155,102 +177,6 @@ class ReinforceSampler(LedgerSampler):
             controller.optimizer.zero_grad()
             (-gain - self._entropy_weight * entropy).mean().backward()
             controller.optimizer.step()
-
-
-@dataclass(eq=False)
-class _Lesson:
-    """A trial that runs, or has ended and is not yet taught.
-
-    Attributes:
-        answers: ``(D,)``, choices by index.
-        start: when, and the trial's number.
-        end: the same of its end; far off while it runs.
-        values: of the ended, if it has some.
-        credit: ``(D,)``, log p of every answer by the policy that was in force when the trial
-            started; None while that policy still is.
-    """
-
-    answers: list[int]
-    start: Moment
-    end: Moment = (datetime.max, 0)
-    values: FloatArray | None = None
-    credit: Tensor | None = None
-
-
-@dataclass(eq=False)
-class _Controller:
-    """A policy, what it was taught, and the lessons to come.
-
-    Attributes:
-        read: how many of the history's finished trials were noted.
-        running: number -> lesson.
-        ended: in the order in which they ended.
-        values: of all trials that were taught, in that order.
-        until: the end of the last of them.
-    """
-
-    policy: Policy
-    optimizer: torch.optim.Optimizer
-    read: int = 0
-    running: dict[int, _Lesson] = field(default_factory=dict)
-    ended: list[_Lesson] = field(default_factory=list)
-    values: list[FloatArray | None] = field(default_factory=list)
-    until: Moment = (datetime.min, 0)
-
-    def note(self, history: History) -> bool:
-        """Note what has started and ended; return whether all that was news to those taught.
-
-        It is not where another process wrote meanwhile of a time before the last update.
-        """
-        ended = history.finished[self.read :]
-        self.read = len(history.finished)
-        for trial in (*history.running(), *(seen.trial for seen in ended)):
-            answers = _answers(trial, history.decisions)
-            start = trial.datetime_start or trial.datetime_complete
-            if trial.number not in self.running and answers is not None and start is not None:
-                self.running[trial.number] = _Lesson(answers, (start, trial.number))
-        for seen in ended:
-            lesson = self.running.pop(seen.trial.number, None)
-            if lesson is not None and seen.trial.datetime_complete is not None:
-                lesson.end = (seen.trial.datetime_complete, seen.trial.number)
-                lesson.values = seen.values
-                bisect.insort(self.ended, lesson, key=lambda lesson: lesson.end)
-        return not any(
-            lesson.end < self.until or (lesson.credit is None and lesson.start[0] < self.until[0])
-            for lesson in (*self.running.values(), *self.ended)
-        )
-
-    def next_batch(self, size: int) -> tuple[Tensor, Tensor]:
-        """Return the next lessons' answers and credits, each ``(size, D)``; an update must follow.
-
-        All that has started by now is credited to the policy as it is.
-        """
-        batch, self.ended = self.ended[:size], self.ended[size:]
-        self.until = batch[-1].end
-        self.values += [lesson.values for lesson in batch]
-        started = [
-            lesson
-            for lesson in (*batch, *self.ended, *self.running.values())
-            if lesson.credit is None
-            and (lesson.start[0] < self.until[0] or lesson.end <= self.until)
-        ]
-        started.sort(key=lambda lesson: lesson.start)
-        if started:  # none where all of the batch began before the last update
-            answers = torch.tensor([lesson.answers for lesson in started])
-            with torch.no_grad():
-                log_p = self.policy.log_probabilities(answers)
-            for lesson, credit in zip(started, of_answers(log_p, answers), strict=True):
-                lesson.credit = credit
-        credits = [lesson.credit for lesson in batch if lesson.credit is not None]  # of all
-        return torch.tensor([lesson.answers for lesson in batch]), torch.stack(credits)
-
-
-def _answers(trial: FrozenTrial, decisions: Decisions) -> list[int] | None:
-    """Return choices by index; None of a trial that has other choices, or none yet."""
-    try:
-        return [choices.index(trial.params[name]) for name, choices in decisions.items()]
-    except (KeyError, ValueError):
-        return None
 
 
 def advantages(values: Sequence[FloatArray | None], decay: float) -> FloatArray:

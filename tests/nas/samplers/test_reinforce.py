@@ -339,6 +339,68 @@ def test_a_restarted_sampler_has_the_same_weights_and_proposals(tmp_path):
     assert len({str(p) for p in proposals}) > 1
 
 
+def test_what_was_kept_in_a_file_is_not_taught_again(tmp_path, monkeypatch):
+    """Weights and proposals are those of a sampler that is taught every batch, to the last bit."""
+
+    def sampler(folder, **settings):
+        made = ReinforceSampler(DECISIONS, 3, epochs=2, **settings)
+        if folder is not None:
+            made.keep_in(folder)
+        return made
+
+    taught = []
+    plain = ReinforceSampler._teach
+    monkeypatch.setattr(
+        ReinforceSampler, "_teach", lambda self, c: (taught.append(self), plain(self, c))
+    )
+    live = study_of(sampler(tmp_path))
+    open_ = [ask(live), ask(live)]  # one is credited long before it is taught
+    busy(live, 118)
+    live.tell(open_[1][0], 0.5)
+    ask(live)
+    number = len(live.trials)
+    expected = [propose(live, n) for n in range(number, number + 5)], weights(live.sampler)
+
+    def again(study, folder, **settings):
+        """Return what a sampler made anew proposes, its weights, and how many batches it took."""
+        taught.clear()
+        study.sampler = sampler(folder, **settings)
+        proposals = [propose(study, n) for n in range(number, number + 5)]
+        return proposals, weights(study.sampler), len(taught)
+
+    batches = again(live, None)[2]
+    assert batches > 20
+    found = again(live, tmp_path)
+    assert found[2] == batches % 20
+    assert found[0] == expected[0]
+    assert torch.equal(found[1], expected[1])
+    assert again(live, tmp_path, clip=0.1)[2] == batches  # other settings
+    for content in (b"", b"PK broken", (tmp_path / "sampler.npz").read_bytes()[:-200]):
+        (tmp_path / "sampler.npz").write_bytes(content)
+        assert again(live, tmp_path)[2] == batches
+
+
+def test_what_was_learned_from_other_values_is_not_taken(tmp_path):
+    study = study_of(ReinforceSampler(DECISIONS, 3, epochs=1))
+    study.sampler.keep_in(tmp_path)
+    busy(study, 104)
+    ask(study)
+    assert (tmp_path / "sampler.npz").exists()
+    other = study_of(ReinforceSampler(DECISIONS, 3, epochs=1))
+    for trial in study.get_trials():
+        if trial.number == 9:
+            trial.value += 100
+        other._storage.create_new_trial(other._study_id, trial)
+    propose(other, 105)
+    kept = ReinforceSampler(DECISIONS, 3, epochs=1)
+    kept.keep_in(tmp_path)
+    taught = weights(other.sampler)
+    other.sampler = kept
+    propose(other, 105)
+    assert torch.equal(weights(kept), taught)
+    assert not torch.equal(weights(study.sampler), taught)
+
+
 def propose(study, number):
     """Return what trial ``number`` would be, without beginning it."""
     trial = optuna.create_trial(state=TrialState.WAITING)
@@ -349,7 +411,7 @@ def propose(study, number):
 def credits_of(monkeypatch):
     """Return a list that fills with (trial, its log p in an update)."""
     found = []
-    plain = reinforce._Controller.next_batch
+    plain = reinforce.Controller.next_batch
 
     def watched(controller, size):
         numbers = [lesson.start[1] for lesson in controller.ended[:size]]
@@ -357,7 +419,7 @@ def credits_of(monkeypatch):
         found.extend(zip(numbers, before.sum(dim=1).tolist(), strict=True))
         return answers, before
 
-    monkeypatch.setattr(reinforce._Controller, "next_batch", watched)
+    monkeypatch.setattr(reinforce.Controller, "next_batch", watched)
     return found
 
 
