@@ -103,9 +103,8 @@ class Rungs:
 
     def _judged(self, values: Mapping[str, float]) -> FloatArray:
         """Return ``(k,)``: the values that decide, larger is better."""
-        mine: FloatArray = np.array([values[name] for name in self.directions], dtype=float)
-        mine *= self._signs
-        return mine
+        judged: FloatArray = self._signs * np.array([float(values[n]) for n in self.directions])
+        return judged
 
     def _layered(self, there: Mapping[int, Mapping[str, float]]) -> Layers | Ranking:
         """Return the finite ones of a rung in their order; kept, since the next only adds one."""
