@@ -99,7 +99,7 @@ class Search:
 
     def params(self, number: int) -> dict[str, Any]:
         """Return the answers of a trial."""
-        return dict(self.study.get_trials(deepcopy=False)[number].params)
+        return dict(self.study._storage.get_trial(self._id(number)).params)
 
     def left(self) -> bool:
         """Whether there is anything to propose, as far as is known without asking the sampler."""
