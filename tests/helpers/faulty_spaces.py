@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import ray
 import torch
 from torch import nn
 
@@ -22,6 +23,7 @@ class Faulty(SearchSpace):
     marker: str = ""
     blocker: str = ""
     sick: bool = False
+    sick_node: str = ""
 
     def decisions(self):
         return {"kind": self.kinds}
@@ -55,12 +57,14 @@ class Faulty(SearchSpace):
             Path(self.blocker).write_text("in the way")
         if self.sick:
             self._be_sick()
+        if self.sick_node and self.sick_node == ray.get_runtime_context().get_node_id():
+            raise RuntimeError("CUDA error: unspecified launch failure")
         if kind == "outage" and Path(f"{self.marker}.outage").exists():
             raise OSError("the file server is away")
         if kind == "hangs":
             time.sleep(10_000)
         if kind.startswith("slow"):
-            time.sleep(1.0)
+            time.sleep(8.0 if kind.startswith("slower") else 1.0)
         dropout = nn.Dropout(0.5 if kind == "dropout" else 0.0)
         layers = [
             dropout,

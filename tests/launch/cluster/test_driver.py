@@ -206,7 +206,7 @@ def test_a_sick_worker_costs_no_trial_and_an_outage_is_tried_again(search, tmp_p
     document = faulty(*kinds, marker=str(marker), sick=True)
     document["resources"] = {"time_limit_seconds": 2}
     log = search(document, "run")
-    assert "lost its device: CUDA error: an illegal memory access was encountered" in log
+    assert "lost its device: RuntimeError: CUDA error: an illegal memory access was encountered" in log
     table = load_table(tmp_path / "run").set_index("kind")
     statuses = dict.fromkeys(kinds, "complete") | {"hangs": "timeout", "outage": "error"}
     assert table["status"].to_dict() == statuses
@@ -223,6 +223,25 @@ def test_a_sick_worker_costs_no_trial_and_an_outage_is_tried_again(search, tmp_p
     table = load_table(tmp_path / "run").set_index("kind")
     assert table["status"].to_dict() == statuses | {"outage": "complete"}
     assert table["number"]["outage"] == 5
+
+
+@pytest.mark.slow
+def test_a_sick_node_is_not_used_any_more(search, tmp_path):
+    """Every process on one of two nodes fails: the trials run on the other, each of them once."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        sick = cluster.add_node(num_cpus=1)
+        kinds = [f"slower-{i}" for i in range(8)]
+        document = faulty(*kinds, sick_node=sick.node_id)
+        log = search(document, "run", "--address", cluster.address)
+    finally:
+        cluster.shutdown()
+    table = load_table(tmp_path / "run")
+    assert table["status"].tolist() == ["complete"] * 8
+    assert log.count("lost its device: RuntimeError: CUDA error: unspecified launch failure") == 3
+    assert log.count("is not used any more") == 1
 
 
 @pytest.fixture
