@@ -230,6 +230,10 @@ class Search:
         """Whether a trial may be why the driver that ran it died."""
         return self._died
 
+    def _taken(self) -> set[str]:
+        """Return the keys of all that has ended or runs."""
+        return {*self._finished, *(trial.key for trial in self.running.values())}
+
     def _marks(self) -> dict[str, Any]:
         """Return the attributes of a new trial."""
         return {}
@@ -245,8 +249,7 @@ class Search:
         sampler = self.study.sampler
         if self._repeats >= MAX_REPEATS and self._grid_end() is None:
             seed = derive_seed(self.plan.template.seed, "untried", number)
-            known = self._finished.keys() | {trial.key for trial in self.running.values()}
-            params = untried(self.plan.decisions, known, np.random.default_rng(seed))
+            params = untried(self.plan.decisions, self._taken(), np.random.default_rng(seed))
             if params is None:
                 return None
             self.study.sampler = GivenChoices(params, self.plan.decisions, sampler)
