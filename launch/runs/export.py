@@ -39,9 +39,12 @@ def export_row(run: Run, row: FinishedTrial, out: Path) -> None:
 def home_of(run: Run, row: FinishedTrial) -> Path:
     """Return the run directory that has a trial's files: of several drivers each has its own."""
     there = row.result.get(TRAINED_IN)
-    if there is None or trial_directory(run.path, row.number).exists():
+    here = trial_directory(run.path, row.number)
+    if there is None or (here / WEIGHTS).exists():
         return run.path
-    return Path(there)
+    # Without weights it may be what a failed trial left here, whose retry another driver ran.
+    elsewhere = trial_directory(Path(there), row.number).exists()
+    return run.path if here.exists() and not elsewhere else Path(there)
 
 
 def has_weights(home: Path, row: FinishedTrial) -> bool:

@@ -122,10 +122,10 @@ class Run:
         Raises:
             InputError: no such trial, or it is still running.
         """
-        if not 0 <= number < len(self.records):
-            known = f"0 ... {len(self.records) - 1}"
+        record = self._numbered.get(number)
+        if record is None:
+            known = f"0 ... {max(self._numbered, default=-1)}"
             raise InputError(f"--trial: expected {known} of {self.path}, got {number}")
-        record = self.records[number]
         if record.result is None:
             raise InputError(f"--trial: expected a finished trial, got {number}, which is running")
         if record.result["repeat_of"] is not None:
@@ -147,6 +147,18 @@ class Run:
                 f"got {name!r}"
             )
         return self.trial(found["number"])
+
+    @cached_property
+    def _numbered(self) -> dict[int, Record]:
+        """Number -> its trial, after a retry the last; a repeat where it has a number of its own.
+
+        Only ledgers of before there were places number repeats.
+        """
+        return {
+            record.number: record
+            for record in self.records
+            if (record.result or {}).get("repeat_of") != record.number
+        }
 
     @cached_property
     def _plan(self) -> Any:

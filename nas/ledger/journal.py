@@ -1,7 +1,7 @@
 """The ledger's file: an Optuna journal of one JSON object a line, written by one process.
 
 Optuna writes and syncs a line for every answer of a trial, 38 for 35 decisions. Here lines are held
-back until they say something that must not be lost, and a new trial and its answers are one line;
+back until they say something that must not be lost; a new trial, its answers and its place are one;
 any version of Optuna reads the file.
 """
 
@@ -20,6 +20,7 @@ from optuna.storages.journal import BaseJournalBackend
 
 from nas.errors import InputError
 from nas.ledger.operations import Op
+from nas.ledger.results import PLACE
 
 ID, TAKEN = " id", " taken"
 """What :mod:`nas.ledger.storage` notes on a line that it has read: never in the file."""
@@ -123,7 +124,7 @@ class Journal(BaseJournalBackend):
 
 
 def _folded(lines: Iterable[Line]) -> list[Line]:
-    """Return the lines with each new trial's answers in the line that creates it."""
+    """Return the lines with each new trial's answers and place in the line that creates it."""
     folded: list[Line] = []
     created: dict[int, Line] = {}
     for line in lines:
@@ -133,6 +134,10 @@ def _folded(lines: Iterable[Line]) -> list[Line]:
             name = line["param_name"]
             created[trial].setdefault("distributions", {})[name] = _short(line["distribution"])
             created[trial].setdefault("params", {})[name] = line["param_value_internal"]
+            continue
+        if op == Op.SET_USER_ATTR and PLACE in line["user_attr"] and trial in created:
+            before = created[trial].get("user_attrs", {})
+            created[trial]["user_attrs"] = {**before, **line["user_attr"]}
             continue
         if op == Op.CREATE_TRIAL and ID in line:
             created[line[ID]] = plain

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.errors import InputError, NoStudy
 from nas.ledger.operations import Op
-from nas.ledger.results import JOURNAL, RESULT, RETRY_OF, STUDY
+from nas.ledger.results import JOURNAL, PLACE, RESULT, RETRY_OF, STUDY, place_of
 from nas.ledger.version import check_version
 
 if TYPE_CHECKING:
@@ -29,11 +29,13 @@ class Record:
     """A trial of the ledger.
 
     Attributes:
-        number: of the trial.
+        number: of the trial: its place among the different ones. A repeat has that of the trial
+            that it repeats; in a ledger of before there were places it has one of its own.
         params: decision -> choice, in the order in which they were asked.
         choices: decision -> all its choices.
         result: what became of it; None while it runs.
-        retry_of: the number of the failed trial whose place it takes.
+        retry_of: Optuna's number of the failed trial whose place it takes.
+        asked: Optuna's number of the trial, which counts every proposal.
     """
 
     number: int
@@ -41,6 +43,7 @@ class Record:
     choices: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     result: dict[str, Any] | None = None
     retry_of: int | None = None
+    asked: int = -1
 
     @property
     def counts(self) -> bool:
@@ -51,7 +54,9 @@ class Record:
 def read_records(
     run: Path, *, storage: str | None = None, name: str = STUDY, run_id: str | None = None
 ) -> list[Record]:
-    """Return every trial of a run, by number.
+    """Return every trial of a run and every repeat of one, in the order of the proposals.
+
+    A proposal that is not decided yet, or waits for the running trial that it repeats, is left out.
 
     Args:
         run: the run directory.
@@ -96,29 +101,33 @@ def has_trials(run: Path, name: str = STUDY) -> bool:
 
 
 def records_of(study: Study) -> list[Record]:
-    """Return every trial of a study as a record, by number."""
-    return [
+    """Return what :func:`read_records` does, of a study that is open."""
+    trials = study.get_trials(deepcopy=False)
+    every = [
         Record(
             trial.number,
             dict(trial.params),
             {n: tuple(getattr(d, "choices", ())) for n, d in trial.distributions.items()},
             trial.user_attrs.get(RESULT),
             trial.user_attrs.get(RETRY_OF),
+            trial.number,
         )
-        for trial in study.get_trials(deepcopy=False)
+        for trial in trials
     ]
+    return _numbered(every, [place_of(trial.number, trial.user_attrs) for trial in trials])
 
 
 def results_of(records: Iterable[Record]) -> list[dict[str, Any]]:
-    """Return what the ledger holds of every different finished trial, with its ``number``."""
+    """Return what the ledger holds of every different finished trial, by ``number``."""
     return [{"number": r.number, **(r.result or {})} for r in standing(records) if r.counts]
 
 
 def standing(records: Iterable[Record]) -> list[Record]:
-    """Return those records whose place no later trial has taken."""
+    """Return those records whose place no later trial has taken, by number."""
     every = list(records)
-    replaced = {record.retry_of for record in every}
-    return [record for record in every if record.number not in replaced]
+    replaced = {record.retry_of for record in every if record.retry_of is not None}
+    left = [record for record in every if record.asked not in replaced]
+    return sorted(left, key=lambda record: record.number)
 
 
 def told_apart(decisions: Mapping[str, Sequence[Any]], varied: Iterable[str]) -> list[str]:
@@ -152,9 +161,21 @@ def _lines(journal: Path) -> Iterator[dict[str, Any]]:
                 return
 
 
+def _numbered(records: Iterable[Record], places: Iterable[int | None]) -> list[Record]:
+    """Return the records with their numbers, without the proposals that have none."""
+    found = []
+    for record, place in zip(records, places, strict=True):
+        number = place if place is not None else (record.result or {}).get("repeat_of")
+        if number is not None:
+            record.number = number
+            found.append(record)
+    return found
+
+
 def _replayed(lines: Iterable[dict[str, Any]], name: str, journal: Path) -> list[Record]:
     studies: dict[int, str] = {}
     trials: list[tuple[int, Record]] = []
+    attributes: list[dict[str, Any]] = []  # of each trial: its place
     done: set[int] = set()
     count = 0
     for line in lines:
@@ -170,25 +191,29 @@ def _replayed(lines: Iterable[dict[str, Any]], name: str, journal: Path) -> list
             record = Record(number=len(trials))
             for decision, distribution in line.get("distributions", {}).items():
                 _answer(record, decision, distribution, line["params"][decision])
-            record.result = line.get("user_attrs", {}).get(RESULT)
-            record.retry_of = line.get("user_attrs", {}).get(RETRY_OF)
+            given = line.get("user_attrs", {})
+            record.result, record.retry_of = given.get(RESULT), given.get(RETRY_OF)
+            attributes.append({PLACE: given[PLACE]} if PLACE in given else {})
             trials.append((line["study_id"], record))
         elif "trial_id" in line and line["trial_id"] < len(trials) and line["trial_id"] not in done:
             record = trials[line["trial_id"]][1]
             if op == Op.SET_PARAM:
-                given = line["distribution"], line["param_value_internal"]
-                _answer(record, line["param_name"], *given)
+                value = line["param_value_internal"]
+                _answer(record, line["param_name"], line["distribution"], value)
             elif op == Op.SET_USER_ATTR:
                 record.result = line["user_attr"].get(RESULT, record.result)
+                if PLACE in line["user_attr"]:
+                    attributes[line["trial_id"]] = line["user_attr"]
             elif op == Op.SET_STATE and line["state"] in (1, 2, 3):  # COMPLETE, PRUNED, FAIL
                 done.add(line["trial_id"])
     found = [study for study, named in studies.items() if named == name]
     if not found:
         raise NoStudy(f"expected a study called {name!r} in {journal}")
-    records = [record for study, record in trials if study == found[0]]
-    for number, record in enumerate(records):
-        record.number = number
-    return records
+    ids = [trial_id for trial_id, (study, _) in enumerate(trials) if study == found[0]]
+    records = [trials[trial_id][1] for trial_id in ids]
+    for asked, record in enumerate(records):
+        record.asked = asked
+    return _numbered(records, [place_of(n, attributes[i]) for n, i in enumerate(ids)])
 
 
 def _answer(record: Record, decision: str, distribution: str, value: Any) -> None:

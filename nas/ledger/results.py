@@ -20,7 +20,11 @@ ORDER = "order"
 
 
 RETRY_OF = "retry_of"
-"""The attribute of a trial that takes the place of a failed one: the number of that."""
+"""The attribute of a trial that takes the place of a failed one: Optuna's number of that."""
+
+
+PLACE = "place"
+"""The attribute of a trial with its number among the different ones; see :func:`place_of`."""
 
 
 RUN_ID = "run_id"
@@ -29,6 +33,21 @@ RUN_ID = "run_id"
 
 RUNGS = "rungs"
 """Where a ledger's result keeps what a trial had at its rungs: ``{"3": {"accuracy": 0.5}}``."""
+
+
+def place_of(number: int, attributes: Mapping[str, Any]) -> int | None:
+    """Return the number by which people know a trial: 0, 1, 2, ... over the different ones.
+
+    Args:
+        number: Optuna's, which counts every proposal.
+        attributes: of the trial. A ledger of before there were places keeps Optuna's numbers.
+
+    Returns:
+        None for a proposal that was not handed out: it repeats another trial, or it is not known
+        yet whether it does.
+    """
+    place: int | None = attributes.get(PLACE, number)
+    return place
 
 
 def reached_rungs(result: Mapping[str, Any]) -> dict[int, dict[str, float]]:

@@ -47,8 +47,9 @@ def load_table(run: str | Path, *, repeats: bool = False) -> pd.DataFrame:
 
     Args:
         run: the run directory.
-        repeats: also show proposals of a known architecture, answered from the ledger;
-            ``repeat_of`` then holds the number of the trial that they repeat.
+        repeats: also show proposals of a known architecture, answered from the ledger.
+            ``repeat_of`` then holds the number of the trial that they repeat, behind which they
+            stand; ``number`` too, but in ledgers from before 2026-11-27, where they have their own.
 
     Raises:
         InputError: no ledger there, or it is another run's.

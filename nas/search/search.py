@@ -17,13 +17,14 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.ledger.results import ORDER, RESULT, RETRY_OF, reached_rungs
+from nas.ledger.results import ORDER, PLACE, RESULT, RETRY_OF, place_of, reached_rungs
 from nas.ledger.storage import together
 from nas.samplers.base import LedgerSampler
 from nas.samplers.classes import SamplerClass
 from nas.samplers.decisions import ENUMERABLE
 from nas.samplers.registry import SAMPLERS
 from nas.search.blame import blaming
+from nas.search.places import Places
 from nas.search.plan import SearchPlan
 from nas.search.untried import DRAWS, GivenChoices, untried
 from nas.seeds import derive_seed
@@ -37,8 +38,9 @@ ATTEMPTS = "attempts"
 
 @dataclass(frozen=True)
 class Proposal:
-    """A trial to run, its number in the ledger, and what it varies beside the architecture.
+    """A trial to run, its number, and what it varies beside the architecture.
 
+    ``number``: among the different trials of the search, from 0; see ``nas.search.places``.
     ``alone``: with nothing beside it, since drivers have died while it ran with others.
     """
 
@@ -50,6 +52,9 @@ class Proposal:
 
 class Search:
     """The state of one search, rebuilt from its ledger.
+
+    Numbers are places among the different trials wherever others see them; what is private goes by
+    Optuna's numbers.
 
     Args:
         study: of the run; only this object writes to it.
@@ -64,6 +69,7 @@ class Search:
         self.study.sampler = self._sampler("sampler")
         self.used_up = False
         self.running: dict[int, Trial] = {}
+        self._places = Places(study)
         self._finished: dict[str, FrozenTrial] = {}
         self._waiting: dict[str, list[int]] = {}
         self._orphans: list[FrozenTrial] = []
@@ -71,7 +77,9 @@ class Search:
         self._retries = 0
         self._ended = 0  # the next outcome's place in the order of their ends
         self._new: set[int] = set()  # retries that have not run yet
-        for trial in study.get_trials(deepcopy=False):
+        trials = study.get_trials(deepcopy=False)
+        self._places.note(trials)
+        for trial in trials:
             repeated = trial.user_attrs.get(RESULT, {}).get("repeat_of") is not None
             self._repeats = self._repeats + 1 if repeated else 0
             self._retries += RETRY_OF in trial.user_attrs
@@ -94,12 +102,16 @@ class Search:
 
     def results(self) -> list[dict[str, Any]]:
         """Return what the ledger holds of every different finished trial, by number."""
-        trials = sorted(self._finished.values(), key=lambda trial: trial.number)
-        return [{"number": t.number, **t.user_attrs[RESULT]} for t in trials]
+        results = [
+            {"number": place_of(t.number, t.user_attrs), **t.user_attrs[RESULT]}
+            for t in self._finished.values()
+        ]
+        return sorted(results, key=lambda result: int(result["number"]))
 
     def params(self, number: int) -> dict[str, Any]:
         """Return the answers of a trial."""
-        return dict(self.study._storage.get_trial(self._id(number)).params)
+        trial_id = self._id(self._places.number(number))
+        return dict(self.study._storage.get_trial(trial_id).params)
 
     def left(self) -> bool:
         """Whether there is anything to propose, as far as is known without asking the sampler."""
@@ -130,16 +142,16 @@ class Search:
             if self._grid_done(number):
                 break
             with together(self.study):
-                proposal = self._ask(number)
-                known = proposal is not None and self._known(proposal)
-            if proposal is None:
-                self.used_up = True
-            elif not known:
+                asked = self._ask(number)
+                known = asked is not None and self._known(asked)
+                proposal = None if asked is None or known else self._hand_out(asked)
+            if proposal is not None:
                 self._repeats = 0
-                self.running[proposal.number] = proposal.trial
                 return proposal
-            else:
+            if known:
                 self._repeats += 1
+            else:
+                self.used_up = True
         return None
 
     def why_used_up(self) -> str:
@@ -169,7 +181,7 @@ class Search:
             "key": trial.key,
             "repeat_of": None,
         }
-        self._write(number, outcome)
+        self._write(self._places.number(number), outcome)
         for repeat in self._waiting.pop(trial.key, ()):
             self._repeat(repeat, trial.key)
         return outcome
@@ -184,19 +196,33 @@ class Search:
         for orphan in list(self._orphans):
             if not orphan.params.keys() >= self.plan.decisions.keys():
                 continue  # the driver died while it asked
+            number = self._places.at(orphan.number)
             trial = self.plan.trial(orphan.params)
-            outcome = None if trial.key in self._finished else saved(orphan.number, trial)
-            if outcome is not None and outcome["status"] != "oom":  # which runs again, alone
+            if number is None or trial.key in self._finished:
+                continue
+            outcome = saved(number, trial)
+            if outcome is None or self._replaced(orphan, outcome):
+                continue
+            if outcome["status"] != "oom":  # which runs again, alone
                 self._orphans.remove(orphan)
-                self.running[orphan.number] = trial
-                self.finish(orphan.number, outcome)
-                recovered.append(orphan.number)
+                self.running[number] = trial
+                self.finish(number, outcome)
+                recovered.append(number)
         return recovered
+
+    def _replaced(self, retry: FrozenTrial, outcome: Mapping[str, Any]) -> bool:
+        """Whether an outcome is still that of the failed trial whose place a retry takes."""
+        failed = retry.user_attrs.get(RETRY_OF)
+        if failed is None:
+            return False
+        before = self.study._storage.get_trial(self._id(failed)).user_attrs[RESULT]
+        told = ("status", "reason", "seconds")
+        return all(before.get(name) == outcome.get(name) for name in told)
 
     def retry(self, statuses: Collection[str]) -> int:
         """Run trials again that ended with one of these statuses; return how many.
 
-        Each gets a new number, and takes the place of the failed one in results and table.
+        Each takes the number of the failed one, and its place in results and table.
         """
         again = [t for t in self._finished.values() if t.user_attrs[RESULT]["status"] in statuses]
         for trial in sorted(again, key=lambda trial: trial.number):
@@ -204,10 +230,15 @@ class Search:
                 state=TrialState.RUNNING,
                 params=trial.params,
                 distributions=trial.distributions,
-                user_attrs={RETRY_OF: trial.number, **self._marks()},
+                user_attrs={
+                    RETRY_OF: trial.number,
+                    PLACE: place_of(trial.number, trial.user_attrs),
+                    **self._marks(),
+                },
             )
             storage = self.study._storage
             added = storage.get_trial(storage.create_new_trial(self.study._study_id, made))
+            self._places.note([added])
             self._make_way(added)
             self._orphans.append(added)
             self._new.add(added.number)
@@ -239,22 +270,30 @@ class Search:
         return {}
 
     def _new_trial(self, number: int) -> optuna.Trial:
-        asked = self.study.ask()
+        """Ask the sampler for a trial that has no place yet."""
+        storage = self.study._storage
+        trial_id = storage.create_new_trial(self.study._study_id)
+        storage.set_trial_user_attr(trial_id, PLACE, None)
+        asked = optuna.Trial(self.study, trial_id)
         assert asked.number == number, (asked.number, number)  # we are the only writer
         return asked
 
     def _ask(self, number: int) -> Proposal | None:
-        """Return the sampler's next proposal; None: it repeats itself, and nothing else is left."""
+        """Return the sampler's next proposal; None: it repeats itself, and nothing else is left.
+
+        It goes under Optuna's number until :meth:`_hand_out` gives it one of ours.
+        """
         self._seed_sampler(number)
         sampler = self.study.sampler
         if self._repeats >= MAX_REPEATS and self._grid_end() is None:
             seed = derive_seed(self.plan.template.seed, "untried", number)
-            params = untried(self.plan.decisions, self._taken(), np.random.default_rng(seed))
+            rng = np.random.default_rng(seed)
+            params = untried(self.plan.decisions, self._taken(), rng)
             if params is None:
                 return None
             self.study.sampler = GivenChoices(params, self.plan.decisions, sampler)
         try:
-            with blaming(self.plan.sampler, sampler, number):
+            with blaming(self.plan.sampler, sampler, self._places.next):
                 return self._answers(self._new_trial(number))
         finally:
             self.study.sampler = sampler
@@ -266,7 +305,7 @@ class Search:
         proposal = self._answers(self._open(number))
         if self._known(proposal):
             return None
-        self.running[number] = proposal.trial
+        proposal = self._hand_out(proposal)
         if not self._blamed(orphan) or number in self._new:
             return proposal
         attempts = orphan.user_attrs.get(ATTEMPTS, 1) + 1
@@ -274,10 +313,20 @@ class Search:
             reason = (
                 f"{2 * MAX_ATTEMPTS} drivers died while it ran, the last with nothing beside it"
             )
-            self.finish(number, failure("error", reason))
+            self.finish(proposal.number, failure("error", reason))
             return None
         self._open(number).set_user_attr(ATTEMPTS, attempts)
         return replace(proposal, alone=attempts > MAX_ATTEMPTS)
+
+    def _hand_out(self, proposal: Proposal) -> Proposal:
+        """Note that a proposal runs, under the place that it has or gets."""
+        place = self._places.give(proposal.number)
+        self.running[place] = proposal.trial
+        return replace(proposal, number=place)
+
+    def _taken(self) -> set[str]:
+        """Return the keys of what has ended or runs."""
+        return self._finished.keys() | {trial.key for trial in self.running.values()}
 
     def _answers(self, asked: optuna.Trial) -> Proposal:
         params = {n: asked.suggest_categorical(n, c) for n, c in self.plan.decisions.items()}
@@ -296,11 +345,14 @@ class Search:
 
     def _repeat(self, number: int, key: str) -> None:
         original = self._finished[key]
-        self._write(number, {**original.user_attrs[RESULT], "repeat_of": original.number})
+        place = place_of(original.number, original.user_attrs)
+        self._write(number, {**original.user_attrs[RESULT], "repeat_of": place})
 
     def _write(self, number: int, outcome: dict[str, Any]) -> None:
         named = {n: v for n, v in outcome["architecture"].items() if n == "hash"}  # else: decisions
-        with together(self.study), blaming(self.plan.sampler, self.study.sampler, number):
+        place = self._places.at(number)
+        shown = outcome["repeat_of"] if place is None else place
+        with together(self.study), blaming(self.plan.sampler, self.study.sampler, shown):
             # Not through optuna.Trial, which would ask the sampler for another proposal first.
             written = {**outcome, "architecture": named, ORDER: self._ended}
             self._ended += 1

@@ -16,7 +16,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nas.ledger.drivers import DRIVER, Drivers
-from nas.ledger.results import RESULT, RETRY_OF
+from nas.ledger.results import PLACE, RESULT, RETRY_OF
 from nas.ledger.turns import Turn
 from nas.search.plan import SearchPlan
 from nas.search.search import Proposal, Search
@@ -48,7 +48,7 @@ class SharedSearch(Search):
         died: bool = True,
     ) -> None:
         self._drivers, self._turn, self._pause = drivers, turn, pause_seconds
-        self._elsewhere: dict[int, str] = {}  # number -> key of what other drivers run
+        self._elsewhere: dict[int, str] = {}  # Optuna's number -> key of what other drivers run
         self._keys: dict[int, str] = {}
         self._settled = 0  # all trials before this one have ended
         self._asked = -pause_seconds
@@ -91,12 +91,14 @@ class SharedSearch(Search):
         """See what the others have done meanwhile; to be called in our turn."""
         trials = self.study.get_trials(deepcopy=False)
         waiting = {number for numbers in self._waiting.values() for number in numbers}
+        self._places.note(trials[self._settled :], running=self.running)
+        running = {self._places.number(place) for place in self.running}
         self._drivers.look()
         self._orphans, self._elsewhere = [], {}
         for trial in trials[self._settled :]:
             if trial.state.is_finished():
                 self._remember(trial)
-            elif trial.number in self.running or trial.number in waiting:
+            elif trial.number in running or trial.number in waiting:
                 continue
             elif not self._drivers.gone(self._drivers.owner(trial)):
                 self._make_way(trial)
@@ -135,7 +137,8 @@ class SharedSearch(Search):
         return {DRIVER: self._drivers.me}
 
     def _new_trial(self, number: int) -> optuna.Trial:
-        mark = optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs=self._marks())
+        attributes = {PLACE: None, **self._marks()}
+        mark = optuna.trial.create_trial(state=TrialState.RUNNING, user_attrs=attributes)
         trial_id = self.study._storage.create_new_trial(self.study._study_id, mark)
         return optuna.Trial(self.study, trial_id)
 
@@ -165,6 +168,9 @@ class SharedSearch(Search):
             self._waiting.setdefault(key, []).append(proposal.number)
             return True
         return False
+
+    def _taken(self) -> set[str]:
+        return super()._taken() | set(self._elsewhere.values())
 
     def _enough(self) -> bool:
         if self.plan.trials is None:

@@ -41,6 +41,8 @@ def save_trial(run: Path, number: int, trial: Trial, evaluation: Evaluation) -> 
     write_whole(directory / "epochs.csv", lambda p: _write_epochs(p, evaluation.epochs))
     if evaluation.traceback:
         save_trace(run, number, evaluation.traceback)
+    else:  # of an attempt before this one
+        (directory / TRACEBACK).unlink(missing_ok=True)
     if evaluation.weights is not None:
         save_weights(directory / WEIGHTS, evaluation.weights)
     if evaluation.last_weights is not None:

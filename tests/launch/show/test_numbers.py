@@ -19,3 +19,8 @@ def test_gaps_are_explained():
     line = gaps_line(records(None, 0, None))
     assert line.startswith("trials are numbered 0 ... 2: 1 number belongs to a proposal of a known")
     assert "0 ... 4: 2 numbers belong" in gaps_line(records(None, 0, None, 2, None))
+
+
+def test_repeats_without_a_number_of_their_own_leave_no_gap():
+    repeat = Record(0, result={"status": "complete", "repeat_of": 0})
+    assert gaps_line([*records(None), repeat, *records(None)]) is None

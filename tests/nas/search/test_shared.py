@@ -62,9 +62,10 @@ def storage(request, tmp_path):
 
 def rows(storage, name):
     records = records_of(open_study("", storage=storage, name=name))
-    assert [r.number for r in records] == list(range(len(records)))
     assert all(r.result is not None for r in records), "a trial is still running"
-    return [r for r in records if r.counts]
+    found = sorted((r for r in records if r.counts), key=lambda r: r.number)
+    assert [r.number for r in found] == list(range(len(found)))
+    return found
 
 
 @pytest.mark.slow
@@ -212,9 +213,53 @@ def test_a_duplicate_of_what_another_runs_waits_for_it(join):
     assert c.propose() is None
     assert not c.waits()
     records = records_of(c.study)
-    assert [r.number for r in records if r.counts] == [p.number for p in running[:2]]
+    assert [r.number for r in records if r.counts] == [p.number for p in running[:2]] == [0, 1]
     assert len(records) > 2
     for record in records:
         assert record.result["scores"] == {"accuracy": 0.5}
         repeated = record.result["repeat_of"]
-        assert repeated is None or records[repeated].params == record.params
+        assert repeated is None or running[repeated].trial == c.plan.trial(record.params)
+
+
+def test_numbers_are_unique_over_all_drivers(join):
+    drivers = [join(me, 9)[0] for me in "ab"]
+    numbers = []
+    while len(numbers) < 9:
+        search = drivers[len(numbers) % 2]
+        proposal = search.propose()
+        numbers.append(proposal.number)
+        if len(numbers) % 3:
+            end(search, proposal)
+    assert numbers == list(range(9))
+    seen = [{r["number"] for r in d.results()} for d in drivers if d.propose() is None]
+    assert seen == [{0, 1, 3, 4, 6, 7}] * 2
+    assert len(drivers[0].study.get_trials()) > 9  # repeats in between
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_trial_whose_driver_died_before_it_had_a_number_gets_the_next(join, monkeypatch, asked):
+    """Over a database the trial is there before its answers and its number are."""
+    a, _ = join("a")
+    b, _ = join("b")
+    first = a.propose()
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(b._places, "give", killed) if asked else patch.setattr(
+            "optuna.Trial.suggest_categorical", killed
+        )
+        with pytest.raises(KeyboardInterrupt):
+            b.propose()
+    b.close()
+    lost = a.study.get_trials()[-1]
+    assert (lost.state.name, bool(lost.params)) == ("RUNNING", asked)
+    assert [r.number for r in records_of(a.study)] == [0]
+    others = [a.propose() for _ in range(5)]
+    assert [first.number, *(p.number for p in others)] == list(range(6))
+    if asked:
+        assert others[0].trial == a.plan.trial(lost.params)
+    for proposal in (first, *others):
+        end(a, proposal)
+    assert [r["number"] for r in a.results()] == list(range(6))
