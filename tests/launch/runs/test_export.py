@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 
 import pytest
 from helpers import one_line, search_here
 
+from launch.runs.export import home_of
+from launch.runs.run import Run
 from nas.export import export as way_out
+from nas.search.shared import TRAINED_IN
+from nas.trial.evaluation import Evaluation
+from nas.trial.files import WEIGHTS, save_trial, trial_directory
 
 
 @pytest.fixture
@@ -83,3 +90,25 @@ def test_a_file_is_no_directory(run, psinas, tmp_path) -> None:
     (tmp_path / "out").write_text("mine")
     one_line(psinas("export", run, "--trial", 0, "--out", tmp_path / "out"), "got the file")
     assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_retry_of_another_driver_is_found_beside_what_the_failed_trial_left(run, tmp_path):
+    found = Run(run)
+    row, other = found.best(), tmp_path / "other"
+    row.result[TRAINED_IN] = str(other)
+    assert home_of(found, row) == run
+    shutil.copytree(trial_directory(run, row.number), trial_directory(other, row.number))
+    (trial_directory(run, row.number) / WEIGHTS).unlink()
+    assert home_of(found, row) == other
+    shutil.rmtree(other)  # dropped, and the run directory moved: what is left is here
+    assert home_of(found, row) == run
+
+
+def test_the_traceback_of_a_failed_attempt_goes_with_the_next_outcome(run):
+    row = Run(run).best()
+    trace = trial_directory(run, row.number) / "traceback.txt"
+    failed = Evaluation("error", "OSError: away", {}, traceback="Traceback")
+    save_trial(run, row.number, row.trial, failed)
+    assert trace.read_text() == "Traceback"
+    save_trial(run, row.number, row.trial, replace(failed, status="complete", traceback=""))
+    assert not trace.exists()
