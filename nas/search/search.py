@@ -261,10 +261,6 @@ class Search:
         """Whether a trial may be why the driver that ran it died."""
         return self._died
 
-    def _taken(self) -> set[str]:
-        """Return the keys of all that has ended or runs."""
-        return {*self._finished, *(trial.key for trial in self.running.values())}
-
     def _marks(self) -> dict[str, Any]:
         """Return the attributes of a new trial."""
         return {}

@@ -130,9 +130,6 @@ class SharedSearch(Search):
         owner = self._drivers.owner(orphan)
         return self._died if owner == self._drivers.me else not self._drivers.left(owner)
 
-    def _taken(self) -> set[str]:
-        return super()._taken() | set(self._elsewhere.values())
-
     def _marks(self) -> dict[str, Any]:
         return {DRIVER: self._drivers.me}
 
