@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from launch.cluster.place import Place
-from nas.search.search import failure
+from nas.search.books import failure
 
 MAX_TRIES = 3  # processes that a trial may lose before the loss is its outcome
 IN_A_ROW = 3  # losses at one place, of several trials, after which it is closed

@@ -13,21 +13,21 @@ from ray import cloudpickle, tune
 from ray.exceptions import RayActorError
 from ray.tune.search import Searcher
 
+from launch.cluster.causes import LOW_MEMORY, NODE_GONE, Lost, exit_of, innermost, raised_in
 from launch.cluster.faults import Faults, Verdict
 from launch.cluster.place import DeviceLost, Place, WorkerSick
 from launch.cluster.signals import stopping
 from launch.cluster.worker import OUTCOME, PLACE
 from launch.config.config import Config
 from launch.show.progress import Progress
-from nas.errors import WorkerFailure, cut, one_line, said
+from nas.errors import WorkerFailure, one_line, said
 from nas.ledger.results import RUNGS
+from nas.search.books import failure
 from nas.search.rungs import Rungs
-from nas.search.search import Proposal, Search, failure
+from nas.search.sampling import Proposal
+from nas.search.search import Search
 from nas.search.winners import worth_keeping
 from nas.trial.files import drop_weights, take_trace
-
-NODE_GONE = ("node has died", "node was terminated", "node died", "owner died", "preempted")
-LOW_MEMORY = "low on memory"  # of the node, as Ray's monitor says it
 
 
 @dataclass(frozen=True)
@@ -190,8 +190,7 @@ class StudySearcher(Searcher):
             # disk, say
             self.failure = WorkerFailure(f"a worker cannot go on: {one_line(cause or Lost())}")
         elif getattr(error, "actor_init_failed", False) or not began:
-            raised = re.search(r"(\w+(?:Error|Exception|Lost)\b.*)\s*$", said(error))
-            text = raised[1] if raised else exit_of(error)
+            text = raised_in(error)
             self._follow(proposal, self._faults.never_began(number, self._place(error), text))
         elif trace := take_trace(self._run, number):
             limit = self._config.resources.time_limit_seconds or 0
@@ -262,10 +261,6 @@ class StudySearcher(Searcher):
         return None if node is None else Place(node, found[1])
 
 
-class Lost(Exception):
-    """A worker that is gone, and nobody knows why."""
-
-
 class TellSearcher(tune.Callback):
     """Tells the searcher when a trial begins and what its worker died of."""
 
@@ -281,27 +276,6 @@ class TellSearcher(tune.Callback):
         path = trial.pickled_error_file  # Tune's own getter looks where it syncs to
         error = cloudpickle.loads(Path(path).read_bytes()) if path and Path(path).exists() else None
         self._searcher.on_fault(trial.trial_id, error)
-
-
-def exit_of(error: BaseException | None) -> str:
-    """Return in a line what a worker died of."""
-    text = said(error) if error is not None else ""
-    for pattern in (
-        r"Worker exit detail: (.*?)(?:\. Some|\n|$)",
-        r"(\d+ worker\(s\) were killed.*)",
-    ):
-        if found := re.search(pattern, text):
-            return cut(found[1].strip())
-    return "unknown" if error is None else one_line(error)
-
-
-def innermost(trace: str) -> str:
-    """Return the innermost frame of the last thread of a trace by faulthandler, the main one."""
-    frames = re.findall(r'File "(.*?)", line (\d+) in (\S+)', trace.rpartition("read 0x")[2])
-    if not frames:
-        return "an unknown place"
-    path, line, function = frames[0]
-    return f"{Path(path).name}:{line} in {function}"
 
 
 def to_worker(proposal: Proposal) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from rich import progress as bars
 from rich.console import Console
 
 from launch.show.tables import on_a_line
-from nas.search.search import Proposal, Search
+from nas.search.sampling import Proposal
+from nas.search.search import Search
 from nas.search.trust import suspicions
 from nas.search.winners import best
 from nas.trial.deviations import told as score

@@ -8,49 +8,26 @@ ledger, goes on with what a dead driver left running, and knows when it is done.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import optuna
-from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.ledger.results import ORDER, PLACE, RESULT, RETRY_OF, place_of, reached_rungs
+from nas.ledger.results import ORDER, PLACE, RESULT, RETRY_OF, place_of
 from nas.ledger.storage import together
-from nas.samplers.base import LedgerSampler
-from nas.samplers.classes import SamplerClass
-from nas.samplers.decisions import ENUMERABLE
-from nas.samplers.registry import SAMPLERS
-from nas.search.blame import blaming
-from nas.search.places import Places
+from nas.search.books import failure
 from nas.search.plan import SearchPlan
-from nas.search.untried import DRAWS, GivenChoices, untried
-from nas.seeds import derive_seed
+from nas.search.sampling import Proposal, Sampling
 from nas.trial.scoring import not_finite
 from nas.trial.trial import Trial
 
-MAX_REPEATS = 20  # known architectures proposed in a row before an untried one takes their place
 MAX_ATTEMPTS = 3  # drivers that may die while one trial runs, before it runs alone; then as many
 ATTEMPTS = "attempts"
 
 
-@dataclass(frozen=True)
-class Proposal:
-    """A trial to run, its number, and what it varies beside the architecture.
-
-    ``number``: among the different trials of the search, from 0; see ``nas.search.places``.
-    ``alone``: with nothing beside it, since drivers have died while it ran with others.
-    """
-
-    number: int
-    trial: Trial
-    overrides: Mapping[str, Any]
-    alone: bool = False
-
-
-class Search:
+class Search(Sampling):
     """The state of one search, rebuilt from its ledger.
 
     Numbers are places among the different trials wherever others see them; what is private goes by
@@ -63,19 +40,10 @@ class Search:
     """
 
     def __init__(self, study: Study, plan: SearchPlan, *, died: bool = True) -> None:
-        self.plan = plan
+        super().__init__(study, plan)
         self._died = died
-        self.study = study
-        self.study.sampler = self._sampler("sampler")
-        self.used_up = False
-        self.running: dict[int, Trial] = {}
-        self._places = Places(study)
-        self._finished: dict[str, FrozenTrial] = {}
         self._waiting: dict[str, list[int]] = {}
         self._orphans: list[FrozenTrial] = []
-        self._repeats = 0  # in a row, those before a restart included
-        self._retries = 0
-        self._ended = 0  # the next outcome's place in the order of their ends
         self._new: set[int] = set()  # retries that have not run yet
         trials = study.get_trials(deepcopy=False)
         self._places.note(trials)
@@ -94,24 +62,6 @@ class Search:
                 self._orphans.append(trial)
         for trial in self._orphans:
             self._make_way(trial)
-
-    @property
-    def finished(self) -> int:
-        """How many different trials have an outcome."""
-        return len(self._finished)
-
-    def results(self) -> list[dict[str, Any]]:
-        """Return what the ledger holds of every different finished trial, by number."""
-        results = [
-            {"number": place_of(t.number, t.user_attrs), **t.user_attrs[RESULT]}
-            for t in self._finished.values()
-        ]
-        return sorted(results, key=lambda result: int(result["number"]))
-
-    def params(self, number: int) -> dict[str, Any]:
-        """Return the answers of a trial."""
-        trial_id = self._id(self._places.number(number))
-        return dict(self.study._storage.get_trial(trial_id).params)
 
     def left(self) -> bool:
         """Whether there is anything to propose, as far as is known without asking the sampler."""
@@ -153,13 +103,6 @@ class Search:
             else:
                 self.used_up = True
         return None
-
-    def why_used_up(self) -> str:
-        """Return why nothing new is left to propose, once that is so."""
-        size = self.plan.decisions.size()
-        if size > ENUMERABLE:
-            return f"nothing new in {MAX_REPEATS} proposals and {DRAWS} uniform draws of {size}"
-        return f"the space is used up: each of {size} combinations of choices is known"
 
     def finish(self, number: int, result: Mapping[str, Any]) -> dict[str, Any]:
         """Write the outcome of a running trial, durably, and return it as written.
@@ -261,39 +204,6 @@ class Search:
         """Whether a trial may be why the driver that ran it died."""
         return self._died
 
-    def _marks(self) -> dict[str, Any]:
-        """Return the attributes of a new trial."""
-        return {}
-
-    def _new_trial(self, number: int) -> optuna.Trial:
-        """Ask the sampler for a trial that has no place yet."""
-        storage = self.study._storage
-        trial_id = storage.create_new_trial(self.study._study_id)
-        storage.set_trial_user_attr(trial_id, PLACE, None)
-        asked = optuna.Trial(self.study, trial_id)
-        assert asked.number == number, (asked.number, number)  # we are the only writer
-        return asked
-
-    def _ask(self, number: int) -> Proposal | None:
-        """Return the sampler's next proposal; None: it repeats itself, and nothing else is left.
-
-        It goes under Optuna's number until :meth:`_hand_out` gives it one of ours.
-        """
-        self._seed_sampler(number)
-        sampler = self.study.sampler
-        if self._repeats >= MAX_REPEATS and self._grid_end() is None:
-            seed = derive_seed(self.plan.template.seed, "untried", number)
-            rng = np.random.default_rng(seed)
-            params = untried(self.plan.decisions, self._taken(), rng)
-            if params is None:
-                return None
-            self.study.sampler = GivenChoices(params, self.plan.decisions, sampler)
-        try:
-            with blaming(self.plan.sampler, sampler, self._places.next):
-                return self._answers(self._new_trial(number))
-        finally:
-            self.study.sampler = sampler
-
     def _adopt(self, orphan: FrozenTrial) -> Proposal | None:
         """Take over a trial that a dead driver left running, unless it is known by now."""
         number = orphan.number
@@ -320,14 +230,6 @@ class Search:
         self.running[place] = proposal.trial
         return replace(proposal, number=place)
 
-    def _taken(self) -> set[str]:
-        """Return the keys of what has ended or runs."""
-        return self._finished.keys() | {trial.key for trial in self.running.values()}
-
-    def _answers(self, asked: optuna.Trial) -> Proposal:
-        params = {n: asked.suggest_categorical(n, c) for n, c in self.plan.decisions.items()}
-        return Proposal(asked.number, self.plan.trial(params), self.plan.overrides(params))
-
     def _known(self, proposal: Proposal) -> bool:
         """Answer a duplicate from the ledger, now or when its original ends."""
         key = proposal.trial.key
@@ -344,95 +246,7 @@ class Search:
         place = place_of(original.number, original.user_attrs)
         self._write(number, {**original.user_attrs[RESULT], "repeat_of": place})
 
-    def _write(self, number: int, outcome: dict[str, Any]) -> None:
-        named = {n: v for n, v in outcome["architecture"].items() if n == "hash"}  # else: decisions
-        place = self._places.at(number)
-        shown = outcome["repeat_of"] if place is None else place
-        with together(self.study), blaming(self.plan.sampler, self.study.sampler, shown):
-            # Not through optuna.Trial, which would ask the sampler for another proposal first.
-            written = {**outcome, "architecture": named, ORDER: self._ended}
-            self._ended += 1
-            self.study._storage.set_trial_user_attr(self._id(number), RESULT, written)
-            self._tell(number, outcome)
-
-    def _tell(self, number: int, outcome: Mapping[str, Any]) -> None:
-        # Optuna's exhaustive samplers stop the loop that they are in; here is none.
-        self.study.stop = _go_on  # type: ignore[method-assign]
-        status = outcome["status"]
-        if status == "complete":
-            values = [outcome["scores"][name] for name in self.plan.objectives]
-            self.study.tell(number, values)
-        elif status == "stopped" and len(self.plan.objectives) == 1:
-            self._report(number, outcome)
-            self.study.tell(number, state=TrialState.PRUNED)
-        else:
-            self.study.tell(number, state=TrialState.FAIL)
-        self._remember(self.study._storage.get_trial(self._id(number)))  # not tell's own deep copy
-
-    def _report(self, number: int, outcome: Mapping[str, Any]) -> None:
-        """Tell Optuna what a stopped trial had at its rungs, where it can read that.
-
-        It has room for one number a rung, which it takes for the objective's: so only beside an
-        objective that is maximised, as the accuracies of the rungs are.
-        """
-        if list(self.plan.objectives.values()) != ["max"]:
-            return
-        told = self.study._storage.get_trial(self._id(number)).intermediate_values
-        for epoch, values in reached_rungs(outcome).items():
-            if epoch not in told:  # by a driver that was killed here
-                self._open(number).report(values[outcome["stopped_by"][0]], epoch)
-
-    def _remember(self, trial: FrozenTrial) -> None:
-        result = trial.user_attrs.get(RESULT)
-        if result is not None and result["repeat_of"] is None:
-            self._finished[result["key"]] = trial
-
-    def _open(self, number: int) -> optuna.Trial:
-        return optuna.Trial(self.study, self._id(number))
-
-    def _id(self, number: int) -> int:
-        storage = self.study._storage
-        return storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
-
-    def _next_number(self) -> int:
-        return self.study._storage.get_n_trials(self.study._study_id)
-
-    def _seed_sampler(self, number: int) -> None:
-        # A resumed search proposes what an unbroken one would: ours draw from (seed, number) and
-        # the ledger, others are made anew from both.
-        lasting = isinstance(self.study.sampler, LedgerSampler) or self._lasting
-        if not lasting:
-            self.study.sampler = self._sampler("sampler", number)
-
-    def _sampler(self, *purpose: str | int) -> BaseSampler:
-        if self._lasting:  # a restart draws on, and does not repeat what it drew first
-            purpose = (*purpose, self._next_number())
-        seed = derive_seed(self.plan.template.seed, *purpose) % 2**32
-        return self.plan.sampler(self.plan.decisions, seed, **self.plan.sampler_settings)
-
-    @property
-    def _lasting(self) -> bool:
-        """Whether the sampler may keep its state in memory, and so is made once a process."""
-        return isinstance(self.plan.sampler, SamplerClass) and self.plan.sampler.lasting
-
     def _enough(self) -> bool:
         if self.plan.trials is None:
             return False
         return len(self._finished) + len(self.running) >= self.plan.trials
-
-    def _grid_done(self, number: int) -> bool:
-        end = self._grid_end()
-        return end is not None and number - self._retries >= end
-
-    def _grid_end(self) -> int | None:
-        """Return how many proposals there are where they are counted: a grid knows its end."""
-        return self.plan.size if self.plan.sampler is SAMPLERS["grid"] else None
-
-
-def _go_on() -> None:
-    """Stand in for ``Study.stop``, which is refused outside ``Study.optimize``."""
-
-
-def failure(status: str, reason: str) -> dict[str, Any]:
-    """Return the outcome of a trial that never reported one."""
-    return {"status": status, "reason": reason, "scores": {}}

@@ -19,7 +19,8 @@ from nas.ledger.drivers import DRIVER, Drivers
 from nas.ledger.results import PLACE, RESULT, RETRY_OF
 from nas.ledger.turns import Turn
 from nas.search.plan import SearchPlan
-from nas.search.search import Proposal, Search
+from nas.search.sampling import Proposal
+from nas.search.search import Search
 
 TRAINED_IN = "run"
 """Where a result keeps the run directory that has its trial's files."""

@@ -206,7 +206,9 @@ def test_a_sick_worker_costs_no_trial_and_an_outage_is_tried_again(search, tmp_p
     document = faulty(*kinds, marker=str(marker), sick=True)
     document["resources"] = {"time_limit_seconds": 2}
     log = search(document, "run")
-    assert "lost its device: RuntimeError: CUDA error: an illegal memory access was encountered" in log
+    assert (
+        "lost its device: RuntimeError: CUDA error: an illegal memory access was encountered" in log
+    )
     table = load_table(tmp_path / "run").set_index("kind")
     statuses = dict.fromkeys(kinds, "complete") | {"hangs": "timeout", "outage": "error"}
     assert table["status"].to_dict() == statuses

@@ -22,7 +22,7 @@ from nas.data.datasets import load_images, load_test_images
 from nas.errors import InputError
 from nas.ledger.lock import RunLock
 from nas.ledger.table import load_table
-from nas.search.search import failure
+from nas.search.books import failure
 from nas.trial.evaluation import evaluate
 from nas.trial.files import drop_weights
 from search_spaces import load, space_of

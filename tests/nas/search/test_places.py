@@ -15,8 +15,9 @@ from nas.ledger.results import JOURNAL, RESULT
 from nas.ledger.study import open_study
 from nas.ledger.table import load_table
 from nas.samplers.registry import SAMPLERS
+from nas.search.books import failure
 from nas.search.plan import SearchPlan
-from nas.search.search import Search, failure
+from nas.search.search import Search
 from nas.trial.recipe import Recipe
 from nas.trial.trial import Trial
 from search_spaces import DepthChannels

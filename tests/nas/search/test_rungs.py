@@ -17,8 +17,8 @@ from nas.errors import InputError
 from nas.ledger.fronts import crowding, front_ranks, pareto_front
 from nas.ledger.results import reached_rungs
 from nas.ledger.table import load_table
+from nas.search.books import failure
 from nas.search.rungs import Rungs, rung_epochs
-from nas.search.search import failure
 
 ONE = {"robust": "max"}
 TWO = {"robust": "max", "clean": "max"}

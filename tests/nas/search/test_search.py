@@ -21,8 +21,10 @@ from nas.ledger.results import ORDER, PLACE, RESULT
 from nas.ledger.study import open_study
 from nas.ledger.table import load_table, save_table
 from nas.samplers.registry import SAMPLERS
+from nas.search.books import failure
 from nas.search.plan import SearchPlan
-from nas.search.search import MAX_ATTEMPTS, MAX_REPEATS, Search, failure
+from nas.search.sampling import MAX_REPEATS
+from nas.search.search import MAX_ATTEMPTS, Search
 from nas.search.winners import best, worth_keeping
 from nas.trial.recipe import Recipe
 from nas.trial.trial import Trial

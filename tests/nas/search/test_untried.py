@@ -14,7 +14,8 @@ from nas.ledger.study import open_study
 from nas.samplers.decisions import Decisions
 from nas.samplers.registry import SAMPLERS
 from nas.search.plan import SearchPlan
-from nas.search.search import MAX_REPEATS, Search
+from nas.search.sampling import MAX_REPEATS
+from nas.search.search import Search
 from nas.search.untried import untried
 from nas.trial.recipe import Recipe
 from nas.trial.trial import Trial
