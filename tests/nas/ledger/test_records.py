@@ -7,7 +7,7 @@ import pytest
 
 from nas.errors import InputError, NoStudy
 from nas.ledger.records import has_trials, read_records, records_of, results_of, told_apart
-from nas.ledger.results import JOURNAL, RESULT
+from nas.ledger.results import JOURNAL, PLACE, RESULT
 from nas.ledger.study import open_study
 from nas.ledger.table import Legend
 from nas.ledger.version import LEDGER_VERSION, VERSION_KEY
@@ -40,6 +40,14 @@ def test_they_are_what_optuna_reads(tmp_path):
     study = filled(tmp_path)
     assert read_records(tmp_path) == records_of(open_study(tmp_path)) == records_of(study)
     assert [r["number"] for r in results_of(read_records(tmp_path))] == [0, 1, 2]
+
+
+def test_a_number_is_that_of_the_last_place_that_was_written(tmp_path):
+    study = filled(tmp_path)
+    for place, numbers in ((None, [0, 1, 2, 3, 5]), (9, [0, 1, 2, 3, 9, 5])):
+        study._storage.set_trial_user_attr(study.get_trials()[4]._trial_id, PLACE, place)
+        assert [r.number for r in read_records(tmp_path)] == numbers
+        assert read_records(tmp_path) == records_of(study)
 
 
 def test_a_study_that_was_deleted_is_not_read(tmp_path):
