@@ -6,6 +6,7 @@ import os
 import random
 import sys
 import zlib
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -76,11 +77,13 @@ def _same_each_time(request) -> None:
     random.seed(seed)
 
 
-@pytest.fixture(autouse=True)
-def _no_home(monkeypatch, tmp_path_factory) -> None:
-    """Whose code was trusted is remembered for one test, and not in the developer's home."""
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
-    monkeypatch.delenv("PSINAS_TRUST", raising=False)
+@pytest.fixture(autouse=True, scope="session")
+def _no_home(tmp_path_factory) -> Iterator[None]:
+    """Whose code was trusted is remembered for these tests, and not in the developer's home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+        patch.delenv("PSINAS_TRUST", raising=False)
+        yield
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ def unnamed(source: str) -> list[int]:
         given = [k.value for k in node.keywords if k.arg == "mode"] + node.args
         modes = [str(a.value) for a in given if isinstance(a, ast.Constant)]
         binary = name == "open" and any("b" in mode for mode in modes)
+        binary |= ".zip.open(" in ast.unparse(node)  # of an archive: bytes
         if not binary and "encoding" not in [k.arg for k in node.keywords]:
             found.append(node.lineno)
     return found

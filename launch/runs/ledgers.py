@@ -132,7 +132,7 @@ def trials_seen(run: Path) -> int:
     numbers = [int(p.name) + 1 for p in directories if p.name.isdigit()]
     rows = 0
     if (run / TABLE).exists():
-        with (run / TABLE).open(newline="") as file:
+        with (run / TABLE).open(newline="", encoding="utf-8") as file:
             rows = max(sum(1 for _ in csv.reader(file)) - 1, 0)
     return max([rows, *numbers])
 

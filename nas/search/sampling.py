@@ -53,7 +53,21 @@ class Sampling(Books):
         self.study.sampler = self._sampler("sampler")
         self.used_up = False
         self._repeats = 0  # known architectures in a row, those before a restart included
+        self._patience = MAX_REPEATS
         self._retries = 0  # trials that take the place of failed ones
+
+    def _count(self, *, repeated: bool) -> None:
+        """Count a proposal.
+
+        Whoever repeats itself until an untried cell takes its place is waited for half as long the
+        next time: a sampler that has converged would else be asked ``MAX_REPEATS`` times a trial.
+        """
+        if repeated:
+            self._repeats += 1
+            return
+        out_of_patience = self._repeats >= self._patience
+        self._patience = max(1, self._patience // 2) if out_of_patience else MAX_REPEATS
+        self._repeats = 0
 
     def why_used_up(self) -> str:
         """Return why nothing new is left to propose, once that is so."""
@@ -82,7 +96,7 @@ class Sampling(Books):
         """
         self._seed_sampler(number)
         sampler = self.study.sampler
-        if self._repeats >= MAX_REPEATS and self._grid_end() is None:
+        if self._repeats >= self._patience and self._grid_end() is None:
             seed = derive_seed(self.plan.template.seed, "untried", number)
             rng = np.random.default_rng(seed)
             params = untried(self.plan.decisions, self._taken(), rng)

@@ -49,7 +49,7 @@ class Search(Sampling):
         self._places.note(trials)
         for trial in trials:
             repeated = trial.user_attrs.get(RESULT, {}).get("repeat_of") is not None
-            self._repeats = self._repeats + 1 if repeated else 0
+            self._count(repeated=repeated)
             self._retries += RETRY_OF in trial.user_attrs
             self._ended = max(self._ended, trial.user_attrs.get(RESULT, {}).get(ORDER, -1) + 1)
             if trial.state.is_finished():
@@ -78,9 +78,9 @@ class Search(Sampling):
         """Return the next trial to run, or None: nothing new is left to propose.
 
         A known architecture has its scores told to the sampler, which is asked again; after
-        ``MAX_REPEATS`` of them in a row an architecture that nobody has tried takes their place,
-        and where there is none the space is used up. What a dead driver left running comes first,
-        under its old number.
+        ``MAX_REPEATS`` of them in a row (fewer, where that has just happened) an architecture that
+        nobody has tried takes their place, and where there is none the space is used up. What a
+        dead driver left running comes first, under its old number.
         Raises SamplerFailure where a sampler of the user's fails.
         """
         while self._orphans:
@@ -96,10 +96,10 @@ class Search(Sampling):
                 known = asked is not None and self._known(asked)
                 proposal = None if asked is None or known else self._hand_out(asked)
             if proposal is not None:
-                self._repeats = 0
+                self._count(repeated=False)
                 return proposal
             if known:
-                self._repeats += 1
+                self._count(repeated=True)
             else:
                 self.used_up = True
         return None

@@ -35,6 +35,11 @@ class Space(SearchSpace):
 
 
 @pytest.fixture(autouse=True)
+def _nothing_trusted(monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+
+
+@pytest.fixture(autouse=True)
 def _path_as_before(monkeypatch):
     monkeypatch.setenv(VARIABLE, "[]")
     monkeypatch.setattr(sys, "path", [*sys.path])

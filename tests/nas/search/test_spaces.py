@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -155,8 +156,11 @@ def test_a_driver_that_died_while_it_asked_is_gone_on_with(monkeypatch, tmp_path
     monkeypatch.setattr(Odd, "asked", {"a": (1, 2), "b": (1, 2)})
     run = search_here(tmp_path / "run", document(trials=1))
     lines = (run / "study.journal").read_text().splitlines(keepends=True)
-    first = next(i for i, line in enumerate(lines) if '"param_name":"b"' in line)
-    (run / "study.journal").write_text("".join(lines[:first]))
+    place = next(i for i, line in enumerate(lines) if '"params"' in line)
+    begun = json.loads(lines[place])
+    for part in ("params", "distributions"):
+        del begun[part]["b"]
+    (run / "study.journal").write_text("".join([*lines[:place], json.dumps(begun) + "\n"]))
     assert open_search(run, Run(run).config).propose().number == 0
 
 
