@@ -204,7 +204,7 @@ def test_a_sick_worker_costs_no_trial_and_an_outage_is_tried_again(search, tmp_p
     outage.touch()
     kinds = ["good", "hangs", "outage", "good-2", "good-3"]
     document = faulty(*kinds, marker=str(marker), sick=True)
-    document["resources"] = {"time_limit_seconds": 2}
+    document["resources"] = {"time_limit_seconds": 12}
     log = search(document, "run")
     assert (
         "lost its device: RuntimeError: CUDA error: an illegal memory access was encountered" in log
@@ -214,7 +214,7 @@ def test_a_sick_worker_costs_no_trial_and_an_outage_is_tried_again(search, tmp_p
     assert table["status"].to_dict() == statuses
     assert table["number"].tolist() == [0, 1, 2, 3, 4]
     assert re.fullmatch(
-        r"the limit of 2 s was passed; it hung at faulty_spaces.py:\d+ in network",
+        r"the limit of 12 s was passed; it hung at faulty_spaces.py:\d+ in network",
         table["reason"]["hangs"],
     )
     trace = tmp_path / "run" / "trials" / str(table["number"]["hangs"]) / "traceback.txt"
