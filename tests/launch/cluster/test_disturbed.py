@@ -123,7 +123,11 @@ def test_signals_kills_and_half_written_files(document, tmp_path):
     driver = Driver(config, run)
     driver.busy()
     for _ in range(2):  # of a worker, and of another that goes on with its trial
-        os.kill(driver.workers()[0], signal.SIGKILL)
+        until = time.monotonic() + LIMIT
+        while not (workers := driver.workers()):
+            assert time.monotonic() < until
+            time.sleep(0.2)
+        os.kill(workers[0], signal.SIGKILL)
         time.sleep(4)
     driver.process.kill()
     driver.end(-signal.SIGKILL)
@@ -166,12 +170,11 @@ def test_a_full_disk_and_a_read_only_one(document, disk, tmp_path):
     driver = Driver(config, run)
     driver.busy()
     filler = place / "filler"
-    with filler.open("wb") as file:
+    with filler.open("wb", buffering=0) as file:
         try:
-            while True:
-                file.write(b"0" * 4096)
-                file.flush()
-        except OSError:
+            while file.write(b"0" * 4096):
+                pass
+        except OSError:  # it is full
             pass
     driver.process.wait(timeout=LIMIT)
     filler.unlink(missing_ok=True)
