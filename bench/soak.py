@@ -138,11 +138,17 @@ def disturbed(
         driver = Driver.start(config, run, log)
         told["starts"] += 1
         while driver.process.poll() is None and sent < kills:
+            whom = rng.choice(["driver", "worker"])
             ends = time.monotonic() + rng.uniform(0.5, 20.0)
-            while time.monotonic() < ends and driver.process.poll() is None:
+            while driver.process.poll() is None and (
+                not driver.workers() if whom == "worker" else time.monotonic() < ends
+            ):
                 time.sleep(0.1)
+            if whom == "worker":
+                time.sleep(rng.uniform(0.0, 3.0))
             workers = driver.workers()
-            whom = "driver" if not workers or rng.random() < 0.5 else "worker"
+            if driver.process.poll() is not None or (whom == "worker" and not workers):
+                continue
             pid = driver.process.pid if whom == "driver" else rng.choice(workers)
             how = rng.choice(SIGNALS)
             if driver.process.poll() is None:
