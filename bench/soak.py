@@ -111,7 +111,8 @@ class Driver:
         found = []
         for pid in self.members():
             try:
-                if b"TrialActor" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                title = Path(f"/proc/{pid}/cmdline").read_bytes()
+                if b"TrialActor" in title or b"ResourceTrainable" in title:
                     found.append(pid)
             except OSError:
                 continue
