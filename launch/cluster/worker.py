@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import faulthandler
 import json
+import signal
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -60,6 +61,9 @@ class TrialActor(tune.Trainable):
         """Remember what every trial shares and begin the first."""
         if not (Path(run) / "config.yaml").exists():
             raise InputError(f"{run} is not visible on this node: --out must be shared storage")
+        for polite in (signal.SIGTERM, signal.SIGINT):
+            # Ray's raise in the trial's code, which would be booked as its error.
+            signal.signal(polite, signal.SIG_DFL)
         self._run = Path(run)
         self._limit = time_limit_seconds
         self._place = Place.here()
