@@ -9,7 +9,7 @@ follows.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from nas.search.books import failure
 
 MAX_TRIES = 3  # processes that a trial may lose before the loss is its outcome
 IN_A_ROW = 3  # losses at one place, of several trials, after which it is closed
-ANYWHERE = 6  # losses of several trials without an outcome between: the search stops
+ANYWHERE = 6  # trials lost without an outcome between: the search stops
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,12 @@ class Verdict:
     Attributes:
         outcome: of the trial, where this was its last try; None lets it run again.
         alone: it runs again with a device to itself, once nothing else is left.
-        close: a place that is used no more.
         stop: why the search stops; nothing is held against what runs.
         say: a line for the user.
     """
 
     outcome: Mapping[str, Any] | None = None
     alone: bool = False
-    close: Place | None = None
     stop: str | None = None
     say: str | None = None
 
@@ -44,18 +42,22 @@ class Faults:
     """Remembers what was lost where.
 
     Args:
-        places: returns how many places are left: nodes, and their GPUs.
+        nodes: returns the ids of the living nodes.
+
+    Attributes:
+        closed: nodes that are used no more.
+        expected: errors that are of the architectures.
     """
 
-    def __init__(self, places: Callable[[], int]) -> None:
-        self._places = places
+    def __init__(self, nodes: Callable[[], Collection[str]]) -> None:
+        self._nodes = nodes
         self._tries: Counter[int] = Counter()
         self._row: list[int] = []  # trials lost since the last outcome, anywhere
         self._rows: dict[Place, list[int]] = {}  # the same at each place
         self._sick: dict[tuple[Place, str], int] = {}  # how much had worked then
         self._worked = 0
-        self.closed: list[Place] = []
-        self.expected: set[str] = set()  # errors that are of the architectures
+        self.closed: set[str] = set()
+        self.expected: set[str] = set()
 
     def worked(self, place: Place) -> None:
         """Note that a trial came to an outcome of its own, other than an error."""
@@ -78,7 +80,8 @@ class Faults:
             self._rows.clear()
             reason = f"lost its {what} {MAX_TRIES} times: {text}"
             return Verdict(outcome=failure("error", reason))
-        return self._counted(number, place, f"lost its {what}: {text}", suspects=2)
+        suspects = 2 if what == "device" else 3  # what kills a process is likelier the trial
+        return self._counted(number, place, f"lost its {what}: {text}", suspects=suspects)
 
     def never_began(self, number: int, place: Place | None, text: str) -> Verdict:
         """Judge a worker that could not be set up: no trial had begun."""
@@ -99,26 +102,31 @@ class Faults:
         said = f"one trial after another ended with {text!r} on {place}"
         if before is None:
             return Verdict(say=f"{said}: its process is not used any more")
-        if self._worked > before and self._places() > 1:
+        if self._worked > before and len({*self._nodes()} - self.closed) > 1:
             return self._close(place, said)
         self.expected.add(text)
         return Verdict(say=f"{said}, and again in another process: it is taken for the trials'")
 
     def _counted(self, number: int, place: Place | None, text: str, *, suspects: int) -> Verdict:
-        """Count a loss; ``suspects`` is how many trials it takes to blame the place."""
+        """Count a loss; ``suspects`` is how many trials it takes to blame the place.
+
+        The only place left is blamed for the losses of ``ANYWHERE`` different trials alone: a few
+        that break every process come to their outcomes by ``MAX_TRIES``.
+        """
         row = [] if place is None else self._rows.setdefault(place, [])
         for counted in (self._row, row):
             counted.append(number)
-        if place is not None and len(row) >= IN_A_ROW and len(set(row)) >= suspects:
-            if self._places() > 1:
-                return self._close(place, f"trial {number} {text}")
-            return Verdict(stop=f"{len(row)} times in a row a trial {text}")
-        if len(self._row) >= ANYWHERE and len(set(self._row)) >= min(suspects, 2):
+        others = len({*self._nodes()} - self.closed) > 1
+        if place is not None and others and len(row) >= IN_A_ROW and len(set(row)) >= suspects:
+            return self._close(place, f"trial {number} {text}")
+        began = suspects > 1
+        most = ANYWHERE if began or others else IN_A_ROW
+        if len(set(self._row) if began else self._row) >= most:
             return Verdict(stop=f"{len(self._row)} times in a row a trial {text}")
         return Verdict(say=f"trial {number} {text}: once more")
 
     def _close(self, place: Place, said: str) -> Verdict:
-        self.closed.append(place)
+        self.closed.add(place.node)
         self._rows.pop(place, None)
         self._row.clear()
-        return Verdict(close=place, say=f"{said}: {place} is not used any more")
+        return Verdict(say=f"{said}: {place} is not used any more")

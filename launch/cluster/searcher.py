@@ -67,8 +67,7 @@ class StudySearcher(Searcher):
         self._rungs = rungs
         self._config, self._run, self._progress = config, run, progress
         self._slots, self._nodes = slots, nodes
-        self._faults = Faults(lambda: len(self._nodes().keys() - self._closed))
-        self._closed: set[str] = set()
+        self._faults = Faults(nodes)
         self._proposals: dict[str, Proposal] = {}
         self._began: set[str] = set()
         self._again: list[_Again] = []
@@ -102,7 +101,7 @@ class StudySearcher(Searcher):
             return None if waits and self.failure is None and not stopping() else finished
         self._proposals[trial_id] = proposal
         self._progress.started(proposal, self._search)
-        avoid, expected = sorted(self._closed), sorted(self._faults.expected)
+        avoid, expected = sorted(self._faults.closed), sorted(self._faults.expected)
         return {**to_worker(proposal), "avoid": avoid, "expected_errors": expected}
 
     def on_trial_complete(
@@ -115,6 +114,7 @@ class StudySearcher(Searcher):
         if error or trial_id not in self._proposals:
             return
         proposal = self._proposals.pop(trial_id)
+        self._began.discard(trial_id)
         if not result or not result.get("done"):
             return  # interrupted
         try:
@@ -212,8 +212,6 @@ class StudySearcher(Searcher):
     def _follow(self, proposal: Proposal | None, verdict: Verdict) -> None:
         if verdict.say is not None:
             self._progress.say(verdict.say)
-        if verdict.close is not None:
-            self._closed.add(verdict.close.node)
         if verdict.stop is not None:
             self.failure = WorkerFailure(verdict.stop)
         elif proposal is not None and verdict.outcome is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from metrics.engine.memory import out_of_memory
+from metrics.engine.memory import out_of_memory, says
 
 OF_A_DEVICE = (
     "cuda error", "hip error", "cudnn_status_execution_failed", "cudnn_status_internal_error",
@@ -27,8 +27,4 @@ def device_fault(error: BaseException) -> bool:
         return False
     if AcceleratorError is not None and isinstance(error, AcceleratorError):
         return True
-    try:
-        text = str(error).lower()
-    except Exception:  # noqa: BLE001  anybody's exception: its text is code too
-        return False
-    return isinstance(error, RuntimeError) and any(part in text for part in OF_A_DEVICE)
+    return says(error, OF_A_DEVICE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
@@ -95,11 +95,16 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether this says that memory has run out, on a GPU or a CPU."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
+    return says(error, NO_MEMORY)
+
+
+def says(error: BaseException, parts: Sequence[str]) -> bool:
+    """Whether this is an error of torch's whose text has one of these parts, in lower case."""
     try:
         text = str(error).lower()
     except Exception:  # noqa: BLE001  anybody's exception: its text is code too
         return False
-    return isinstance(error, RuntimeError) and any(part in text for part in NO_MEMORY)
+    return isinstance(error, RuntimeError) and any(part in text for part in parts)
 
 
 def _release() -> None:

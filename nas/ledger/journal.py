@@ -23,7 +23,7 @@ from nas.ledger.operations import Op
 from nas.ledger.results import PLACE
 
 ID, TAKEN = " id", " taken"
-"""What :mod:`nas.ledger.storage` notes on a line that it has read: never in the file."""
+"""What :mod:`nas.ledger.journal_storage` notes on a line that it has read: never in the file."""
 
 Line = dict[str, Any]
 

@@ -18,8 +18,8 @@ from optuna.study import Study
 from nas.errors import InputError, NoStudy
 from nas.ledger.address import shown
 from nas.ledger.journal import Journal
+from nas.ledger.journal_storage import LedgerStorage
 from nas.ledger.results import JOURNAL, RUN_ID, STUDY
-from nas.ledger.storage import LedgerStorage
 from nas.ledger.storages import open_storage, opening_errors, refusal
 
 Direction = Literal["minimize", "maximize"]

@@ -13,8 +13,8 @@ import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from nas.ledger.journal_storage import together
 from nas.ledger.results import ORDER, RESULT, place_of, reached_rungs
-from nas.ledger.storage import together
 from nas.search.blame import blaming
 from nas.search.places import Places
 from nas.search.plan import SearchPlan

@@ -15,8 +15,8 @@ import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from nas.ledger.journal_storage import together
 from nas.ledger.results import ORDER, PLACE, RESULT, RETRY_OF, place_of
-from nas.ledger.storage import together
 from nas.search.books import failure
 from nas.search.plan import SearchPlan
 from nas.search.sampling import Proposal, Sampling

@@ -52,6 +52,10 @@ class Faulty(SearchSpace):
             if kind == "kills" or not marker.exists():
                 marker.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
+        if kind == "terminated-once" and not Path(f"{self.marker}.terminated").exists():
+            Path(f"{self.marker}.terminated").touch()
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
         if kind == "blocks-saving" and not Path(f"{self.blocker}.once").exists():
             Path(f"{self.blocker}.once").touch()
             Path(self.blocker).write_text("in the way")

@@ -169,7 +169,7 @@ def test_a_search_that_is_stopped_and_then_killed_loses_and_repeats_nothing(
 def test_a_full_disk_stops_the_search_and_failures_and_dead_workers_do_not(search, tmp_path):
     """What cannot be saved is no failure of its architecture: a resume finishes that trial."""
     kinds = ["blocks-saving", "good", "raises", "diverges", "invalid", "memory", "kills",
-             "kills-once"]  # fmt: skip
+             "kills-once", "terminated-once"]  # fmt: skip
     marker, blocker = tmp_path / "killed", tmp_path / "run" / "trials"
     document = faulty(*kinds, marker=str(marker), blocker=str(blocker))
     log = search(document, "run", code=1)
@@ -188,6 +188,7 @@ def test_a_full_disk_stops_the_search_and_failures_and_dead_workers_do_not(searc
         "memory": "oom",
         "kills": "error",
         "kills-once": "complete",
+        "terminated-once": "complete",
     }
     assert marker.exists()
     assert table["reason"]["raises"] == "RuntimeError: this architecture raises"

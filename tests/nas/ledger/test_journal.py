@@ -14,9 +14,9 @@ from optuna.trial import TrialState
 from nas.data.config import DataConfig
 from nas.errors import InputError
 from nas.ledger.journal import repair_journal
+from nas.ledger.journal_storage import together
 from nas.ledger.records import read_records, records_of
 from nas.ledger.results import JOURNAL
-from nas.ledger.storage import together
 from nas.ledger.study import open_study
 from nas.ledger.table import load_table
 from nas.samplers.registry import SAMPLERS
