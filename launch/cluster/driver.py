@@ -9,14 +9,15 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-import launch.cluster.session  # isort: skip  # sets what ray reads when it is imported
 from ray import tune
 
+from launch.cluster.callbacks import StopAtFailure, TellSearcher
 from launch.cluster.deaths import tell_every_death
 from launch.cluster.forgetting import ForgettingScheduler
+from launch.cluster.nodes import Cluster
 from launch.cluster.scheduler import RungScheduler, open_rungs
-from launch.cluster.searcher import StudySearcher, TellSearcher
-from launch.cluster.session import addresses, fit, ray_session
+from launch.cluster.searcher import StudySearcher
+from launch.cluster.session import ray_session, waiting
 from launch.cluster.signals import heed_stops
 from launch.cluster.spread import Spread
 from launch.cluster.worker import Sources, TrialActor
@@ -52,22 +53,30 @@ def run_search(
     settle_data(run / "config.yaml", images)
     with (
         tempfile.TemporaryDirectory(prefix="psinas-") as scratch,  # not on shared storage
-        ray_session(address),
+        ray_session(address, progress.say),
     ):
-        slots = fit(config.resources, launch.cluster.session.nodes())
-        progress.begin(search, slots.count)
-        rungs = open_rungs(config, search)
         heed_stops()  # ray has taken them away
-        searcher = StudySearcher(
-            search, config, run, progress, slots=slots.count, nodes=addresses, rungs=rungs
-        )
-        spread = Spread(slots, launch.cluster.session.nodes())
+        cluster = Cluster(waiting(config.resources, address), progress.say)
+        try:
+            cluster.wait_for_room()
+        except KeyboardInterrupt:
+            return False
+        if address is not None and cluster.on_cpus():
+            progress.say(
+                "no node of the cluster has a GPU: trials run on CPUs until one joins that has "
+                "(--set resources.gpu=0.25, say, waits for it)"
+            )
+        progress.begin(search, cluster.slots().count)
+        rungs = open_rungs(config, search)
+        searcher = StudySearcher(search, config, run, progress, cluster=cluster, rungs=rungs)
+        spread = Spread(cluster)
         actor = tune.with_parameters(
             TrialActor,
             template=search.plan.template,
             images=images,
             run=str(run.resolve()),
-            threads=slots.cpu,
+            device=config.resources.device,
+            threads=config.resources.cpu,
             time_limit_seconds=config.resources.time_limit_seconds,
         )
         tuner = tune.Tuner(
@@ -76,7 +85,6 @@ def run_search(
                 search_alg=searcher,
                 scheduler=ForgettingScheduler() if rungs is None else RungScheduler(rungs),
                 num_samples=-1,
-                max_concurrent_trials=slots.count,
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: trial.trial_id,
             ),
@@ -86,6 +94,7 @@ def run_search(
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                stop=StopAtFailure(searcher),
                 callbacks=[TellSearcher(searcher)],
             ),
         )

@@ -12,6 +12,7 @@ from launch.config.modules import VARIABLE, follow
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1e9")  # nobody reads Tune's own state
+os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "1000000")  # the searcher counts them itself
 os.environ.setdefault("TUNE_WARN_THRESHOLD_S", "60")
 os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

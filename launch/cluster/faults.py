@@ -52,6 +52,7 @@ class Faults:
     def __init__(self, nodes: Callable[[], Collection[str]]) -> None:
         self._nodes = nodes
         self._tries: Counter[int] = Counter()
+        self._nodes_lost: Counter[int] = Counter()
         self._row: list[int] = []  # trials lost since the last outcome, anywhere
         self._rows: dict[Place, list[int]] = {}  # the same at each place
         self._sick: dict[tuple[Place, str], int] = {}  # how much had worked then
@@ -82,6 +83,20 @@ class Faults:
             return Verdict(outcome=failure("error", reason))
         suspects = 2 if what == "device" else 3  # what kills a process is likelier the trial
         return self._counted(number, place, f"lost its {what}: {text}", suspects=suspects)
+
+    def node_lost(self, number: int) -> Verdict:
+        """Judge a node that died or stopped to answer: a trial is seldom the cause.
+
+        One under which ``MAX_TRIES`` nodes died runs alone, so that it takes no others with it, and
+        ends after twice as many.
+        """
+        self._nodes_lost[number] += 1
+        lost = self._nodes_lost[number]
+        if lost >= 2 * MAX_TRIES:
+            return Verdict(outcome=failure("error", f"lost its node {lost} times"))
+        if lost >= MAX_TRIES:
+            return Verdict(alone=True, say=f"trial {number} lost its node {lost} times: now alone")
+        return Verdict(say=f"trial {number} lost its node: once more")
 
     def never_began(self, number: int, place: Place | None, text: str) -> Verdict:
         """Judge a worker that could not be set up: no trial had begun."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import launch.cluster.environment  # isort: skip  # noqa: F401  before ray
 import ray
+from ray._private.state import state
 
 from nas.errors import PsinasError
 
@@ -45,6 +46,12 @@ class Place:
     def __str__(self) -> str:
         gpus = f"GPU {', '.join(map(str, self.gpus))} of " if self.gpus else ""
         return f"{gpus}{self.host}"
+
+
+def node_of(actor: Any) -> str | None:
+    """Return the id of the node on which an actor runs; None where Ray does not know."""
+    table = state.actor_table(actor._actor_id.hex()) if actor is not None else {}
+    return table.get("Address", {}).get("NodeID") or None
 
 
 class DeviceLost(PsinasError):

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ray import cloudpickle, tune
-from ray.exceptions import RayActorError
+from ray.exceptions import ActorUnavailableError, RayActorError
 from ray.tune.search import Searcher
 
 from launch.cluster.causes import LOW_MEMORY, NODE_GONE, Lost, exit_of, innermost, raised_in
 from launch.cluster.faults import Faults, Verdict
+from launch.cluster.nodes import Cluster
 from launch.cluster.place import DeviceLost, Place, WorkerSick
 from launch.cluster.signals import stopping
 from launch.cluster.worker import OUTCOME, PLACE
@@ -46,8 +46,7 @@ class StudySearcher(Searcher):
         config: of the run.
         run: the run directory.
         progress: is told of everything.
-        slots: how many trials run at a time.
-        nodes: returns the living nodes, id -> address.
+        cluster: on which trials run.
         rungs: of the scheduler.
     """
 
@@ -58,18 +57,17 @@ class StudySearcher(Searcher):
         run: Path,
         progress: Progress,
         *,
-        slots: int,
-        nodes: Callable[[], Mapping[str, str]],
+        cluster: Cluster,
         rungs: Rungs | None = None,
     ) -> None:
         super().__init__()
         self._search: Search | None = search
         self._rungs = rungs
         self._config, self._run, self._progress = config, run, progress
-        self._slots, self._nodes = slots, nodes
-        self._faults = Faults(nodes)
+        self._cluster = cluster
+        self._faults = Faults(cluster.names)
         self._proposals: dict[str, Proposal] = {}
-        self._began: set[str] = set()
+        self._began: dict[str, str | None] = {}  # trials that run, and the ids of their nodes
         self._again: list[_Again] = []
         self._alone: list[Proposal] = []
         self._outcomes = 0
@@ -89,6 +87,8 @@ class StudySearcher(Searcher):
         """Return what travels to a worker, None to be asked again, or ``Searcher.FINISHED``."""
         assert self._search is not None
         proposal = None
+        if len(self._proposals) >= self._cluster.at_once():
+            return None
         if self.failure is None and not stopping():
             try:
                 proposal = self._next()
@@ -101,7 +101,9 @@ class StudySearcher(Searcher):
             return None if waits and self.failure is None and not stopping() else finished
         self._proposals[trial_id] = proposal
         self._progress.started(proposal, self._search)
-        avoid, expected = sorted(self._faults.closed), sorted(self._faults.expected)
+        there = self._cluster.names()
+        avoid = sorted({*self._faults.closed, *self._cluster.leaving()} & there.keys())
+        expected = sorted(self._faults.expected)
         return {**to_worker(proposal), "avoid": avoid, "expected_errors": expected}
 
     def on_trial_complete(
@@ -114,7 +116,7 @@ class StudySearcher(Searcher):
         if error or trial_id not in self._proposals:
             return
         proposal = self._proposals.pop(trial_id)
-        self._began.discard(trial_id)
+        self._began.pop(trial_id, None)
         if not result or not result.get("done"):
             return  # interrupted
         try:
@@ -137,21 +139,32 @@ class StudySearcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Do nothing: the ledger is the truth."""
 
-    def on_begin(self, trial_id: str) -> None:
+    def on_begin(self, trial_id: str, node: str | None) -> None:
         """Note that a worker has taken a trial: what it dies of from now on may be the trial's."""
-        self._began.add(trial_id)
+        self._began[trial_id] = node
+
+    @property
+    def gives_up(self) -> bool:
+        """Whether the search has failed and nothing runs that could still come to an outcome."""
+        return self.failure is not None and not self._began
+
+    def watch(self) -> None:
+        """Look after what no worker tells; called all the time."""
+        waited = self._cluster.waited(len(self._began))
+        if self.failure is None and waited > (limit := self._config.resources.wait_seconds):
+            self.failure = WorkerFailure(f"no node could take a trial for {limit:g} s")
 
     def on_fault(self, trial_id: str, error: BaseException | None) -> None:
         """Judge what a worker raised or died of."""
         proposal = self._proposals.pop(trial_id, None)
         began = trial_id in self._began
-        self._began.discard(trial_id)
+        node = self._began.pop(trial_id, None)
         if proposal is None or stopping() or self.failure is not None:
             return  # it stays RUNNING, for a resume
         if self._rungs is not None:
             self._rungs.forget(proposal.number)
         try:
-            self._judge(proposal, error, began)
+            self._judge(proposal, error, began, node)
         except Exception as problem:  # noqa: BLE001  Tune would swallow it: raised after the run
             self.failure = problem
 
@@ -178,7 +191,9 @@ class StudySearcher(Searcher):
 
     # -------------------------------------------------------------------------- what becomes of it
 
-    def _judge(self, proposal: Proposal, error: BaseException | None, began: bool) -> None:
+    def _judge(
+        self, proposal: Proposal, error: BaseException | None, began: bool, node: str | None
+    ) -> None:
         cause = getattr(error, "cause", None) or error
         number = proposal.number
         if isinstance(cause, WorkerSick):
@@ -189,24 +204,24 @@ class StudySearcher(Searcher):
         elif not isinstance(error, RayActorError):  # our own code, outside of the trial: a full
             # disk, say
             self.failure = WorkerFailure(f"a worker cannot go on: {one_line(cause or Lost())}")
+        elif self._node_lost(error, node):
+            self._follow(proposal, self._faults.node_lost(number))
         elif getattr(error, "actor_init_failed", False) or not began:
-            text = raised_in(error)
-            self._follow(proposal, self._faults.never_began(number, self._place(error), text))
+            place = self._place(node, error)
+            self._follow(proposal, self._faults.never_began(number, place, raised_in(error)))
         elif trace := take_trace(self._run, number):
             limit = self._config.resources.time_limit_seconds or 0
             reason = f"the limit of {limit:g} s was passed; it hung at {innermost(trace)}"
             self._finish(proposal, failure("timeout", reason))
         elif LOW_MEMORY in said(error):
             self._follow(proposal, self._memory(proposal, failure("oom", exit_of(error))))
-        elif any(part in said(error).lower() for part in NODE_GONE):
-            self._follow(proposal, Verdict(say=f"trial {number} lost its node: once more"))
         else:
-            place = self._place(error)
+            place = self._place(node, error)
             self._follow(proposal, self._faults.lost(number, place, "worker", exit_of(error)))
 
     def _memory(self, proposal: Proposal, outcome: Mapping[str, Any]) -> Verdict:
         return self._faults.out_of_memory(
-            proposal.number, outcome, alone=proposal.alone, slots=self._slots
+            proposal.number, outcome, alone=proposal.alone, slots=self._cluster.slots().count
         )
 
     def _follow(self, proposal: Proposal | None, verdict: Verdict) -> None:
@@ -250,30 +265,20 @@ class StudySearcher(Searcher):
         kept = {r["number"] for r in self._kept}
         drop_weights(self._run, {r["number"] for r in results} - kept)
 
-    def _place(self, error: BaseException | None) -> Place | None:
-        """Return where a worker died, as far as Ray says it."""
-        found = re.search(r"\bip: (\S+)", said(error) if error is not None else "")
-        if found is None:
-            return None
-        node = next((node for node, ip in self._nodes().items() if ip == found[1]), None)
-        return None if node is None else Place(node, found[1])
+    def _node_lost(self, error: BaseException | None, node: str | None) -> bool:
+        """Whether a worker was lost with its node, which may only have stopped to answer."""
+        gone = node is not None and node not in self._cluster.names()
+        unheard = isinstance(error, ActorUnavailableError)
+        text = "" if error is None else said(error).lower()
+        return gone or unheard or any(part in text for part in NODE_GONE)
 
-
-class TellSearcher(tune.Callback):
-    """Tells the searcher when a trial begins and what its worker died of."""
-
-    def __init__(self, searcher: StudySearcher) -> None:
-        self._searcher = searcher
-
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Pass on that a worker has taken the trial."""
-        self._searcher.on_begin(trial.trial_id)
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Pass on the failure, which Tune has written on this machine's own disk."""
-        path = trial.pickled_error_file  # Tune's own getter looks where it syncs to
-        error = cloudpickle.loads(Path(path).read_bytes()) if path and Path(path).exists() else None
-        self._searcher.on_fault(trial.trial_id, error)
+    def _place(self, node: str | None, error: BaseException | None) -> Place | None:
+        """Return where a worker died, as far as anybody knows."""
+        there = self._cluster.names()
+        text = "" if error is None else said(error)
+        if node is None and (found := re.search(r"\bip: (\S+)", text)):
+            node = self._cluster.at(found[1])
+        return None if node is None or node not in there else Place(node, there[node])
 
 
 def to_worker(proposal: Proposal) -> dict[str, Any]:

@@ -6,14 +6,12 @@ Whatever would make Ray wait for ever or for minutes is refused first, in one li
 from __future__ import annotations
 
 import logging
-import math
 import os
 import socket
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +19,8 @@ import launch.cluster.environment  # isort: skip  # noqa: F401  before ray
 import ray
 from ray.job_config import JobConfig
 
+from launch.cluster.nodes import Cluster, Say
+from launch.cluster.noise import tell_in_lines
 from launch.config import modules
 from launch.config.sections import Resources
 from nas.errors import InputError, first_line
@@ -41,21 +41,13 @@ class _OwnPath(JobConfig):  # type: ignore[misc]  # ray is half typed
         return True
 
 
-@dataclass(frozen=True)
-class Slots:
-    """How trials fit on the cluster: how many at a time, and what each takes."""
-
-    count: int
-    cpu: int
-    gpu: float
-
-
 @contextmanager
-def ray_session(address: str | None) -> Iterator[None]:
+def ray_session(address: str | None, say: Say = lambda line: None) -> Iterator[None]:
     """Connect to a cluster, or start Ray here and stop only what was started.
 
     Args:
         address: ``auto`` or ``HOST:PORT`` of a running cluster; None starts Ray on this machine.
+        say: is told in a line what Ray says of the cluster.
 
     Raises:
         InputError: no such cluster.
@@ -70,6 +62,7 @@ def ray_session(address: str | None) -> Iterator[None]:
         names = ("PYTHONPATH", modules.VARIABLE)
         found = {name: os.environ[name] for name in names if os.environ.get(name)}
         settings["runtime_env"] = {"env_vars": found}
+    tell_in_lines(say)
     for name in ("ray", "ray.tune"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
@@ -89,49 +82,12 @@ def ray_session(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
-def nodes() -> list[dict[str, float]]:
-    """Return the resources of every living node."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
-def addresses() -> dict[str, str]:
-    """Return the address of every living node, by its id."""
-    return {n["NodeID"]: n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"]}
-
-
-def fit(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> Slots:
-    """Return how many trials fit, refusing what would wait for ever.
-
-    Raises:
-        InputError: a trial wants more than any one node has.
-    """
-    most_cpus = int(max(node.get("CPU", 0) for node in nodes))
-    most_gpus = max(node.get("GPU", 0.0) for node in nodes)
-    if resources.gpu == "auto":
-        gpu = 1 / resources.trials_per_gpu if most_gpus else 0.0
-    else:
-        gpu = float(resources.gpu)
-    if gpu > most_gpus:
-        raise InputError(
-            f"resources.gpu: expected at most the {most_gpus:g} GPUs of a node that Ray sees, "
-            f"got {gpu:g}"
-        )
-    if resources.cpu > most_cpus:
-        raise InputError(
-            f"resources.cpu: expected at most the {most_cpus} cores of a node that Ray sees, "
-            f"got {resources.cpu}"
-        )
-    count = 0
-    for node in nodes:
-        room = int(node.get("CPU", 0)) // resources.cpu
-        count += min(room, math.floor(node.get("GPU", 0.0) / gpu + 1e-9)) if gpu else room
-    if resources.workers is not None:
-        count = min(count, resources.workers)
-    return Slots(max(count, 1), resources.cpu, gpu)
-
-
 def on_worker(
-    address: str | None, resources: Resources, function: Callable[..., Result], *arguments: Any
+    address: str | None,
+    resources: Resources,
+    function: Callable[..., Result],
+    *arguments: Any,
+    say: Say = lambda line: None,
 ) -> Result:
     """Return ``function(*arguments, device=, threads=)``, run on a worker with a trial's share.
 
@@ -139,16 +95,24 @@ def on_worker(
         address: as of :func:`ray_session`.
         resources: of a trial.
         function: a module's, with arguments that can be pickled.
+        say: is told while it waits for a node.
 
     Raises:
         InputError: no such cluster, or one that cannot meet ``resources``.
     """
     with ray_session(address):
-        slots = fit(resources, nodes())
-        device = "cuda" if slots.gpu else "cpu"
+        cluster = Cluster(waiting(resources, address), say)
+        cluster.wait_for_room()
+        slots = cluster.slots()
+        device = "cuda" if slots.gpu and resources.device != "cpu" else "cpu"
         task: Any = ray.remote(num_cpus=slots.cpu, num_gpus=slots.gpu)(function)
         found: Result = ray.get(task.remote(*arguments, device=device, threads=slots.cpu))
     return found
+
+
+def waiting(resources: Resources, address: str | None) -> Resources:
+    """Return the resources of a trial; on this machine alone no other node is waited for."""
+    return resources if address else resources.model_copy(update={"wait_seconds": 0.0})
 
 
 def _reachable(address: str) -> str:

@@ -2,37 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import uuid
+import weakref
+from collections.abc import Mapping
 from typing import Any
 
 import launch.cluster.environment  # isort: skip  # noqa: F401  before ray
 from ray.tune import PlacementGroupFactory
 
-from launch.cluster.session import Slots
+from launch.cluster.nodes import Cluster
 
 
 class Spread:
     """Says what a trial takes, from what travels to its worker.
 
     Args:
-        slots: the usual share.
-        nodes: the resources of every living node.
+        cluster: on which it runs.
     """
 
-    def __init__(self, slots: Slots, nodes: Sequence[Mapping[str, float]]) -> None:
-        self._slots = slots
-        fits = [n for n in nodes if n.get("GPU", 0.0) >= slots.gpu and n.get("CPU", 0) >= slots.cpu]
-        self._cores = int(max((n.get("CPU", 0) for n in fits), default=slots.cpu))
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._key = uuid.uuid4().hex
+        _OF_THIS_PROCESS[self._key] = self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _of_this_process, (self._key,)  # Tune pickles it with the worker's class
 
     def of(self, config: Mapping[str, Any]) -> PlacementGroupFactory:
         """Return the request of a trial; the same for all but the few that were lost before."""
-        share = {"CPU": float(self._slots.cpu)} | ({"GPU": gpu} if (gpu := self._slots.gpu) else {})
-        if config.get("alone") and self._slots.gpu:
-            share["GPU"] = max(1.0, self._slots.gpu)
+        slots = self._cluster.slots()
+        share = {"CPU": float(slots.cpu)} | ({"GPU": slots.gpu} if slots.gpu else {})
+        if config.get("alone") and slots.gpu:
+            share["GPU"] = 1.0
         elif config.get("alone"):
-            share["CPU"] = float(self._cores)
+            nodes = [node for node in self._cluster.nodes() if not node.draining]
+            share["CPU"] = float(max((node.cpus for node in nodes), default=slots.cpu))
         avoid = config.get("avoid")
         if not avoid:
             return PlacementGroupFactory([share])
         elsewhere = {"ray.io/node-id": f"!in({','.join(avoid)})"}
         return PlacementGroupFactory([share], bundle_label_selector=[elsewhere])
+
+
+_OF_THIS_PROCESS: weakref.WeakValueDictionary[str, Spread] = weakref.WeakValueDictionary()
+
+
+def _of_this_process(key: str) -> Spread:
+    """Return the driver's own; workers, who never ask it, get an empty one."""
+    return _OF_THIS_PROCESS.get(key) or object.__new__(Spread)

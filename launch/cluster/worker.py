@@ -55,6 +55,7 @@ class TrialActor(tune.Trainable):
         template: Trial,
         images: Sources,
         run: str,
+        device: str,
         threads: int,
         time_limit_seconds: float | None,
     ) -> None:
@@ -70,7 +71,8 @@ class TrialActor(tune.Trainable):
         self._runner = TrialRunner(
             template,
             images,
-            device="cuda" if ray.get_gpu_ids() else "cpu",  # a GPU that torch cannot use fails
+            # a GPU that torch cannot use fails
+            device="cuda" if ray.get_gpu_ids() and device != "cpu" else "cpu",
             threads=threads,
             time_limit_seconds=time_limit_seconds,
         )

@@ -249,6 +249,10 @@ def unchecked_config(document: Mapping[str, Any]) -> Config:
     known = {k: v for k, v in document.items() if k not in DIRECTORY_KEYS}
     if "made_with" in document and isinstance(known.get("retrain"), Mapping):
         known["retrain"] = {k: v for k, v in known["retrain"].items() if k not in RETIRED}
+    if "made_with" in document and isinstance(known.get("resources"), Mapping):
+        gpu = known["resources"].get("gpu")  # runs once reserved several GPUs, and used one
+        if isinstance(gpu, int | float) and gpu > 1:
+            known["resources"] = {**known["resources"], "gpu": 1}
     config: Config = validated(TypeAdapter(Config), fractions(known), "", Config)
     return config
 

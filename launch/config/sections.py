@@ -55,8 +55,11 @@ class Keep(Strict):
 class Resources(Strict):
     """What one trial takes.
 
-    cpu: cores, also torch's threads. gpu: ``auto`` takes a share of a GPU where there is one.
-    trials_per_gpu: that share. workers: at most so many trials at a time; null: all that fit.
+    cpu: cores, also torch's threads. gpu: ``auto`` takes a share of a GPU where there is one; a
+    trial trains on one GPU at most. trials_per_gpu: that share. device: ``cpu`` runs models on the
+    CPU whatever is reserved, so that a cluster can be tried with GPUs that are only counted.
+    workers: at most so many trials at a time; null: all that fit. wait_seconds: how long a search
+    on a cluster waits while no node can take a trial.
     time_limit_seconds: a trial, with all its repeats, is given up after the epoch in which it
     passes this.
     """
@@ -64,14 +67,18 @@ class Resources(Strict):
     cpu: int = Field(default=1, ge=1)
     gpu: Literal["auto"] | Annotated[float, Field(ge=0, allow_inf_nan=False)] = "auto"
     trials_per_gpu: int = Field(default=4, ge=1)
+    device: Literal["auto", "cpu"] = "auto"
     workers: int | None = Field(default=None, ge=1)
+    wait_seconds: float = Field(default=900, ge=0, allow_inf_nan=False)
     time_limit_seconds: float | None = Field(default=None, gt=0)
 
     @field_validator("gpu")
     @classmethod
-    def _whole_above_one(cls, gpu: float | str) -> float | str:
-        if isinstance(gpu, float) and gpu > 1 and not gpu.is_integer():
-            raise ValueError(f"expected a share of a GPU or a whole number of them, got {gpu}")
+    def _one_at_most(cls, gpu: float | str) -> float | str:
+        if isinstance(gpu, float) and gpu > 1:
+            raise ValueError(
+                f"expected auto or a share of one GPU, on which a trial trains, got {gpu:g}"
+            )
         return gpu
 
 

@@ -36,7 +36,8 @@ class Progress:
         results = search.results()
         self._failed = sum(_failed(result) for result in results)
         self._note(results, search)
-        todo = f"{search.finished} of {_total(search)} trials done, {slots} at a time"
+        pace = f"{slots} at a time" if slots else "no node takes a trial yet"
+        todo = f"{search.finished} of {_total(search)} trials done, {pace}"
         self._console.print(todo, highlight=False)
         if self._console.is_terminal:
             self._live = bars.Progress(

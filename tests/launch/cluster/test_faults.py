@@ -135,3 +135,16 @@ def test_what_a_worker_raises_travels():
             vars(error),
             "gone (on GPU 0 of sick)",
         )
+
+
+def test_a_node_that_dies_costs_its_trials_nothing() -> None:
+    """Eight trials at once are no row of losses; one under which nodes die ends, alone first."""
+    found = faults()
+    verdicts = [found.node_lost(number) for number in range(20)]
+    assert not any(v.outcome or v.stop or v.alone for v in verdicts)
+    assert verdicts[3].say == "trial 3 lost its node: once more"
+    again = [found.node_lost(3) for _ in range(5)]
+    assert [v.alone for v in again] == [False, True, True, True, False]
+    assert again[-1].outcome["status"] == "error"
+    assert again[-1].outcome["reason"] == "lost its node 6 times"
+    assert not found.closed

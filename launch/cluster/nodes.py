@@ -1,0 +1,178 @@
+"""The cluster as a search sees it: nodes join, are drained and die while it runs."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import launch.cluster.environment  # isort: skip  # noqa: F401  before ray
+import ray
+from ray._private.state import state
+
+from launch.cluster.slots import Node, Slots, at_once, share, slots, unmet
+from launch.config.sections import Resources
+from nas.errors import InputError
+
+Say = Callable[[str], None]
+OFTEN = 1.0  # seconds for which what was seen of the cluster is believed
+NO_END = 1_000_000  # nodes of a kind that has no largest number
+
+
+def living_nodes() -> tuple[Node, ...]:
+    """Return every living node, in the order of their ids."""
+    alive = sorted((n for n in ray.nodes() if n["Alive"]), key=lambda n: str(n["NodeID"]))
+    names = [str(n.get("NodeManagerHostname") or n["NodeManagerAddress"]) for n in alive]
+    several = {name for name, count in Counter(names).items() if count > 1}
+    draining = state.get_draining_nodes()
+    return tuple(
+        Node(
+            n["NodeID"],
+            f"{name} ({n['NodeID'][:6]})" if name in several else name,
+            int(n["Resources"].get("CPU", 0)),
+            float(n["Resources"].get("GPU", 0.0)),
+            n["NodeID"] in draining,
+            ip=n["NodeManagerAddress"],
+        )
+        for n, name in zip(alive, names, strict=True)
+    )
+
+
+def coming_nodes() -> tuple[Node, ...]:
+    """Return the kinds of nodes that the cluster's autoscaler can add; none where there is none."""
+    config = state.get_cluster_config()
+    return tuple(
+        Node(
+            kind.name,
+            kind.name,
+            int(kind.resources["CPU"]) if "CPU" in kind.resources else 0,
+            float(kind.resources["GPU"]) if "GPU" in kind.resources else 0.0,
+            at_most=NO_END if kind.max_count < 0 else kind.max_count,
+        )
+        for kind in (config.node_group_configs if config is not None else ())
+        if kind.max_count
+    )
+
+
+class Cluster:
+    """What of the cluster a search may use at this moment.
+
+    Args:
+        resources: of a trial.
+        say: is told of nodes that come and go.
+        living, coming: return the nodes that are there, and the kinds that may be added.
+        clock: in seconds.
+    """
+
+    def __init__(
+        self,
+        resources: Resources,
+        say: Say = lambda line: None,
+        *,
+        living: Callable[[], Sequence[Node]] = living_nodes,
+        coming: Callable[[], Sequence[Node]] = coming_nodes,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._resources, self._say = resources, say
+        self._living, self._coming, self._clock = living, coming, clock
+        self._seen = clock()
+        self._nodes, self._kinds = tuple(living()), tuple(coming())
+        self._empty_since: float | None = None
+        self._settle()
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Return the nodes that are there, looked up at most once a second."""
+        if (now := self._clock()) - self._seen >= OFTEN:
+            before, self._seen = self._nodes, now
+            self._nodes, self._kinds = tuple(self._living()), tuple(self._coming())
+            was = slots(self._resources, before, self._kinds)
+            self._settle()
+            self._tell(before, was)
+        return self._nodes
+
+    def slots(self) -> Slots:
+        """Return how trials fit now."""
+        return slots(self._resources, self.nodes(), self._kinds)
+
+    def at_once(self) -> int:
+        """Return how many trials may have been started and not ended."""
+        return at_once(self._resources, self.nodes(), self._kinds)
+
+    def lacks(self) -> str | None:
+        """Return why no trial can ever run on what is there or may be added; None if it can."""
+        self.nodes()
+        return unmet(self._resources, self._all())
+
+    def on_cpus(self) -> bool:
+        """Whether ``gpu: auto`` came out as CPUs."""
+        self.nodes()
+        return self._resources.gpu == "auto"
+
+    def leaving(self) -> list[str]:
+        """Return the ids of the nodes that are being drained."""
+        return [node.id for node in self.nodes() if node.draining]
+
+    def names(self) -> dict[str, str]:
+        """Return the name of every node, by its id."""
+        return {node.id: node.host for node in self.nodes()}
+
+    def at(self, ip: str) -> str | None:
+        """Return the id of the node at an address, if there is exactly one."""
+        found = [node.id for node in self.nodes() if node.ip == ip]
+        return found[0] if len(found) == 1 else None
+
+    def waited(self, running: int) -> float:
+        """Return for how many seconds no trial has run and none has fitted anywhere."""
+        if running or self.slots().count:
+            self._empty_since = None
+            return 0.0
+        if self._empty_since is None:
+            self._empty_since = self._clock()
+            self._say(self._waiting())
+        return self._clock() - self._empty_since
+
+    def wait_for_room(self, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Return as soon as a trial can run or an autoscaler can make room for it.
+
+        Raises:
+            InputError: no such node came within ``resources.wait_seconds``.
+        """
+        began, told = self._clock(), False
+        while (lack := self.lacks()) is not None:
+            waited = self._clock() - began
+            if waited >= self._resources.wait_seconds:
+                after = f" (waited {waited:.0f} s, resources.wait_seconds)" if told else ""
+                raise InputError(f"{lack}{after}")
+            if not told:
+                told = True
+                self._say(f"{lack}: {self._waiting()}")
+            sleep(min(OFTEN, self._resources.wait_seconds - waited))
+
+    def _settle(self) -> None:
+        """Stay with GPUs once there were some: a spot cluster's trials wait for the next ones."""
+        if self._resources.gpu == "auto" and (gpu := share(self._resources, self._all())):
+            self._resources = self._resources.model_copy(update={"gpu": gpu})
+
+    def _all(self) -> list[Node]:
+        return [*self._nodes, *self._kinds]
+
+    def _waiting(self) -> str:
+        return (
+            f"waiting up to {self._resources.wait_seconds:g} s for a node (resources.wait_seconds)"
+        )
+
+    def _tell(self, before: Sequence[Node], was: Slots) -> None:
+        """Say what has changed among the nodes."""
+        old, new = ({node.id: node for node in nodes} for nodes in (before, self._nodes))
+        events = [f"node {node.host} is gone" for id, node in old.items() if id not in new]
+        for id, node in new.items():
+            if id not in old:
+                gpus = f", {node.gpus:g} GPUs" if node.gpus else ""
+                events.append(f"node {node.host} joined ({node.cpus} cores{gpus})")
+            elif node.draining and not old[id].draining:
+                events.append(f"node {node.host} is being drained: no more trials begin there")
+        if not events:
+            return
+        now = slots(self._resources, self._nodes, self._kinds)
+        where = f" on {now.gpu:g} GPU each" if now.gpu > was.gpu else ""
+        self._say(f"{'; '.join(events)}: {now.count} trials at a time{where}")

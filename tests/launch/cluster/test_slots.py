@@ -1,0 +1,178 @@
+"""How many trials fit on nodes that come and go, without any."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from launch.cluster.nodes import Cluster
+from launch.cluster.slots import Node, Slots, at_once, slots, unmet
+from launch.config.config import unchecked_config
+from launch.config.sections import Resources
+from nas.errors import InputError
+
+HEAD = Node("h", "head", 0)
+BOX = Node("b", "box", 4, 2.0)
+PLAIN = Node("p", "plain", 8)
+KIND = Node("gpu-worker", "gpu-worker", 16, 8.0, at_most=4)
+
+
+@pytest.mark.parametrize(
+    ("asked", "nodes", "coming", "expected"),
+    [
+        ({"cpu": 2}, [PLAIN, PLAIN], [], Slots(8, 2, 0.0)),
+        ({"cpu": 3}, [PLAIN, PLAIN], [], Slots(4, 3, 0.0)),
+        ({"workers": 1}, [PLAIN], [], Slots(1, 1, 0.0)),
+        ({"trials_per_gpu": 4}, [BOX, PLAIN], [], Slots(4, 1, 0.25)),  # box has four cores
+        ({"trials_per_gpu": 3, "cpu": 1}, [KIND], [], Slots(16, 1, 1 / 3)),
+        ({"gpu": 1.0}, [BOX, PLAIN], [], Slots(2, 1, 1.0)),
+        ({"gpu": 0.5}, [BOX], [], Slots(4, 1, 0.5)),
+        ({}, [HEAD], [], Slots(0, 1, 0.0)),
+        ({}, [HEAD, PLAIN], [KIND], Slots(0, 1, 0.25)),  # GPUs may come: they are waited for
+        ({}, [replace(BOX, draining=True), PLAIN], [], Slots(0, 1, 0.25)),
+    ],
+)
+def test_what_fits(asked, nodes, coming, expected) -> None:
+    assert slots(Resources(**asked), nodes, coming) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "nodes", "coming", "expected"),
+    [
+        ({}, [PLAIN], [], 8),
+        ({}, [HEAD], [], 1),  # what waits is what an autoscaler hears of
+        ({"gpu": 1.0}, [HEAD], [KIND], 8),  # of 32 that may come
+        ({"gpu": 1.0}, [HEAD] + [replace(KIND, at_most=1)] * 2, [KIND], 32),
+        ({"gpu": 1.0}, [HEAD], [replace(KIND, cpus=3, at_most=1)], 3),
+        ({"gpu": 1.0, "workers": 2}, [HEAD], [KIND], 2),
+    ],
+)
+def test_how_many_may_wait(asked, nodes, coming, expected) -> None:
+    assert at_once(Resources(**asked), nodes, coming) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "nodes", "said"),
+    [
+        ({"cpu": 9}, [PLAIN, BOX], "resources.cpu: expected at most the 8 cores .* got 9"),
+        ({"gpu": 1.0}, [PLAIN], "resources.gpu: expected at most the 0 GPUs .* got 1"),
+        ({"cpu": 8, "gpu": 1.0}, [PLAIN, BOX], "both 8 cores and 1 GPUs, got plain with 8 and 0"),
+        ({}, [HEAD], "resources.cpu: expected at most the 0 cores"),
+        ({"cpu": 8}, [replace(PLAIN, draining=True)], "at most the 0 cores"),
+        ({"cpu": 8}, [PLAIN], None),
+    ],
+)
+def test_what_no_node_has_is_named(asked, nodes, said) -> None:
+    found = unmet(Resources(**asked), nodes)
+    if said is None:
+        assert found is None
+    else:
+        with pytest.raises(InputError, match=said):
+            raise InputError(found)
+
+
+class World:
+    """Nodes and a clock that a test moves."""
+
+    def __init__(self, *nodes: Node) -> None:
+        self.now, self.there, self.kinds = 0.0, list(nodes), []
+        self.said: list[str] = []
+        self.plan: dict[int, list[Node]] = {}
+
+    def cluster(self, **resources) -> Cluster:
+        return Cluster(
+            Resources(**resources),
+            self.said.append,
+            living=lambda: self.there,
+            coming=lambda: self.kinds,
+            clock=lambda: self.now,
+        )
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.there = self.plan.get(round(self.now), self.there)
+
+
+def test_a_search_waits_for_its_first_node_and_says_so_once() -> None:
+    world = World(HEAD)
+    world.plan[7] = [HEAD, PLAIN]
+    cluster = world.cluster(wait_seconds=60)
+    cluster.wait_for_room(world.sleep)
+    assert 7 <= world.now <= 8
+    assert cluster.slots() == Slots(8, 1, 0.0)
+    waiting, joined = world.said
+    assert waiting.endswith("waiting up to 60 s for a node (resources.wait_seconds)")
+    assert joined == "node plain joined (8 cores): 8 trials at a time"
+
+
+def test_a_search_waits_no_longer_than_it_was_told() -> None:
+    world = World(PLAIN)
+    with pytest.raises(InputError, match=r"at most the 8 cores .* got 9 \(waited 60 s"):
+        world.cluster(cpu=9, wait_seconds=60).wait_for_room(world.sleep)
+    assert world.now == 60
+    with pytest.raises(InputError, match="got 9$"):
+        world.cluster(cpu=9, wait_seconds=0).wait_for_room(world.sleep)
+
+
+def test_what_an_autoscaler_can_add_is_not_waited_for_before_the_search() -> None:
+    world = World(HEAD)
+    world.kinds = [KIND]
+    world.cluster(gpu=1.0).wait_for_room(world.sleep)
+    assert world.now == 0
+    with pytest.raises(InputError, match="at most the 16 cores"):
+        world.cluster(cpu=17, wait_seconds=0).wait_for_room(world.sleep)
+
+
+def test_nodes_that_join_leave_and_drain_change_what_fits() -> None:
+    world = World(PLAIN)
+    cluster = world.cluster(trials_per_gpu=2)
+    assert cluster.slots() == Slots(8, 1, 0.0)
+    for nodes in ([PLAIN, BOX], [PLAIN, replace(BOX, draining=True)], [PLAIN]):
+        world.there, world.now = nodes, world.now + 2
+        cluster.slots()
+    assert world.said == [
+        "node box joined (4 cores, 2 GPUs): 4 trials at a time on 0.5 GPU each",
+        "node box is being drained: no more trials begin there: 0 trials at a time",
+        "node box is gone: 0 trials at a time",  # the next GPU is waited for
+    ]
+    assert cluster.at_once() == 1
+
+
+def test_looks_are_at_most_one_a_second() -> None:
+    world, looks = World(PLAIN), []
+    cluster = Cluster(
+        Resources(),
+        living=lambda: looks.append(world.now) or [PLAIN],
+        coming=lambda: [],
+        clock=lambda: world.now,
+    )
+    for tenth in range(31):
+        world.now = tenth / 10
+        cluster.slots()
+    assert looks == [0, 1, 2, 3]
+
+
+def test_how_long_nothing_could_run() -> None:
+    world = World(PLAIN)
+    cluster = world.cluster(wait_seconds=9)
+    waits = []
+    for now, nodes, running in [
+        (10, [PLAIN], 0),
+        (20, [HEAD], 1),  # what runs still runs
+        (30, [HEAD], 0),
+        (35, [HEAD], 0),
+        (40, [PLAIN], 0),
+        (50, [HEAD], 0),
+    ]:
+        world.now, world.there = now, nodes
+        waits.append(cluster.waited(running))
+    assert waits == [0, 0, 0, 5, 0, 0]
+    assert sum("waiting up to 9 s" in line for line in world.said) == 2
+
+
+def test_a_trial_takes_one_gpu_at_most_and_old_runs_that_asked_for_two_still_open() -> None:
+    with pytest.raises(InputError, match="resources.gpu"):
+        unchecked_config({"resources": {"gpu": 2}})
+    saved = unchecked_config({"resources": {"gpu": 2}, "made_with": {}})
+    assert saved.resources.gpu == 1
