@@ -10,22 +10,20 @@ import os
 import socket
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import launch.cluster.environment  # isort: skip  # noqa: F401  before ray
 import ray
 from ray.job_config import JobConfig
 
-from launch.cluster.nodes import Cluster, Say
+from launch.cluster.nodes import Say
 from launch.cluster.noise import tell_in_lines
 from launch.config import modules
 from launch.config.sections import Resources
 from nas.errors import InputError, first_line
-
-Result = TypeVar("Result")
 
 CLUSTER_FILE = Path("ray", "ray_current_cluster")  # where `ray start` leaves the head's address
 
@@ -80,34 +78,6 @@ def ray_session(address: str | None, say: Say = lambda line: None) -> Iterator[N
         yield
     finally:
         ray.shutdown()
-
-
-def on_worker(
-    address: str | None,
-    resources: Resources,
-    function: Callable[..., Result],
-    *arguments: Any,
-    say: Say = lambda line: None,
-) -> Result:
-    """Return ``function(*arguments, device=, threads=)``, run on a worker with a trial's share.
-
-    Args:
-        address: as of :func:`ray_session`.
-        resources: of a trial.
-        function: a module's, with arguments that can be pickled.
-        say: is told while it waits for a node.
-
-    Raises:
-        InputError: no such cluster, or one that cannot meet ``resources``.
-    """
-    with ray_session(address):
-        cluster = Cluster(waiting(resources, address), say)
-        cluster.wait_for_room()
-        slots = cluster.slots()
-        device = "cuda" if slots.gpu and resources.device != "cpu" else "cpu"
-        task: Any = ray.remote(num_cpus=slots.cpu, num_gpus=slots.gpu)(function)
-        found: Result = ray.get(task.remote(*arguments, device=device, threads=slots.cpu))
-    return found
 
 
 def waiting(resources: Resources, address: str | None) -> Resources:

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from launch.commands.options import DataOption, ModelArgument, Part, PartOption
+from launch.commands.options import Address, DataOption, ModelArgument, Part, PartOption
 from launch.config.values import fractions
+from launch.runs.anywhere import anywhere
 from launch.runs.bracketed import bracket_model
 from launch.show.console import say
 from launch.show.view import check_csv, write_view
@@ -58,6 +59,7 @@ def bracket(
         Path | None,
         typer.Option(metavar="FILE.csv", help="Write the images here, and FILE.png beside it."),
     ] = None,
+    address: Address = None,
 ) -> None:
     """Bound the smallest perturbation of each image from both sides: proved, and found.
 
@@ -65,19 +67,20 @@ def bracket(
     """
     if out is not None:
         check_csv(out, other_than=Path(target))
-    found = bracket_model(
-        target,
-        data=data,
-        norm=norm.value,
-        epsilon=None if epsilon is None else radius(epsilon),
-        mode=mode.value,
-        linear=linear,
-        budget=budget,
-        limit=limit,
-        test=part is Part.test,
-        seed=seed,
-        layers=layers,
-    )
+    arguments = {
+        "target": target,
+        "data": data,
+        "norm": norm.value,
+        "epsilon": None if epsilon is None else radius(epsilon),
+        "mode": mode.value,
+        "linear": linear,
+        "budget": budget,
+        "limit": limit,
+        "test": part is Part.test,
+        "seed": seed,
+        "layers": layers,
+    }
+    found = anywhere(address, say, bracket_model, arguments)
     for line in found.lines:
         say(line)
     if out is not None:

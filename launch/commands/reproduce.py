@@ -9,11 +9,14 @@ from typing import Annotated
 
 import typer
 
+from launch.cluster.elsewhere import on_worker
 from launch.cluster.signals import exit_code
 from launch.commands.options import Address, Assignments
 from launch.config.config import Config
+from launch.config.sections import Resources
 from launch.papers.registry import REPRODUCTIONS, reproduction
 from launch.papers.reproduction import Reproduction
+from launch.papers.there import view_there
 from launch.runs.begin import check_begun
 from launch.runs.retrain import check, retrain
 from launch.runs.run import Run
@@ -122,7 +125,12 @@ def _reproduce(
             if row is None:
                 sys.exit(exit_code())
         runs.append(Run(place))
-    view = asked.view(runs, report)
+    if address is None:
+        view = asked.view(runs, report)
+    else:
+        resources = searches[0][0].resources if searches else Resources()
+        paths = [place for _, place in searches]
+        view = on_worker(address, resources, view_there, name, paths, say=report.say)
     report.say(f"\n{name}: {asked.about}")
     for line in view.lines:
         report.say(line)

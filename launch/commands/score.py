@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from launch.commands.options import DataOption, ModelArgument, Part, PartOption
+from launch.commands.options import Address, DataOption, ModelArgument, Part, PartOption
+from launch.runs.anywhere import anywhere
 from launch.runs.score import score_model
 from launch.show.columns import beside
 from launch.show.console import say
@@ -37,23 +38,25 @@ def score(
         bool, typer.Option("--suspicion", help="Also look for signs of masked gradients.")
     ] = False,
     out: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Also write here.")] = None,
+    address: Address = None,
 ) -> None:
-    """Score a model on test images, and say on which and under what.
+    """Score a model on test images, on a GPU where there is one, and say under what.
 
     Example: psinas score runs/digits/best --metrics clean,pgd --epsilon 0.1 --suspicion
     """
     if out is not None:
         check_file(out)
-    scored = score_model(
-        target,
-        data=data,
-        metrics=metrics,
-        epsilon=epsilon,
-        test=part is Part.test,
-        limit=limit,
-        seed=seed,
-        suspicion=suspicion,
-    )
+    arguments = {
+        "target": target,
+        "data": data,
+        "metrics": metrics,
+        "epsilon": epsilon,
+        "test": part is Part.test,
+        "limit": limit,
+        "seed": seed,
+        "suspicion": suspicion,
+    }
+    scored = anywhere(address, say, score_model, arguments)
     if out is not None:
         text = scored.to_json() + "\n"
         write_file(out, lambda partial: partial.write_text(text, encoding="utf-8"))

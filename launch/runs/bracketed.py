@@ -14,6 +14,7 @@ from metrics.bounds.both_ends import Bracket, median
 from metrics.bounds.chain import LayerBound
 from metrics.bounds.scores import BracketEnds
 from metrics.robustness.accuracy import wilson
+from nas.device import choose_device
 from nas.errors import InputError
 from nas.seeds import derive_seed
 
@@ -33,6 +34,8 @@ def bracket_model(
     test: bool,
     seed: int,
     layers: bool = False,
+    device: str | None = None,
+    threads: int | None = None,
 ) -> View:
     """Return the lower and upper bounds of a finished model's images.
 
@@ -45,6 +48,7 @@ def bracket_model(
         test: test images, else the validation images of the search.
         seed: of random starts.
         layers: also say what each layer did to the bound.
+        device, threads: as in :func:`launch.runs.score.score_model`.
 
     Raises:
         InputError: no such model, images that do not fit, a layer that no bound is known for, a
@@ -56,10 +60,14 @@ def bracket_model(
         epsilon = config.plan().template.recipe.epsilon
     settings = {"norm": norm, "mode": mode, "linear": linear, "budget": budget, "limit": None}
     images, labels = found.images(config.data, test=test, limit=limit)
+    device = device or choose_device()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    model, images, labels = found.model.to(device), images.to(device), labels.to(device)
     generator = torch.Generator(images.device).manual_seed(derive_seed(seed, PURPOSE))
     try:
         metric = BracketEnds(epsilon=epsilon or 0.0, **settings)  # type: ignore[arg-type]
-        ends = metric.found(found.model, images, labels, generator)
+        ends = metric.found(model, images, labels, generator)
     except ValueError as error:
         raise InputError(str(error)) from error
     part = "test" if test else "validation"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from launch.cluster.session import on_worker
+from launch.cluster.elsewhere import on_worker
 from launch.config.values import plain
 from launch.runs.run import FinishedTrial, Run
 from launch.runs.subject import trial_model

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import yaml
 
 from launch.config.config import Config, parse_config
@@ -15,6 +16,7 @@ from launch.config.metrics import Entry, metric_settings, without_epsilon
 from launch.runs.subject import subject
 from metrics.metric import Metric
 from metrics.robustness.scores import Suspicion
+from nas.device import choose_device
 from nas.errors import InputError
 from nas.seeds import derive_seed
 from nas.trial.scoring import metric_key, score
@@ -26,8 +28,8 @@ class Scored:
 
     Attributes:
         scores: of the model.
-        of: ``model``, ``dataset``, ``split``, ``images`` (how many), ``seed``, and ``metrics``:
-            each one's name, settings and ``images``.
+        of: ``model``, ``dataset``, ``split``, ``images`` (how many), ``seed``, ``device``, and
+            ``metrics``: each one's name, settings and ``images``.
     """
 
     scores: dict[str, float]
@@ -49,6 +51,8 @@ def score_model(
     limit: int | None,
     seed: int,
     suspicion: bool = False,
+    device: str | None = None,
+    threads: int | None = None,
 ) -> Scored:
     """Return the scores of a model.
 
@@ -63,6 +67,8 @@ def score_model(
         limit: at most so many images.
         seed: of random starts.
         suspicion: also score the suspicion flags.
+        device: ``cpu`` or ``cuda``; None takes a GPU where there is one.
+        threads: of torch on the CPU; None leaves them.
 
     Raises:
         InputError: no such model, dataset or metric, or images that do not fit the model.
@@ -81,6 +87,10 @@ def score_model(
     if suspicion and not any(isinstance(m, Suspicion) for m in config.built_metrics()):
         config = parse_config({**document, "metrics": [*config.metrics, "suspicion"]})
     images, labels = found.images(config.data, test=test, limit=limit)
+    device = device or choose_device()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    model, images, labels = found.model.to(device), images.to(device), labels.to(device)
     named = _of_finished_models(config, asked=metrics is not None)
     seeds = {metric_key(m): derive_seed(seed, metric_key(m)) for _, m in named}
     n = len(labels)
@@ -90,9 +100,10 @@ def score_model(
         "split": "test" if test else "validation",
         "images": n,
         "seed": seed,
+        "device": device,
         "metrics": [{**metric_settings(e, m), "images": min(n, m.limit or n)} for e, m in named],
     }
-    return Scored(score(found.model, images, labels, tuple(m for _, m in named), seeds), of)
+    return Scored(score(model, images, labels, tuple(m for _, m in named), seeds), of)
 
 
 def _metrics(text: str) -> Any:

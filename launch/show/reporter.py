@@ -5,6 +5,8 @@ Nothing in ``launch.runs`` prints; it is given a reporter. Commands give it one 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pandas as pd
 from rich.console import Console
 
@@ -19,14 +21,21 @@ class Reporter:
 
     Args:
         console: where to; None is the terminal.
+        say: takes the lines, instead of the console.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(
+        self, console: Console | None = None, *, say: Callable[[str], None] | None = None
+    ) -> None:
         self._console = terminal if console is None else console
+        self._say = say
         self.progress = Progress(self._console)
 
     def say(self, text: str) -> None:
         """Print a line as it is: not wrapped, not marked up."""
+        if self._say is not None:
+            self._say(text)
+            return
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def table(self, table: pd.DataFrame, legend: Legend) -> None:

@@ -17,6 +17,7 @@ from nas.errors import InputError
 
 KINDS_OF_PATHS = ("npz", "folder")
 WITHOUT_FILES = ("digits", "noise")
+ROOT_VARIABLE = "PSINAS_DATA"
 
 
 def path_of(name: str) -> Path | None:
@@ -27,7 +28,7 @@ def path_of(name: str) -> Path | None:
 
 def default_root() -> Path:
     """Return the directory of files where ``data.root`` names none."""
-    return Path(os.environ.get("PSINAS_DATA") or "~/.cache/psinas").expanduser()
+    return Path(os.environ.get(ROOT_VARIABLE) or "~/.cache/psinas").expanduser()
 
 
 def data_root(config: DataConfig) -> Path:

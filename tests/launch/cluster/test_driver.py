@@ -17,7 +17,7 @@ import yaml
 from helpers import search_here
 from torch import nn
 
-from launch.cluster.session import on_worker
+from launch.cluster.elsewhere import on_worker
 from launch.config.config import Resources
 from launch.runs.retrained import attacked
 from nas.errors import InputError

@@ -1,0 +1,124 @@
+"""One piece of work on a worker of a cluster, where the GPU is, told of while it runs."""
+
+from __future__ import annotations
+
+import os
+import queue
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import chdir, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, TypeVar
+
+import launch.cluster.environment  # isort: skip  # noqa: F401  before ray
+import ray
+from ray import cloudpickle
+from ray.exceptions import RayError, RayTaskError
+
+from launch.cluster.nodes import Cluster, Say
+from launch.cluster.session import ray_session, waiting
+from launch.config.sections import Resources
+from nas.data.places import ROOT_VARIABLE
+from nas.errors import InputError, PsinasError, WorkerFailure, first_line
+
+Result = TypeVar("Result")
+
+
+def on_worker(
+    address: str | None,
+    resources: Resources,
+    function: Callable[..., Result],
+    *arguments: Any,
+    say: Say | None = None,
+) -> Result:
+    """Return ``function(*arguments, device=, threads=)``, run on a worker with a trial's share.
+
+    It runs in the directory of this process, where the worker's node has that, and looks for
+    datasets where this process does, unless the node has a place of its own.
+
+    Args:
+        address: as of :func:`launch.cluster.session.ray_session`.
+        resources: of a trial.
+        function: a module's, with arguments and a result that can be pickled.
+        say: is told while it waits for a node; given, the function gets ``say=`` too, and what it
+            says is told here at once.
+
+    Raises:
+        InputError: no such cluster, one that cannot meet ``resources``, or what the function
+            refuses; the node is named.
+        WorkerFailure: the worker died.
+    """
+    tell = say or (lambda line: None)
+    with ray_session(address, tell):
+        cluster = Cluster(waiting(resources, address), tell)
+        cluster.wait_for_room()
+        slots = cluster.slots()
+        device = "cuda" if slots.gpu and resources.device != "cpu" else "cpu"
+        settings = {"device": device, "threads": slots.cpu}
+        remote: Any = ray.remote(num_cpus=slots.cpu, num_gpus=slots.gpu, max_retries=0)(_told)
+        places = os.getcwd(), os.environ.get(ROOT_VARIABLE)
+        parts = remote.options(num_returns="streaming").remote(
+            function, arguments, settings, places, say is not None
+        )
+        try:
+            for part in parts:
+                kind, value = ray.get(part)
+                if kind == "said":
+                    tell(value)
+                elif kind == "failed":
+                    raise value
+                else:
+                    found: Result = cloudpickle.loads(value)  # Ray's own arrays are read-only
+        except RayTaskError as error:
+            raise error.cause from None
+        except RayError as error:
+            raise WorkerFailure(f"the worker died: {first_line(error)}") from None
+    return found
+
+
+def _told(
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    settings: dict[str, Any],
+    places: tuple[str, str | None],
+    tells: bool,
+) -> Iterator[tuple[str, Any]]:
+    """Yield what a function says while it runs, then what it returned or raised of ours."""
+    lines: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+    if tells:
+        settings = {**settings, "say": lambda line: lines.put(("said", line))}
+
+    def run() -> None:
+        try:
+            with _as_the_driver(*places):
+                lines.put(("returned", cloudpickle.dumps(function(*arguments, **settings))))
+        except InputError as error:
+            lines.put(("failed", InputError(f"{error} (on node {socket.gethostname()})")))
+        except PsinasError as error:
+            lines.put(("failed", error))
+        except BaseException as error:  # noqa: BLE001  raised again below, in Ray's own thread
+            lines.put(("raised", error))
+
+    threading.Thread(target=run, daemon=True).start()
+    while True:
+        kind, value = lines.get()
+        if kind == "raised":
+            raise value
+        yield kind, value
+        if kind != "said":
+            return
+
+
+@contextmanager
+def _as_the_driver(directory: str, root: str | None) -> Iterator[None]:
+    """Work where the driver does; a worker's process does other work afterwards."""
+    had = os.environ.get(ROOT_VARIABLE)
+    if had is None and root is not None and Path(root).is_dir():
+        os.environ[ROOT_VARIABLE] = root
+    try:
+        with chdir(directory) if Path(directory).is_dir() else nullcontext():
+            yield
+    finally:
+        if had is None:
+            os.environ.pop(ROOT_VARIABLE, None)
