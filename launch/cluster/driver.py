@@ -13,8 +13,9 @@ from ray import tune
 
 from launch.cluster.callbacks import StopAtFailure, TellSearcher
 from launch.cluster.deaths import tell_every_death
+from launch.cluster.demand import Demand
 from launch.cluster.forgetting import ForgettingScheduler
-from launch.cluster.nodes import Cluster
+from launch.cluster.nodes import Cluster, nobody
 from launch.cluster.scheduler import RungScheduler, open_rungs
 from launch.cluster.searcher import StudySearcher
 from launch.cluster.session import ray_session, waiting
@@ -56,7 +57,8 @@ def run_search(
         ray_session(address, progress.say),
     ):
         heed_stops()  # ray has taken them away
-        cluster = Cluster(waiting(config.resources, address), progress.say)
+        resources = waiting(config.resources, address)
+        cluster = Cluster(resources, progress.say, ask=Demand() if address else nobody)
         try:
             cluster.wait_for_room()
         except KeyboardInterrupt:

@@ -16,6 +16,7 @@ import ray
 from ray import cloudpickle
 from ray.exceptions import RayError, RayTaskError
 
+from launch.cluster.demand import Demand
 from launch.cluster.nodes import Cluster, Say
 from launch.cluster.session import ray_session, waiting
 from launch.config.sections import Resources
@@ -51,7 +52,7 @@ def on_worker(
     """
     tell = say or (lambda line: None)
     with ray_session(address, tell):
-        cluster = Cluster(waiting(resources, address), tell)
+        cluster = Cluster(waiting(resources, address), tell, ask=Demand())
         cluster.wait_for_room()
         slots = cluster.slots()
         device = "cuda" if slots.gpu and resources.device != "cpu" else "cpu"

@@ -10,13 +10,12 @@ import launch.cluster.environment  # isort: skip  # noqa: F401  before ray
 import ray
 from ray._private.state import state
 
-from launch.cluster.slots import Node, Slots, at_once, share, slots, unmet
+from launch.cluster.slots import Node, Slots, share, slots, unmet, wanted
 from launch.config.sections import Resources
 from nas.errors import InputError
 
 Say = Callable[[str], None]
 OFTEN = 1.0  # seconds for which what was seen of the cluster is believed
-NO_END = 1_000_000  # nodes of a kind that has no largest number
 
 
 def living_nodes() -> tuple[Node, ...]:
@@ -38,20 +37,8 @@ def living_nodes() -> tuple[Node, ...]:
     )
 
 
-def coming_nodes() -> tuple[Node, ...]:
-    """Return the kinds of nodes that the cluster's autoscaler can add; none where there is none."""
-    config = state.get_cluster_config()
-    return tuple(
-        Node(
-            kind.name,
-            kind.name,
-            int(kind.resources["CPU"]) if "CPU" in kind.resources else 0,
-            float(kind.resources["GPU"]) if "GPU" in kind.resources else 0.0,
-            at_most=NO_END if kind.max_count < 0 else kind.max_count,
-        )
-        for kind in (config.node_group_configs if config is not None else ())
-        if kind.max_count
-    )
+def nobody(count: int, slots: Slots) -> None:
+    """Ask nobody for nodes: this machine is all there is."""
 
 
 class Cluster:
@@ -60,7 +47,8 @@ class Cluster:
     Args:
         resources: of a trial.
         say: is told of nodes that come and go.
-        living, coming: return the nodes that are there, and the kinds that may be added.
+        living: returns the nodes that are there.
+        ask: asks for room for so many more trials of a share.
         clock: in seconds.
     """
 
@@ -70,13 +58,13 @@ class Cluster:
         say: Say = lambda line: None,
         *,
         living: Callable[[], Sequence[Node]] = living_nodes,
-        coming: Callable[[], Sequence[Node]] = coming_nodes,
+        ask: Callable[[int, Slots], None] = nobody,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._resources, self._say = resources, say
-        self._living, self._coming, self._clock = living, coming, clock
-        self._seen = clock()
-        self._nodes, self._kinds = tuple(living()), tuple(coming())
+        self._living, self._ask, self._clock = living, ask, clock
+        self._seen, self._nodes = clock(), tuple(living())
+        self._asked = -OFTEN
         self._empty_since: float | None = None
         self._settle()
 
@@ -84,24 +72,29 @@ class Cluster:
         """Return the nodes that are there, looked up at most once a second."""
         if (now := self._clock()) - self._seen >= OFTEN:
             before, self._seen = self._nodes, now
-            self._nodes, self._kinds = tuple(self._living()), tuple(self._coming())
-            was = slots(self._resources, before, self._kinds)
+            self._nodes = tuple(self._living())
+            was = slots(self._resources, before)
             self._settle()
             self._tell(before, was)
         return self._nodes
 
     def slots(self) -> Slots:
         """Return how trials fit now."""
-        return slots(self._resources, self.nodes(), self._kinds)
+        return slots(self._resources, self.nodes())
 
     def at_once(self) -> int:
-        """Return how many trials may have been started and not ended."""
-        return at_once(self._resources, self.nodes(), self._kinds)
+        """Return how many trials may have been started and not ended; one waits where none fits."""
+        return max(self.slots().count, 1)
+
+    def want(self, waiting: int) -> None:
+        """Ask, at most once a second, for nodes for trials that could begin if there were room."""
+        if (time_now := self._clock()) - self._asked >= OFTEN or not waiting:
+            self._asked, now = time_now, self.slots()
+            self._ask(wanted(self._resources, now, waiting), now)
 
     def lacks(self) -> str | None:
-        """Return why no trial can ever run on what is there or may be added; None if it can."""
-        self.nodes()
-        return unmet(self._resources, self._all())
+        """Return why no trial can run on what is there; None if it can."""
+        return unmet(self._resources, self.nodes())
 
     def on_cpus(self) -> bool:
         """Whether ``gpu: auto`` came out as CPUs."""
@@ -132,7 +125,7 @@ class Cluster:
         return self._clock() - self._empty_since
 
     def wait_for_room(self, sleep: Callable[[float], None] = time.sleep) -> None:
-        """Return as soon as a trial can run or an autoscaler can make room for it.
+        """Return as soon as a trial can run; ask for a node that takes one until then.
 
         Raises:
             InputError: no such node came within ``resources.wait_seconds``.
@@ -146,15 +139,14 @@ class Cluster:
             if not told:
                 told = True
                 self._say(f"{lack}: {self._waiting()}")
+            self.want(1)
             sleep(min(OFTEN, self._resources.wait_seconds - waited))
+        self.want(0)
 
     def _settle(self) -> None:
         """Stay with GPUs once there were some: a spot cluster's trials wait for the next ones."""
-        if self._resources.gpu == "auto" and (gpu := share(self._resources, self._all())):
+        if self._resources.gpu == "auto" and (gpu := share(self._resources, self._nodes)):
             self._resources = self._resources.model_copy(update={"gpu": gpu})
-
-    def _all(self) -> list[Node]:
-        return [*self._nodes, *self._kinds]
 
     def _waiting(self) -> str:
         return (
@@ -173,6 +165,6 @@ class Cluster:
                 events.append(f"node {node.host} is being drained: no more trials begin there")
         if not events:
             return
-        now = slots(self._resources, self._nodes, self._kinds)
+        now = slots(self._resources, self._nodes)
         where = f" on {now.gpu:g} GPU each" if now.gpu > was.gpu else ""
         self._say(f"{'; '.join(events)}: {now.count} trials at a time{where}")

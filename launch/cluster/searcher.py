@@ -150,7 +150,10 @@ class StudySearcher(Searcher):
 
     def watch(self) -> None:
         """Look after what no worker tells; called all the time."""
+        assert self._search is not None
         waited = self._cluster.waited(len(self._began))
+        started = self._search.finished + len(self._proposals)
+        self._cluster.want(max(0, self._search.plan.budget - started))
         if self.failure is None and waited > (limit := self._config.resources.wait_seconds):
             self.failure = WorkerFailure(f"no node could take a trial for {limit:g} s")
 

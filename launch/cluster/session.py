@@ -23,7 +23,7 @@ from launch.cluster.nodes import Say
 from launch.cluster.noise import tell_in_lines
 from launch.config import modules
 from launch.config.sections import Resources
-from nas.errors import InputError, first_line
+from nas.errors import InputError, first_line, said
 
 CLUSTER_FILE = Path("ray", "ray_current_cluster")  # where `ray start` leaves the head's address
 
@@ -69,6 +69,11 @@ def ray_session(address: str | None, say: Say = lambda line: None) -> Iterator[N
             ray.init(address=address or "local", **settings)
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             why = first_line(error) or type(error).__name__
+            if address is not None and "token" in said(error.__cause__ or error).lower():
+                why += (
+                    ": it asks for a token, that of ~/.ray/auth_token on its head, or of "
+                    "RAY_AUTH_TOKEN"
+                )
             raise InputError(
                 f"Ray cannot start on this machine: {why}"
                 if address is None

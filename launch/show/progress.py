@@ -37,7 +37,7 @@ class Progress:
         self._failed = sum(_failed(result) for result in results)
         self._note(results, search)
         pace = f"{slots} at a time" if slots else "no node takes a trial yet"
-        todo = f"{search.finished} of {_total(search)} trials done, {pace}"
+        todo = f"{search.finished} of {search.plan.budget} trials done, {pace}"
         self._console.print(todo, highlight=False)
         if self._console.is_terminal:
             self._live = bars.Progress(
@@ -47,7 +47,7 @@ class Progress:
                 transient=True,
                 expand=True,
             )
-            self._bar = self._live.add_task("", total=_total(search), told=self._told(search))
+            self._bar = self._live.add_task("", total=search.plan.budget, told=self._told(search))
             self._live.update(self._bar, completed=search.finished)
             self._live.start()
 
@@ -62,7 +62,7 @@ class Progress:
         architecture = outcome["architecture"]
         answers = {**search.params(number), "architecture": architecture["hash"]}
         choices = " ".join(f"{name}={answers[name]}" for name in search.plan.told_apart)
-        done = f"[{search.finished}/{_total(search)}]"
+        done = f"[{search.finished}/{search.plan.budget}]"
         if outcome["status"] == "complete":
             scores = outcome["scores"]
             told = " ".join(f"{name} {score(scores, name)}" for name in search.plan.objectives)
@@ -97,7 +97,7 @@ class Progress:
             self._live.update(self._bar, completed=search.finished, told=told)
 
     def _told(self, search: Search) -> str:
-        done, total = search.finished, _total(search)
+        done, total = search.finished, search.plan.budget
         told = f"{done}/{total} done, {len(search.running)} running, {self._failed} failed"
         if done > self._before:
             pace = (time.monotonic() - self._started) / (done - self._before)
@@ -110,9 +110,3 @@ class Progress:
 
 def _failed(outcome: Mapping[str, Any]) -> bool:
     return outcome["status"] not in ("complete", "stopped")
-
-
-def _total(search: Search) -> int:
-    """Return how many trials there will be at most."""
-    size = search.plan.size
-    return min(size, search.plan.trials or size)

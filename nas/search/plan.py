@@ -66,6 +66,11 @@ class SearchPlan:
         return math.prod(len(choices) for choices in self.decisions.values())
 
     @property
+    def budget(self) -> int:
+        """How many trials there will be at most."""
+        return min(self.size, self.trials or self.size)
+
+    @property
     def told_apart(self) -> list[str]:
         """The decisions that tell trials apart; ``architecture`` for more than a few of a space."""
         return told_apart(self.decisions, self.vary)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 
 import pytest
 import ray
@@ -52,3 +55,22 @@ def test_workers_of_a_cluster_look_for_modules_where_the_driver_does(monkeypatch
 def test_ray_puts_no_directory_of_the_driver_on_a_workers_path() -> None:
     """Ray asks its job's configuration; a Ray that no longer does leaves it to ``follow``."""
     assert session._OwnPath()._runtime_env_has_working_dir()
+
+
+@pytest.mark.parametrize("given", ["file", "variable", "mode", "nothing"])
+def test_a_token_that_is_there_is_shown_to_clusters(tmp_path, given) -> None:
+    """`ray start` asks for it; ray.init with an address sends it only where the mode is set."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    environment["HOME"] = str(tmp_path)
+    if given in ("file", "mode"):
+        (tmp_path / ".ray").mkdir()
+        (tmp_path / ".ray" / "auth_token").write_text("0" * 64)
+    if given == "mode":
+        environment["RAY_AUTH_MODE"] = "disabled"
+    if given == "variable":
+        environment["RAY_AUTH_TOKEN"] = "0" * 64
+    code = "import os, launch.cluster.environment; print(os.environ.get('RAY_AUTH_MODE'))"
+    command = [sys.executable, "-c", code]
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    expected = {"mode": "disabled", "nothing": "None"}.get(given, "token")
+    assert said.stdout.strip() == expected

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from launch.cluster.nodes import Cluster
-from launch.cluster.slots import Node, Slots, at_once, slots, unmet
+from launch.cluster.slots import LEAST, MOST, Node, Slots, slots, unmet, wanted
 from launch.config.config import unchecked_config
 from launch.config.sections import Resources
 from nas.errors import InputError
@@ -15,41 +15,41 @@ from nas.errors import InputError
 HEAD = Node("h", "head", 0)
 BOX = Node("b", "box", 4, 2.0)
 PLAIN = Node("p", "plain", 8)
-KIND = Node("gpu-worker", "gpu-worker", 16, 8.0, at_most=4)
+BIG = Node("g", "gpu-box", 16, 8.0)
 
 
 @pytest.mark.parametrize(
-    ("asked", "nodes", "coming", "expected"),
+    ("asked", "nodes", "expected"),
     [
-        ({"cpu": 2}, [PLAIN, PLAIN], [], Slots(8, 2, 0.0)),
-        ({"cpu": 3}, [PLAIN, PLAIN], [], Slots(4, 3, 0.0)),
-        ({"workers": 1}, [PLAIN], [], Slots(1, 1, 0.0)),
-        ({"trials_per_gpu": 4}, [BOX, PLAIN], [], Slots(4, 1, 0.25)),  # box has four cores
-        ({"trials_per_gpu": 3, "cpu": 1}, [KIND], [], Slots(16, 1, 1 / 3)),
-        ({"gpu": 1.0}, [BOX, PLAIN], [], Slots(2, 1, 1.0)),
-        ({"gpu": 0.5}, [BOX], [], Slots(4, 1, 0.5)),
-        ({}, [HEAD], [], Slots(0, 1, 0.0)),
-        ({}, [HEAD, PLAIN], [KIND], Slots(0, 1, 0.25)),  # GPUs may come: they are waited for
-        ({}, [replace(BOX, draining=True), PLAIN], [], Slots(0, 1, 0.25)),
+        ({"cpu": 2}, [PLAIN, PLAIN], Slots(8, 2, 0.0)),
+        ({"cpu": 3}, [PLAIN, PLAIN], Slots(4, 3, 0.0)),
+        ({"workers": 1}, [PLAIN], Slots(1, 1, 0.0)),
+        ({"trials_per_gpu": 4}, [BOX, PLAIN], Slots(4, 1, 0.25)),  # box has four cores
+        ({"trials_per_gpu": 3, "cpu": 1}, [BIG], Slots(16, 1, 1 / 3)),
+        ({"gpu": 1.0}, [BOX, PLAIN], Slots(2, 1, 1.0)),
+        ({"gpu": 0.5}, [BOX], Slots(4, 1, 0.5)),
+        ({}, [HEAD], Slots(0, 1, 0.0)),
+        ({}, [replace(BOX, draining=True), PLAIN], Slots(0, 1, 0.25)),
     ],
 )
-def test_what_fits(asked, nodes, coming, expected) -> None:
-    assert slots(Resources(**asked), nodes, coming) == expected
+def test_what_fits(asked, nodes, expected) -> None:
+    assert slots(Resources(**asked), nodes) == expected
 
 
 @pytest.mark.parametrize(
-    ("asked", "nodes", "coming", "expected"),
+    ("workers", "running", "waiting", "expected"),
     [
-        ({}, [PLAIN], [], 8),
-        ({}, [HEAD], [], 1),  # what waits is what an autoscaler hears of
-        ({"gpu": 1.0}, [HEAD], [KIND], 8),  # of 32 that may come
-        ({"gpu": 1.0}, [HEAD] + [replace(KIND, at_most=1)] * 2, [KIND], 32),
-        ({"gpu": 1.0}, [HEAD], [replace(KIND, cpus=3, at_most=1)], 3),
-        ({"gpu": 1.0, "workers": 2}, [HEAD], [KIND], 2),
+        (None, 0, 3, 3),
+        (None, 0, 1000, LEAST),
+        (None, 12, 1000, 12),  # doubling
+        (None, 500, 1000, MOST),
+        (10, 6, 1000, 4),
+        (10, 10, 1000, 0),
+        (None, 12, 0, 0),
     ],
 )
-def test_how_many_may_wait(asked, nodes, coming, expected) -> None:
-    assert at_once(Resources(**asked), nodes, coming) == expected
+def test_how_many_more_trials_nodes_are_asked_for(workers, running, waiting, expected) -> None:
+    assert wanted(Resources(workers=workers), Slots(running, 1, 0.0), waiting) == expected
 
 
 @pytest.mark.parametrize(
@@ -76,8 +76,9 @@ class World:
     """Nodes and a clock that a test moves."""
 
     def __init__(self, *nodes: Node) -> None:
-        self.now, self.there, self.kinds = 0.0, list(nodes), []
+        self.now, self.there = 0.0, list(nodes)
         self.said: list[str] = []
+        self.asked: list[tuple[float, int, float]] = []
         self.plan: dict[int, list[Node]] = {}
 
     def cluster(self, **resources) -> Cluster:
@@ -85,7 +86,7 @@ class World:
             Resources(**resources),
             self.said.append,
             living=lambda: self.there,
-            coming=lambda: self.kinds,
+            ask=lambda count, slots: self.asked.append((self.now, count, slots.gpu)),
             clock=lambda: self.now,
         )
 
@@ -115,13 +116,17 @@ def test_a_search_waits_no_longer_than_it_was_told() -> None:
         world.cluster(cpu=9, wait_seconds=0).wait_for_room(world.sleep)
 
 
-def test_what_an_autoscaler_can_add_is_not_waited_for_before_the_search() -> None:
+def test_nodes_are_asked_for_while_there_are_trials_for_them() -> None:
     world = World(HEAD)
-    world.kinds = [KIND]
-    world.cluster(gpu=1.0).wait_for_room(world.sleep)
-    assert world.now == 0
-    with pytest.raises(InputError, match="at most the 16 cores"):
-        world.cluster(cpu=17, wait_seconds=0).wait_for_room(world.sleep)
+    world.plan[3] = [HEAD, PLAIN]
+    cluster = world.cluster(wait_seconds=60)
+    cluster.wait_for_room(world.sleep)
+    assert world.asked == [(0, 1, 0.0), (1, 1, 0.0), (2, 1, 0.0), (3, 0, 0.0)]
+    world.asked.clear()
+    for tenth in range(41):
+        world.now = 10 + tenth / 10
+        cluster.want(5)
+    assert world.asked == [(10, 5, 0.0), (11, 5, 0.0), (12, 5, 0.0), (13, 5, 0.0), (14, 5, 0.0)]
 
 
 def test_nodes_that_join_leave_and_drain_change_what_fits() -> None:
@@ -144,7 +149,6 @@ def test_looks_are_at_most_one_a_second() -> None:
     cluster = Cluster(
         Resources(),
         living=lambda: looks.append(world.now) or [PLAIN],
-        coming=lambda: [],
         clock=lambda: world.now,
     )
     for tenth in range(31):
