@@ -8,3 +8,14 @@ import torch
 def choose_device(gpu: bool = True) -> str:
     """Return ``cuda`` where a GPU is wanted and there, else ``cpu``."""
     return "cuda" if gpu and torch.cuda.is_available() else "cpu"
+
+
+def why_no_gpu() -> str:
+    """Return why torch can use no GPU here; nothing where it can use one."""
+    if torch.cuda.is_available():
+        return ""
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without
+        return str(error).strip().split("\n")[0].partition(". ")[0]
+    return "it sees no GPU"

@@ -40,3 +40,13 @@ def raised_in(error: BaseException | None) -> str:
     """Return in a line what a worker raised while it was made."""
     raised = re.search(r"(\w+(?:Error|Exception|Lost)\b.*)\s*$", said(error) if error else "")
     return cut(raised[1]) if raised else exit_of(error)
+
+
+def other_versions(error: BaseException) -> str | None:
+    """Return in a line which versions Ray refuses to connect; None of another error."""
+    text = said(error)
+    found = re.findall(r"^\s*(Ray|Python): (\S+)", text, re.MULTILINE)
+    if not text.startswith("Version mismatch") or len(found) != 4:
+        return None
+    theirs, ours = (" and ".join(map(" ".join, pair)) for pair in (found[:2], found[2:]))
+    return f"it was started with {theirs}, this process has {ours}: install the same in both"

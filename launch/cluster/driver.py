@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ray import tune
 
+from launch.cluster.before import check_nodes, check_travels
 from launch.cluster.callbacks import StopAtFailure, TellSearcher
 from launch.cluster.deaths import tell_every_death
 from launch.cluster.demand import Demand
@@ -45,11 +46,12 @@ def run_search(
         address: of a Ray cluster, ``auto`` or ``HOST:PORT``; None starts Ray here and ends it.
 
     Raises:
-        InputError: no such data, data that have changed since the run began, no such cluster, or
-            one that cannot meet ``resources``.
+        InputError: no such data, data that have changed since the run began, no such cluster, one
+            that cannot meet ``resources``, or nodes on which trials would be spoilt.
         WorkerFailure: workers cannot run trials at all; what ran is left to a resume.
     """
     check_found(config.model_dump())
+    check_travels(search.plan.template)
     images = read_sources(config, search)
     settle_data(run / "config.yaml", images)
     with (
@@ -61,6 +63,8 @@ def run_search(
         cluster = Cluster(resources, progress.say, ask=Demand() if address else nobody)
         try:
             cluster.wait_for_room()
+            if address is not None:
+                check_nodes(config, run, progress.say)
         except KeyboardInterrupt:
             return False
         if address is not None and cluster.on_cpus():

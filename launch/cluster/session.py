@@ -19,6 +19,7 @@ import launch.cluster.environment  # isort: skip  # noqa: F401  before ray
 import ray
 from ray.job_config import JobConfig
 
+from launch.cluster.causes import other_versions
 from launch.cluster.nodes import Say
 from launch.cluster.noise import tell_in_lines
 from launch.config import modules
@@ -68,7 +69,7 @@ def ray_session(address: str | None, say: Say = lambda line: None) -> Iterator[N
         try:
             ray.init(address=address or "local", **settings)
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-            why = first_line(error) or type(error).__name__
+            why = other_versions(error) or first_line(error) or type(error).__name__
             if address is not None and "token" in said(error.__cause__ or error).lower():
                 why += (
                     ": it asks for a token, that of ~/.ray/auth_token on its head, or of "

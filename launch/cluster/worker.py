@@ -20,6 +20,7 @@ from ray import tune
 
 from launch.cluster.place import DeviceLost, Place, WorkerSick
 from nas.data.arrays import Images
+from nas.device import why_no_gpu
 from nas.errors import DeviceFault, InputError
 from nas.trial.evaluation import Evaluation
 from nas.trial.files import HANGING, save_trial, trial_directory
@@ -68,11 +69,16 @@ class TrialActor(tune.Trainable):
         self._run = Path(run)
         self._limit = time_limit_seconds
         self._place = Place.here()
+        device = "cuda" if ray.get_gpu_ids() and device != "cpu" else "cpu"
+        if device == "cuda" and (why := why_no_gpu()):
+            raise InputError(
+                f"{self._place.host}: Ray counts GPUs there, torch can use none ({why}): mend its "
+                "driver, start the node with --num-gpus=0, or --set resources.gpu=0"
+            )
         self._runner = TrialRunner(
             template,
             images,
-            # a GPU that torch cannot use fails
-            device="cuda" if ray.get_gpu_ids() and device != "cpu" else "cpu",
+            device=device,
             threads=threads,
             time_limit_seconds=time_limit_seconds,
         )

@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from launch.runs.begin import versions
+from launch.config.versions import versions
 from launch.show.console import say
 from nas.data.config import DataConfig
 from nas.data.datasets import load_test_images

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import subprocess
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,6 +12,7 @@ from launch.cluster.scheduler import reached
 from launch.config.config import Config, deciding, differing_keys
 from launch.config.documents import save_document
 from launch.config.trust import remember
+from launch.config.versions import versions
 from launch.runs.ledgers import DECIDING, begun, settle_storage, study_to_join
 from launch.runs.run import CONFIG, Run
 from nas.data.checksum import DATA_CHECKSUM
@@ -226,33 +225,3 @@ def open_search(
 
     search.recover(saved)
     return search
-
-
-def versions() -> dict[str, Any]:
-    """Return the versions that a run was made with, and the commit of a psinas checkout.
-
-    None for what is run without being installed: a checkout on the path, say.
-    """
-    names = ("psinas", "torch", "torchvision", "ray", "optuna", "numpy")
-    found: dict[str, Any] = {name: _version(name) for name in names}
-    source = Path(__file__).resolve().parents[2]
-    if (source / ".git").exists():
-        found["commit"] = _commit(source)
-    return found
-
-
-def _commit(source: Path) -> str | None:
-    """Return the commit of a checkout; None where git is not installed or does not answer."""
-    command = ["git", "-C", str(source), "rev-parse", "HEAD"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, errors="replace")
-    except OSError:
-        return None
-    return answer.stdout.strip() or None
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None

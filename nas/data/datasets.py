@@ -101,6 +101,15 @@ def check_dataset(name: str) -> None:
         raise InputError(f"data.name: expected one of {known}, got {name!r}")
 
 
+def check_there(config: DataConfig) -> None:
+    """Refuse a dataset whose training images cannot be read; files of pictures are only listed.
+
+    Raises:
+        InputError: unknown dataset, or its files are not there.
+    """
+    _find(config, train=True)
+
+
 def _find(config: DataConfig, *, train: bool) -> Images | ImageFiles:
     check_dataset(config.name)
     if (path := path_of(config.name)) is not None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import platform
 import socket
 import subprocess
 import sys
 
 import pytest
 import ray
+from ray._private.utils import check_version_info
 
 from launch.cluster import session
 from launch.config.modules import VARIABLE
@@ -39,6 +41,23 @@ def test_only_a_given_address_is_blamed(monkeypatch, address, said) -> None:
     monkeypatch.setattr(session, "_reachable", lambda address: address)
     with pytest.raises(InputError, match=said), session.ray_session(address):
         pass
+
+
+def test_a_cluster_of_another_ray_is_named_with_its_versions(monkeypatch) -> None:
+    """The error is raised by Ray's own check."""
+
+    def init(**_):
+        check_version_info({"ray_version": "2.9.3", "python_version": "3.9.1"}, "node 10.0.0.1")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(session, "_reachable", lambda address: address)
+    mine = f"Ray {ray.__version__} and Python {platform.python_version()}"
+    with pytest.raises(InputError) as raised, session.ray_session("10.0.0.1:6379"):
+        pass
+    assert str(raised.value) == (
+        "--address: expected a running Ray cluster, got '10.0.0.1:6379': it was started with Ray "
+        f"2.9.3 and Python 3.9.1, this process has {mine}: install the same in both"
+    )
 
 
 def test_workers_of_a_cluster_look_for_modules_where_the_driver_does(monkeypatch) -> None:

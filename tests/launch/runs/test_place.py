@@ -7,6 +7,7 @@ import subprocess
 import pytest
 from helpers import one_line
 
+from launch.config import versions as running
 from launch.runs import begin
 from nas.errors import InputError
 
@@ -26,6 +27,6 @@ def test_a_checkout_without_git_has_no_commit(monkeypatch, tmp_path) -> None:
         raise FileNotFoundError(2, "No such file or directory: 'git'")
 
     monkeypatch.setattr(subprocess, "run", missing)
-    monkeypatch.setattr(begin, "__file__", str(tmp_path / "launch" / "runs" / "begin.py"))
+    monkeypatch.setattr(running, "HOME", tmp_path)
     (tmp_path / ".git").mkdir()
-    assert begin.versions()["commit"] is None
+    assert running.versions()["commit"] is None
