@@ -49,7 +49,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "metrics": ("metrics:metrics", "List the metrics, their settings and their scores."),
     "samplers": ("samplers:samplers", "List the samplers."),
     "datasets": ("datasets:datasets", "List the datasets, and where their files are."),
-    "doctor": ("doctor:doctor", "Say what psinas finds on this machine."),
+    "doctor": ("doctor:doctor", "Say whether searches can run, here and on a cluster."),
 }
 """Name -> (module of ``launch.commands``:function, one line of help)."""
 

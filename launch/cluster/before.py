@@ -16,7 +16,9 @@ from launch.cluster.node import NodeReport, Questions
 from launch.cluster.probe import here, living, probe
 from launch.config.config import Config
 from launch.config.modules import code_in
+from nas.data.config import DataConfig
 from nas.errors import InputError, one_line
+from nas.search.plan import SearchPlan
 from nas.trial.trial import Trial
 
 
@@ -58,6 +60,18 @@ def refuse(faults: Sequence[str]) -> None:
     if faults:
         more = f" (and {len(faults) - 1} more: psinas doctor shows them)" if faults[1:] else ""
         raise InputError(f"{faults[0]}{more}")
+
+
+def datasets_of(plan: SearchPlan) -> list[DataConfig]:
+    """Return every dataset that a search may use, as it is varied."""
+    template = plan.template
+    varied = [
+        template.varied(name, value).data
+        for name, values in plan.vary.items()
+        if name.startswith("data.")
+        for value in values
+    ]
+    return [template.data, *varied]
 
 
 def check_travels(template: Trial) -> None:

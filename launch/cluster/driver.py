@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ray import tune
 
-from launch.cluster.before import check_nodes, check_travels
+from launch.cluster.before import check_nodes, check_travels, datasets_of
 from launch.cluster.callbacks import StopAtFailure, TellSearcher
 from launch.cluster.deaths import tell_every_death
 from launch.cluster.demand import Demand
@@ -28,7 +28,6 @@ from launch.config.identity import settle_data
 from launch.config.modules import check_found
 from launch.show.progress import Progress
 from nas.data.arrays import prepare
-from nas.data.config import DataConfig
 from nas.data.datasets import load_images
 from nas.search.search import Search
 
@@ -52,7 +51,7 @@ def run_search(
     """
     check_found(config.model_dump())
     check_travels(search.plan.template)
-    images = read_sources(config, search)
+    images = read_sources(search)
     settle_data(run / "config.yaml", images)
     with (
         tempfile.TemporaryDirectory(prefix="psinas-") as scratch,  # not on shared storage
@@ -116,22 +115,14 @@ def run_search(
     return not interrupted
 
 
-def read_sources(config: Config, search: Search) -> Sources:
+def read_sources(search: Search) -> Sources:
     """Return the images of every dataset that the search may use, each read once.
 
     Raises:
         InputError: files that are not there, or a selection that cannot be made of them.
     """
-    template = search.plan.template
-    varied = [
-        template.varied(name, value).data
-        for name, values in search.plan.vary.items()
-        if name.startswith("data.")
-        for value in values
-    ]
     images: Sources = {}
-    configs: list[DataConfig] = [config.data, *varied]
-    for data in configs:
+    for data in datasets_of(search.plan):
         if data.source not in images:
             images[data.source] = load_images(data)
         prepare(images[data.source], data)  # refused here rather than in every trial

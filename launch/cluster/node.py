@@ -36,18 +36,10 @@ STORAGE = {
     errno.ENOSPC: "full",
     errno.EDQUOT: "quota",
 }
-_LOOK_AT_GPUS = """
-import json, torch
-names, sizes, why = [], [], ""
-try:
-    torch.cuda.init()
-    for index in range(torch.cuda.device_count()):
-        found = torch.cuda.get_device_properties(index)
-        names.append(found.name), sizes.append(found.total_memory)
-except (RuntimeError, AssertionError) as error:
-    why = str(error).strip().split("\\n")[0].split(". ")[0]
-print(json.dumps([names, sizes, why or ("" if names else "it sees no GPU")]))
-"""
+_LOOK_AT_GPUS = (
+    "import json; from nas.device import usable_gpus, why_no_gpu; "
+    "print(json.dumps([*usable_gpus(), why_no_gpu()]))"
+)
 
 
 @dataclass(frozen=True)
@@ -154,7 +146,7 @@ def answer(document: Mapping[str, Any]) -> dict[str, Any]:
         state, why, said = exchange(Path(document["tokens"]), document["token"], document["node"])
         found |= {"storage": state, "storage_error": why, "said": said}
     if document["gpus"]:
-        found |= gpus_here()
+        found |= gpus_apart()
     reasons, found["module_checksums"] = {}, {}
     for name in document["modules"]:
         try:
@@ -212,11 +204,18 @@ def read_token(path: Path) -> str:
     return path.read_text(encoding="utf-8").partition("\n")[0]
 
 
-def gpus_here() -> dict[str, Any]:
-    """Return which GPUs torch can use on this machine, their memory, or why it can use none."""
+def gpus_apart() -> dict[str, Any]:
+    """Return which GPUs torch can use here, their memory and why none, of a process of its own."""
     command = [sys.executable, "-P", "-c", _LOOK_AT_GPUS]
+    path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
-        asked = subprocess.run(command, capture_output=True, text=True, timeout=ASKING_SECONDS)
+        asked = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=ASKING_SECONDS,
+            env=os.environ | path,
+        )
         names, sizes, why = json.loads(asked.stdout.splitlines()[-1])
     except (subprocess.TimeoutExpired, OSError) as error:
         names, sizes, why = [], [], one_line(error)
@@ -224,6 +223,14 @@ def gpus_here() -> dict[str, Any]:
         last = asked.stderr.strip().splitlines()[-1:] or [f"exit code {asked.returncode}"]
         names, sizes, why = [], [], f"torch gave no answer: {last[0]}"
     return {"torch_gpus": names, "gpu_memory_bytes": sizes, "cuda_error": why}
+
+
+def gpus_here() -> dict[str, Any]:
+    """Return the same of this process, where torch is needed anyway."""
+    from nas.device import usable_gpus, why_no_gpu  # slow: torch
+
+    names, sizes = usable_gpus()
+    return {"torch_gpus": names, "gpu_memory_bytes": sizes, "cuda_error": why_no_gpu()}
 
 
 def usable_cores() -> int:

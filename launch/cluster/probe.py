@@ -21,7 +21,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from launch.cluster.causes import raised_in
-from launch.cluster.node import DRIVER, NodeReport, Questions, answer, leave, read_token
+from launch.cluster.node import DRIVER, NodeReport, Questions, answer, gpus_here, leave, read_token
 from nas.errors import InputError, first_line
 
 TIMEOUT_SECONDS = 60.0
@@ -166,8 +166,17 @@ def living() -> list[str]:
 
 def here(questions: Questions) -> NodeReport:
     """Return what the driver's own process answers; of storage it says only what is free."""
-    document = {**asdict(questions), "gpus": bool(questions.gpus)}
-    return NodeReport.of(answer(document))
+    looked = gpus_here() if questions.gpus else {}
+    return NodeReport.of({**answer({**asdict(questions), "gpus": False}), **looked})
+
+
+def check_room(run: Path) -> None:
+    """Refuse a directory that this process cannot write.
+
+    Raises:
+        InputError: it cannot, or there is no room.
+    """
+    shutil.rmtree(_leave(run, secrets.token_hex(8)))
 
 
 def _leave(run: Path, token: str) -> Path:

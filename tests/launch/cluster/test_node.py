@@ -123,6 +123,9 @@ def test_torch_is_asked_for_its_gpus_in_another_process():
     assert len(found.gpu_memory_bytes) == len(names)
     assert bool(found.cuda_error) == (not names)
     assert found.cuda_error == why_no_gpu()
+    mine = NodeReport.of(node.gpus_here())
+    told = ("torch_gpus", "gpu_memory_bytes", "cuda_error")
+    assert [getattr(mine, name) for name in told] == [getattr(found, name) for name in told]
 
 
 @pytest.mark.parametrize(
@@ -138,7 +141,7 @@ def test_torch_is_asked_for_its_gpus_in_another_process():
 def test_a_broken_torch_or_a_driver_that_hangs_is_an_answer(program, why, monkeypatch):
     monkeypatch.setattr(node, "_LOOK_AT_GPUS", program)
     monkeypatch.setattr(node, "ASKING_SECONDS", 60.0 if why != "TimeoutExpired: " else 0.5)
-    found = node.gpus_here()
+    found = node.gpus_apart()
     assert found["cuda_error"].startswith(why)
     assert found["torch_gpus"] == ([] if why else ["H100"])
 
