@@ -5,15 +5,16 @@ Ray started on this machine has one node, which is this one, and is not asked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import launch.cluster.environment  # isort: skip  # noqa: F401  before ray
 from ray import cloudpickle
 
 from launch.cluster.checks import doubts_of, faults_of, uses_gpus
-from launch.cluster.node import NodeReport, Questions
-from launch.cluster.probe import here, living, probe
+from launch.cluster.node import Questions
+from launch.cluster.probe import Probe, begin, here, living, probe
 from launch.config.config import Config
 from launch.config.modules import code_in
 from nas.data.config import DataConfig
@@ -31,7 +32,7 @@ def questions_of(config: Config, run: Path) -> Questions:
     return Questions(str(run.resolve()), (), modules, None if uses_gpus(config) else False)
 
 
-def check_nodes(config: Config, run: Path, say: Callable[[str], None]) -> list[NodeReport]:
+def check_nodes(config: Config, run: Path, say: Callable[[str], None]) -> Newcomers:
     """Ask all living nodes, refuse what would spoil trials, say what a user should know.
 
     Args:
@@ -39,16 +40,66 @@ def check_nodes(config: Config, run: Path, say: Callable[[str], None]) -> list[N
         run: its directory.
         say: is told each doubt in a line.
 
+    Returns:
+        What asks the nodes that join later.
+
     Raises:
         InputError: with the first fault, and how many more there are.
     """
     questions = questions_of(config, run)
-    reports = probe(living(), questions)
-    driver = here(Questions(questions.run, (), questions.modules, False))
+    reports = probe(living(), questions, say=say)
+    driver = here(replace(questions, gpus=False))
     refuse(faults_of(reports, config, driver, str(run)))
     for doubt in doubts_of(reports, config, driver, str(run)):
         say(doubt)
-    return reports
+    return Newcomers(config, run, say, [report.node for report in reports])
+
+
+class Newcomers:
+    """Asks nodes that join while a search runs, without waiting for them.
+
+    Args:
+        config: of the search.
+        run: its directory.
+        say: is told what is wrong with a node, in lines.
+        known: ids of the nodes that were asked before.
+    """
+
+    def __init__(
+        self, config: Config, run: Path, say: Callable[[str], None], known: Collection[str]
+    ) -> None:
+        self._config, self._run, self._say = config, run, say
+        self._known, self._asked = set(known), list[Probe]()
+        self._questions = questions_of(config, run)
+
+    def spoilt(self, nodes: Collection[str]) -> list[str]:
+        """Return which nodes have turned out unfit since the last call.
+
+        Args:
+            nodes: ids of the living ones.
+        """
+        if new := set(nodes) - self._known:
+            self._known |= new
+            try:
+                self._asked.append(begin(sorted(new), self._questions))
+            except InputError as error:  # no room for a token: that is not the node's
+                self._say(str(error))
+        reports = [report for asked in self._asked for report in asked.ready()]
+        self._asked = [asked for asked in self._asked if asked.left]
+        if not reports:
+            return []
+        driver = here(replace(self._questions, gpus=False))
+        unfit = []
+        for report in reports:
+            if report.node not in nodes:  # it is gone again
+                continue
+            held = [report], self._config, driver, str(self._run)
+            faults = [] if report.silent else faults_of(*held)
+            for line in [*(f"{fault}; it is not used" for fault in faults), *doubts_of(*held)]:
+                self._say(line)
+            if faults:
+                unfit.append(report.node)
+        return unfit
 
 
 def refuse(faults: Sequence[str]) -> None:

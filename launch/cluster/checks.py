@@ -47,7 +47,8 @@ def faults_of(
         driver: of its own process, which the nodes are held against.
         run: the directory that was to be shared.
     """
-    asked = [r for r in reports if takes_trials(r, config)]
+    gpus = needs_gpu(reports, config)
+    asked = [r for r in reports if r.cpus >= config.resources.cpu and r.gpus >= gpus]
     if asked and all(r.silent for r in asked):
         return _folded(asked, _silence)
 
@@ -112,22 +113,23 @@ def doubts_of(
             )
         for name, why in report.data.items():
             yield (
-                f"expected {name} there, got none ({why}): a search carries its images along from "
-                "the driver"
+                f"expected {name} there, got none ({why}): a search carries its images along, "
+                "psinas score and bracket --address read them there"
             )
 
     return _folded(reports, doubtful)
 
 
-def takes_trials(report: NodeReport, config: Config) -> bool:
-    """Whether a trial fits on a node, by its cores; one that is silent may."""
-    return report.cpus >= config.resources.cpu
+def needs_gpu(reports: Sequence[NodeReport], config: Config) -> float:
+    """Return what of a GPU a node must have for a trial; ``auto`` wants one where one is there."""
+    if config.resources.gpu != "auto":
+        return float(config.resources.gpu)
+    return 1.0 if any(report.gpus for report in reports) else 0.0
 
 
 def uses_gpus(config: Config) -> bool:
     """Whether models of a search run on the GPUs that Ray counts."""
-    device = getattr(config.resources, "device", "auto")
-    return device != "cpu" and config.resources.gpu != 0
+    return config.resources.device != "cpu" and config.resources.gpu != 0
 
 
 def _versions(report: NodeReport, driver: NodeReport) -> Iterator[str]:
@@ -190,7 +192,7 @@ def node_names(reports: Sequence[NodeReport]) -> dict[str, str]:
     return {
         r.node: (r.host or r.node[:8] or "driver")
         if hosts.count(r.host) == 1 or not r.host
-        else f"{r.host} (node {r.node[:8]})"
+        else f"{r.host} ({r.node[:6]})"
         for r in reports
     }
 

@@ -62,8 +62,7 @@ def run_search(
         cluster = Cluster(resources, progress.say, ask=Demand() if address else nobody)
         try:
             cluster.wait_for_room()
-            if address is not None:
-                check_nodes(config, run, progress.say)
+            newcomers = None if address is None else check_nodes(config, run, progress.say)
         except KeyboardInterrupt:
             return False
         if address is not None and cluster.on_cpus():
@@ -74,6 +73,7 @@ def run_search(
         progress.begin(search, cluster.slots().count)
         rungs = open_rungs(config, search)
         searcher = StudySearcher(search, config, run, progress, cluster=cluster, rungs=rungs)
+        searcher.newcomers = newcomers
         spread = Spread(cluster)
         actor = tune.with_parameters(
             TrialActor,

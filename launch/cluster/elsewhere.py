@@ -17,6 +17,7 @@ from ray import cloudpickle
 from ray.exceptions import RayError, RayTaskError
 
 from launch.cluster.demand import Demand
+from launch.cluster.devices import check_device
 from launch.cluster.nodes import Cluster, Say
 from launch.cluster.session import ray_session, waiting
 from launch.config.sections import Resources
@@ -92,6 +93,7 @@ def _told(
 
     def run() -> None:
         try:
+            check_device(settings["device"])
             with _as_the_driver(*places):
                 lines.put(("returned", cloudpickle.dumps(function(*arguments, **settings))))
         except InputError as error:

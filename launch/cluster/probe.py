@@ -24,7 +24,8 @@ from launch.cluster.causes import raised_in
 from launch.cluster.node import DRIVER, NodeReport, Questions, answer, gpus_here, leave, read_token
 from nas.errors import InputError, first_line
 
-TIMEOUT_SECONDS = 60.0
+TIMEOUT_SECONDS = 180.0  # a first process may read all of Ray and torch over a network
+PATIENCE_SECONDS = 15.0  # after which a user is told who has not answered
 LOOKS, BETWEEN_SECONDS = 10, 0.2  # for a file that a node says it has written
 
 
@@ -141,16 +142,28 @@ def begin(nodes: Collection[str], questions: Questions) -> Probe:
 
 
 def probe(
-    nodes: Collection[str], questions: Questions, timeout: float = TIMEOUT_SECONDS
+    nodes: Collection[str],
+    questions: Questions,
+    timeout: float = TIMEOUT_SECONDS,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[NodeReport]:
     """Return a report of each node, in their order, after at most ``timeout`` seconds.
+
+    Args:
+        nodes: ids of living nodes.
+        questions: to each of them.
+        timeout: in seconds.
+        say: is told once of nodes that take their time.
 
     Raises:
         InputError: the run directory has no room for a token.
     """
     asked = begin(nodes, questions)
     try:
-        reports = asked.ready(timeout)
+        reports = asked.ready(min(PATIENCE_SECONDS, timeout))
+        if asked.left and timeout > PATIENCE_SECONDS:
+            say(f"waiting up to {timeout:g} s for the answers of {len(asked.left)} nodes")
+            reports += asked.ready(timeout - PATIENCE_SECONDS)
         if asked.left:
             reports += asked.give_up(f"no answer within {timeout:g} s")
     finally:

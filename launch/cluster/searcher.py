@@ -12,6 +12,7 @@ from typing import Any
 from ray.exceptions import ActorUnavailableError, RayActorError
 from ray.tune.search import Searcher
 
+from launch.cluster.before import Newcomers
 from launch.cluster.causes import LOW_MEMORY, NODE_GONE, Lost, exit_of, innermost, raised_in
 from launch.cluster.faults import Faults, Verdict
 from launch.cluster.nodes import Cluster
@@ -72,6 +73,7 @@ class StudySearcher(Searcher):
         self._alone: list[Proposal] = []
         self._outcomes = 0
         self.failure: Exception | None = None
+        self.newcomers: Newcomers | None = None
         self._kept: list[Mapping[str, Any]] = []
         self._keep(search.results())
 
@@ -151,6 +153,8 @@ class StudySearcher(Searcher):
     def watch(self) -> None:
         """Look after what no worker tells; called all the time."""
         assert self._search is not None
+        if self.newcomers is not None:
+            self._faults.closed.update(self.newcomers.spoilt(self._cluster.names()))
         waited = self._cluster.waited(len(self._began))
         started = self._search.finished + len(self._proposals)
         self._cluster.want(max(0, self._search.plan.budget - started))

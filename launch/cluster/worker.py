@@ -18,9 +18,9 @@ import launch.cluster.environment  # isort: skip  # noqa: F401  sets what ray re
 import ray
 from ray import tune
 
+from launch.cluster.devices import check_device
 from launch.cluster.place import DeviceLost, Place, WorkerSick
 from nas.data.arrays import Images
-from nas.device import why_no_gpu
 from nas.errors import DeviceFault, InputError
 from nas.trial.evaluation import Evaluation
 from nas.trial.files import HANGING, save_trial, trial_directory
@@ -70,11 +70,10 @@ class TrialActor(tune.Trainable):
         self._limit = time_limit_seconds
         self._place = Place.here()
         device = "cuda" if ray.get_gpu_ids() and device != "cpu" else "cpu"
-        if device == "cuda" and (why := why_no_gpu()):
-            raise InputError(
-                f"{self._place.host}: Ray counts GPUs there, torch can use none ({why}): mend its "
-                "driver, start the node with --num-gpus=0, or --set resources.gpu=0"
-            )
+        try:
+            check_device(device)
+        except InputError as error:
+            raise InputError(f"{self._place.host}: {error}") from None
         self._runner = TrialRunner(
             template,
             images,

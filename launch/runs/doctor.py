@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,10 @@ from typing import Any
 from launch.cluster.before import check_travels, datasets_of
 from launch.cluster.checks import doubts_of, faults_of, node_names
 from launch.cluster.node import NodeReport, Questions
+from launch.cluster.nodes import Cluster
 from launch.cluster.probe import check_room, here, living, probe
 from launch.cluster.session import ray_session
+from launch.cluster.slots import Slots
 from launch.config.config import Config
 from launch.config.modules import check_found, code_in
 from launch.show.columns import aligned
@@ -34,6 +36,7 @@ class Examined:
         directory: where a run would be written.
         driver: this process.
         nodes: of the cluster; None where no address was given.
+        slots: how the search's trials fit there.
         root: where files of datasets are looked for.
         data: dataset -> what of it was found here.
         faults: what refuses a search, in lines.
@@ -45,6 +48,7 @@ class Examined:
     root: Path
     driver: NodeReport
     nodes: Sequence[NodeReport] | None
+    slots: Slots | None
     data: Mapping[str, str]
     faults: Sequence[str]
     doubts: Sequence[str]
@@ -57,6 +61,7 @@ class Examined:
             "data_root": str(self.root),
             "driver": self.driver.to_dict(),
             "nodes": [node.to_dict() for node in self.nodes or ()],
+            "slots": None if self.slots is None else asdict(self.slots),
             "data": dict(self.data),
             "faults": list(self.faults),
             "doubts": list(self.doubts),
@@ -86,19 +91,23 @@ def examine(config: Config | None, *, run: Path, address: str | None) -> Examine
     asked, where = config or Config(), str(directory)
     alone = replace(driver, gpus=float(len(driver.torch_gpus or ())), data={})
     doubts = doubts_of([alone], asked, driver, where)
-    nodes = None
+    nodes = slots = None
     if address is not None:
         with ray_session(address):
             try:
                 nodes = probe(living(), questions)
             except InputError:  # no room, which was said of this machine
                 nodes = probe(living(), replace(questions, run=None))
+            if config is not None:
+                cluster = Cluster(config.resources)
+                slots, lack = cluster.slots(), cluster.lacks()
+                doubts += [f"{lack}: a search waits for one"] if lack else []
         faults += faults_of(nodes, asked, driver, where)
         doubts += doubts_of(nodes, asked, driver, where)
     if config is None:
         data = {name: _found(name) for name in LOOKED_FOR}
     name, root = (None, DataConfig()) if config is None else (config.name, config.data)
-    return Examined(name, directory, data_root(root), driver, nodes, data, faults, doubts)
+    return Examined(name, directory, data_root(root), driver, nodes, slots, data, faults, doubts)
 
 
 def lines_of(examined: Examined) -> list[str]:
@@ -117,6 +126,9 @@ def lines_of(examined: Examined) -> list[str]:
         lines += [f"{SEARCH}  {examined.search} can travel to workers"]
     if examined.nodes is not None:
         lines += ["", *table_of(examined.nodes)]
+    if (slots := examined.slots) is not None:
+        share = f"{slots.gpu:g} GPU and " if slots.gpu else ""
+        lines += ["", f"{slots.count} trials at a time, {share}{slots.cpu} cores each"]
     told = {"fault": examined.faults, "doubt": examined.doubts}
     if found := [f"{kind}  {line}" for kind, each in told.items() for line in each]:
         return [*lines, "", *found]

@@ -15,7 +15,7 @@ import pytest
 import torch
 from ray import cloudpickle
 
-from launch.cluster import node, probe, worker
+from launch.cluster import devices, elsewhere, node, probe, worker
 from launch.cluster.before import check_travels, questions_of
 from launch.cluster.node import DRIVER, NodeReport, Questions, answer, exchange, leave, read_token
 from launch.cluster.place import Place
@@ -209,11 +209,15 @@ def test_a_worker_on_a_gpu_without_a_driver_names_node_and_remedy(tmp_path, monk
     monkeypatch.setattr(worker.signal, "signal", lambda number, handler: None)
     monkeypatch.setattr(worker.Place, "here", classmethod(lambda cls: place))
     monkeypatch.setattr(worker.ray, "get_gpu_ids", lambda: [0])
-    monkeypatch.setattr(worker, "why_no_gpu", lambda: "no driver")
-    shared = {"template": None, "images": {}, "run": str(tmp_path), "threads": 1}
+    monkeypatch.setattr(devices, "why_no_gpu", lambda: "no driver")
+    shared = {"template": None, "images": {}, "run": str(tmp_path), "threads": 1, "device": "auto"}
     with pytest.raises(InputError) as raised:
         worker.TrialActor.__new__(worker.TrialActor).setup({}, time_limit_seconds=None, **shared)
     assert str(raised.value) == (
         "node-b: Ray counts GPUs there, torch can use none (no driver): mend its driver, start the "
         "node with --num-gpus=0, or --set resources.gpu=0"
     )
+    (kind, error), *_ = elsewhere._told(None, (), {"device": "cuda"}, (".", None), False)
+    assert kind == "failed"
+    assert str(error).startswith("Ray counts GPUs there, torch can use none (no driver): mend its")
+    assert str(error).endswith(f"(on node {os.uname().nodename})")

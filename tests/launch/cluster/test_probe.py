@@ -56,9 +56,9 @@ def cluster(tmp_path_factory):
     mounts = f"mount --bind {other} {file} && mount -t tmpfs none {run}"
     found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     found.add_node(num_cpus=2, num_gpus=2)
-    start = f"{mounts} && exec {RAY} start --address={found.address} --num-cpus=3 --block"
+    start = f"{mounts} && exec {RAY} start --address={found.address} --block"
     with (home / "log").open("w") as log:
-        command = ["unshare", "-m", "sh", "-c", start]
+        command = ["unshare", "-m", "sh", "-c", f"{start} --num-cpus=3 --num-gpus=1"]
         third = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     try:
         ends = time.monotonic() + LIMIT
@@ -89,19 +89,18 @@ def test_what_is_wrong_on_one_node_is_said_of_that_node(cluster):
     assert [r.node for r in reports] == nodes
     good, driverless, apart = sorted(reports[:3], key=lambda r: r.cpus)
     assert (good.storage, driverless.storage, apart.storage) == ("shared", "shared", "other")
-    assert (good.torch_gpus, driverless.torch_gpus, apart.torch_gpus) == (None, (), None)
+    assert (good.torch_gpus, driverless.torch_gpus, apart.torch_gpus) == (None, (), ())
     assert all(abs(r.clock_offset_seconds) < 1 for r in reports[:3])  # one machine, one clock
     assert reports[3].silent == "the node is gone"
     assert [r.node for r in at_once + later] == nodes[:1]
     assert {r.silent for r in in_no_time} == {"no answer within 0 s"}
     assert list(run.iterdir()) == []
     lines = faults_of(reports, config, here(questions), str(run))
-    of_gpu, of_psinas, of_storage = sorted(lines, key=lambda line: line.partition(": ")[2])
-    assert f"(node {driverless.node[:8]}): Ray counts 2 GPUs, torch can use none (" in of_gpu
-    assert f"(node {apart.node[:8]}): expected psinas 0.1.0 (" in of_psinas
-    assert (
-        f"(node {apart.node[:8]}): expected the driver's run directory {run}, got an" in of_storage
-    )
+    one, two, of_psinas, of_storage = sorted(lines, key=lambda line: line.partition(": ")[2])
+    assert f"({apart.node[:6]}): Ray counts 1 GPU, torch can use none (" in one
+    assert f"({driverless.node[:6]}): Ray counts 2 GPUs, torch can use none (" in two
+    assert f"({apart.node[:6]}): expected psinas 0.1.0 (" in of_psinas
+    assert f"({apart.node[:6]}): expected the driver's run directory {run}, got an" in of_storage
 
 
 def test_a_search_on_such_nodes_is_refused_and_leaves_nothing(cluster, psinas, tmp_path):
@@ -111,10 +110,10 @@ def test_a_search_on_such_nodes_is_refused_and_leaves_nothing(cluster, psinas, t
     config.write_text(yaml.safe_dump(TINY))
     where = ["--out", run, "--address", address]
     refused = psinas("search", config, *where)
-    one_line(refused, "(node ", "(and 2 more: psinas doctor shows them)")
+    one_line(refused, "psinas: ", "(and 3 more: psinas doctor shows them)")
     assert list(run.iterdir()) == []
     code, out, _ = psinas("doctor", config, *where, "--format", "json")
     told = json.loads(out)
-    assert (code, len(told["nodes"]), len(told["faults"])) == (2, 3, 3)
+    assert (code, len(told["nodes"]), len(told["faults"])) == (2, 3, 4)
     assert told["faults"][0] in refused[2]
     assert list(run.iterdir()) == []

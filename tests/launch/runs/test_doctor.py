@@ -14,6 +14,7 @@ from helpers import TINY, one_line
 
 from launch.cluster import probe
 from launch.cluster.node import NodeReport
+from launch.cluster.slots import Slots
 from launch.runs.doctor import Examined, lines_of, table_of
 
 LOCKED = """
@@ -123,8 +124,10 @@ def test_the_table_has_a_line_a_node():
 
 def test_faults_come_before_doubts():
     here = replace(NODE, node="", cuda_error="")
-    found = Examined(None, Path("/runs"), Path("/data"), here, [NODE], {}, ["a: b"], ["c: d"])
+    told = Slots(8, 2, 0.25), {}, ["a: b"], ["c: d"]
+    found = Examined(None, Path("/runs"), Path("/data"), here, [NODE], *told)
     lines = lines_of(found)
-    assert lines[-3:] == ["", "fault  a: b", "doubt  c: d"]
+    slots = "8 trials at a time, 0.25 GPU and 2 cores each"
+    assert lines[-5:] == ["", slots, "", "fault  a: b", "doubt  c: d"]
     assert "GPUs  H100 80.0 GiB" in lines
     assert lines_of(replace(found, faults=[], doubts=[]))[-1] == "nothing is wrong"
