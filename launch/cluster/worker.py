@@ -119,7 +119,7 @@ class TrialActor(tune.Trainable):
         self._number, self._began = int(config["number"]), time.monotonic()
         self._expected = frozenset(config.get("expected_errors", ()))
         self._trial = self._runner.trial(config["architecture"], config["overrides"])
-        self._steps = self._runner.run(self._trial)
+        self._steps = self._runner.run(self._trial, micro_batch=config.get("micro_batch"))
 
     def _note(self, evaluation: Evaluation, outcome: str) -> None:
         """Count equal errors in a row, after which it may be this process and not the trials.

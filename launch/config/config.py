@@ -55,7 +55,10 @@ MAY_DIFFER = ("trials", "keep", "resources", "retrain", "data.root", "data.downl
 
 ``resources`` sets device and threads, which can move a last digit: each row says what it ran on.
 """
-RESERVED = tuple("number status reason epochs rung seconds architecture repeat_of".split())
+RESERVED = tuple(
+    "number status reason epochs rung seconds architecture repeat_of peak_memory_bytes "
+    "micro_batch".split()
+)
 """Columns of the trial table that no decision may be called."""
 
 

@@ -41,7 +41,11 @@ def replay(run: Run, number: int) -> tuple[FinishedTrial, Evaluation, list[str]]
         )
     images = load_as_before(row.trial.data, run.checksums, test=False)
     evaluation = evaluate(
-        row.trial, images, device=environment["device"], threads=environment["threads"]
+        row.trial,
+        images,
+        device=environment["device"],
+        threads=environment["threads"],
+        micro_batch=row.result.get("micro_batch"),
     )
     old, new = row.result["scores"], evaluation.scores
     different = [

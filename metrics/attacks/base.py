@@ -23,7 +23,7 @@ from metrics.attacks.geometry import (
     length_of,
     own_generator,
 )
-from metrics.checks import check_images, check_labels, check_model
+from metrics.checks import check_batch_size, check_images, check_labels, check_model
 from metrics.left_as_found import evaluating
 from metrics.precision import full_float32
 
@@ -104,6 +104,7 @@ class Attack(ABC):
         labels: Tensor | None = None,
         *,
         generator: torch.Generator | None = None,
+        batch_size: int | None = None,
     ) -> Tensor:
         """Return adversarial images.
 
@@ -114,6 +115,9 @@ class Attack(ABC):
             labels: ``(N,)`` true labels. None takes the labels that the model predicts, which
                 keeps single-step training from leaking the label (Kurakin et al. 2017).
             generator: decides every random draw; None takes one that torch's global one seeds.
+            batch_size: images at a time, for less memory; None is all of them. The result is the
+                same up to rounding where ``draws_by_image`` holds; another attack that uses
+                gradients draws for every batch anew, and one that uses none takes all at once.
 
         Raises:
             ValueError: integer images, values outside [0, 1] or not finite, no images; labels or
@@ -122,6 +126,7 @@ class Attack(ABC):
         """
         check_model(model)
         x = check_images(images)
+        size = check_batch_size(batch_size)
         self.check_reach(x)
         labels = None if labels is None else check_labels(images, labels)
         generator = own_generator(generator, x.device)
@@ -133,7 +138,9 @@ class Attack(ABC):
         ):
             x = x.detach().clone()
             labels = None if labels is None else labels.clone()
-            return self.made(self.perturb(model, x, labels, generator), x)
+            if size is None or len(x) <= size:
+                return self.made(self.perturb(model, x, labels, generator), x)
+            return self.made(self._in_batches(model, x, labels, generator, size), x)
 
     def made(self, images: Any, x: Tensor) -> Tensor:
         """Return ``images``, detached; raise ValueError unless they are as many of one kind."""
@@ -160,6 +167,42 @@ class Attack(ABC):
         generator: torch.Generator | None,
     ) -> Tensor:
         """Return adversarial images; the model is in ``eval()`` and gradients are on."""
+
+    def perturb_rows(
+        self, model: nn.Module, x: Tensor, labels: Tensor | None, random: Randomness
+    ) -> Tensor:
+        """Do what :meth:`perturb` does for some rows of a batch, whose random numbers are given.
+
+        An attack that ``draws_by_image`` writes it.
+        """
+        raise NotImplementedError(f"{type(self).__name__} draws for whole batches")
+
+    def _in_batches(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        labels: Tensor | None,
+        generator: torch.Generator,
+        size: int,
+    ) -> Tensor:
+        """Return adversarial images, ``size`` at a time, each with the numbers of its place."""
+        if not self.draws_by_image and not self.uses_gradients:
+            return self.perturb(model, x, labels, generator)
+        state, drawn = generator.get_state(), generator
+        parts = []
+        for rows in torch.arange(len(x), device=x.device).split(size):
+            own = None if labels is None else labels[rows]
+            if (
+                self.draws_by_image
+            ):  # every part draws what the whole batch would, and takes its own
+                drawn = torch.Generator(generator.device)
+                drawn.set_state(state)
+                random = Randomness(x[rows], blocks=[(drawn, len(x))], places=rows)
+                parts.append(self.perturb_rows(model, x[rows], own, random))
+            else:
+                parts.append(self.made(self.perturb(model, x[rows], own, generator), x[rows]))
+        generator.set_state(drawn.get_state())
+        return torch.cat(parts)
 
     def search(
         self,

@@ -104,7 +104,12 @@ class Iterative(Attack):
         labels: Tensor | None,
         generator: torch.Generator | None,
     ) -> Tensor:
-        return _Hunt(self, model, x, labels, Randomness(x, generator), stop=False).run().images
+        return self.perturb_rows(model, x, labels, Randomness(x, generator))
+
+    def perturb_rows(
+        self, model: nn.Module, x: Tensor, labels: Tensor | None, random: Randomness
+    ) -> Tensor:
+        return _Hunt(self, model, x, labels, random, stop=False).run().images
 
     def search(
         self,

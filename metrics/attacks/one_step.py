@@ -62,6 +62,11 @@ class OneStep(Attack):
     ) -> Tensor:
         return self.pgd().perturb(model, x, labels, generator)
 
+    def perturb_rows(
+        self, model: nn.Module, x: Tensor, labels: Tensor | None, random: Randomness
+    ) -> Tensor:
+        return self.pgd().perturb_rows(model, x, labels, random)
+
     def search(
         self,
         model: nn.Module,

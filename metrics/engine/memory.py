@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
 import torch
@@ -20,13 +22,25 @@ NO_MEMORY = (
 )  # fmt: skip
 
 T = TypeVar("T")
+_most: ContextVar[int | None] = ContextVar("most", default=None)
+
+
+@contextmanager
+def at_most(images: int | None) -> Iterator[None]:
+    """Within, no more than so many images suit any model (None: as many as the memory allows)."""
+    token = _most.set(images)
+    try:
+        yield
+    finally:
+        _most.reset(token)
 
 
 def suitable_batch(model: nn.Module, images: Tensor) -> int:
     """Return how many images at a time suit ``model`` on their device.
 
     On a CPU what a forward pass saves for its backward pass should stay in the caches; on a GPU
-    both passes should fit into half of the memory that is free.
+    both passes should fit into half of the memory that is free. Within :func:`at_most` it is no
+    more than said there.
 
     Args:
         model: runs once, on one image.
@@ -34,11 +48,14 @@ def suitable_batch(model: nn.Module, images: Tensor) -> int:
     """
     kind = images.device.type
     most = MOST.get(kind, MOST["cuda"])
+    least, limit = LEAST, _most.get()
+    if limit is not None:
+        least, most = min(least, limit), min(most, limit)
     room = CACHE if kind != "cuda" else SHARE * free_memory(images.device) / TWICE
     try:
-        return max(LEAST, min(most, int(room / saved_bytes(model, images[:1]))))
+        return max(least, min(most, int(room / saved_bytes(model, images[:1]))))
     except Exception:  # noqa: BLE001  anybody's model: one that cannot be asked is given few
-        return LEAST
+        return least
 
 
 def saved_bytes(model: nn.Module, images: Tensor) -> int:

@@ -20,7 +20,7 @@ from nas.errors import InputError
 from nas.types import FloatArray
 
 QUANTILE = 1.959963984540054  # of the standard normal distribution at 0.975
-BOOKKEEPING = ("number", "epochs", "seconds", "repeat_of")
+BOOKKEEPING = ("number", "epochs", "seconds", "repeat_of", "peak_memory_bytes", "micro_batch")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from nas.ledger.results import RUN_ID, RUNGS, STUDY
 
 ACCURACIES = ("accuracy", "accuracy_low", "accuracy_high")
 LEADING = ("number", "status", "reason")
+MEMORY = ("peak_memory_bytes", "micro_batch")  # columns where a trial has them
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def load_table(run: str | Path, *, repeats: bool = False) -> pd.DataFrame:
 def table_of(records: Iterable[Record], *, repeats: bool = False) -> pd.DataFrame:
     """Return the trial table of records: number, status, reason, decisions, scores, cost.
 
-    With a scheduler also ``rung``, the epoch after which it stopped a trial.
+    With a scheduler also ``rung``, the epoch after which it stopped a trial; of trials on a GPU
+    ``peak_memory_bytes``, and ``micro_batch`` where one was trained in micro-batches.
     """
     rows = []
     decisions: dict[str, None] = {}
@@ -81,14 +83,16 @@ def table_of(records: Iterable[Record], *, repeats: bool = False) -> pd.DataFram
         scheduled |= RUNGS in result or result["status"] == "stopped"
         rows.append(_row(record.number, record.params, result))
     rung = ["rung"] if scheduled else []
-    columns = [*LEADING, *decisions, *scores, "epochs", *rung, "seconds", "architecture"]
+    memory = [name for name in MEMORY if any(row[name] is not None for row in rows)]
+    columns = [*LEADING, *decisions, *scores, "epochs", *rung, "seconds", *memory, "architecture"]
     columns += ["repeat_of"] if repeats else []
     table = pd.DataFrame(rows, columns=columns)
     for name in decisions:
         table[name] = column_of([row.get(name) for row in rows])
     for name in [*scores, *rung]:  # a failed trial has no scores
         table[name] = table[name].astype(float)
-    return table.astype({"number": "int64", "epochs": "Int64", "seconds": float})
+    integers = dict.fromkeys(("epochs", *memory), "Int64")
+    return table.astype({"number": "int64", "seconds": float, **integers})
 
 
 def read_csv(path: Path, what: str = "a CSV file") -> pd.DataFrame:
@@ -121,6 +125,7 @@ def _row(number: int, params: dict[str, Any], result: dict[str, Any]) -> dict[st
         "epochs": result.get("epochs"),
         "rung": result.get("epochs") if result["status"] == "stopped" else None,
         "seconds": result.get("seconds"),
+        **{name: result.get(name) for name in MEMORY},
         "architecture": result.get("architecture", {}).get("hash"),
         "repeat_of": result.get("repeat_of"),
     }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import math
-import platform
 import time
 import traceback
 from collections.abc import Generator
@@ -17,16 +16,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from metrics.engine.device_faults import device_fault
-from metrics.engine.memory import out_of_memory
+from metrics.engine.memory import at_most, out_of_memory
 from metrics.engine.sharing import sharing
 from nas.data.arrays import Data, Images, prepare
 from nas.data.datasets import load_images
 from nas.errors import DeviceFault, Diverged, one_line, writable
+from nas.trial.machine import environment_of, peak_memory
 from nas.trial.process import process_as_found
 from nas.trial.repeats import repeated
 from nas.trial.scoring import metric_key, score
@@ -60,6 +59,9 @@ class Evaluation:
         traceback: of an ``error``.
         repeats: the scores of every repeat, where the trial has several; ``scores`` are means.
         kept_repeat: the repeat whose weights these are; see ``nas.trial.repeats``.
+        micro_batch: images that were trained on at a time, where that was asked for.
+        peak_memory_bytes: the most that torch held on the GPU, the images included; None on a CPU,
+            which counts no such thing. Of repeats the largest.
         task, weights, last_weights: what the model fits, its best epoch's weights and its last's
             (None where they are the same); they stay on this machine.
     """
@@ -73,6 +75,8 @@ class Evaluation:
     traceback: str = ""
     repeats: tuple[dict[str, float], ...] = ()
     kept_repeat: int | None = None
+    micro_batch: int | None = None
+    peak_memory_bytes: int | None = None
     task: Task | None = None
     weights: Weights | None = None
     last_weights: Weights | None = None
@@ -80,6 +84,10 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """Return what the ledger keeps, as plain JSON types."""
         several = {"repeats": list(self.repeats), "kept_repeat": self.kept_repeat}
+        memory = {
+            "micro_batch": self.micro_batch,
+            "peak_memory_bytes": self.peak_memory_bytes,
+        }
         return {
             "status": self.status,
             "reason": self.reason,
@@ -88,6 +96,7 @@ class Evaluation:
             "seconds": self.seconds,
             "environment": self.environment,
             **(several if self.repeats else {}),
+            **{name: value for name, value in memory.items() if value is not None},
         }
 
 
@@ -98,6 +107,7 @@ def evaluate(
     device: str = "cpu",
     threads: int | None = None,
     time_limit_seconds: float | None = None,
+    micro_batch: int | None = None,
 ) -> Evaluation:
     """Train and score one trial in this process, all its repeats.
 
@@ -107,16 +117,24 @@ def evaluate(
         device: ``cpu`` or ``cuda``.
         threads: of torch on the CPU; None leaves them. Sums, and so scores, can depend on it.
         time_limit_seconds: give up after the epoch in which this is passed.
+        micro_batch: images that are trained on, judged and scored at a time; None is the whole
+            batch, and what fits for the others. It is no part of the trial, whose seeds stay.
     """
     if threads is not None:
         torch.set_num_threads(threads)
     data = prepare(load_images(trial.data) if images is None else images, trial.data, device)
-    run = partial(evaluation, data=data, time_limit_seconds=time_limit_seconds)
+    run = partial(
+        evaluation, data=data, time_limit_seconds=time_limit_seconds, micro_batch=micro_batch
+    )
     return drain(repeated(run, trial, time_limit_seconds=time_limit_seconds))
 
 
 def evaluation(
-    trial: Trial, data: Data, *, time_limit_seconds: float | None = None
+    trial: Trial,
+    data: Data,
+    *,
+    time_limit_seconds: float | None = None,
+    micro_batch: int | None = None,
 ) -> Generator[Epoch, None, Evaluation]:
     """Do what :func:`evaluate` does for one repeat, handing over after every epoch.
 
@@ -129,11 +147,21 @@ def evaluation(
     started = time.perf_counter()
     device = data.train.labels.device
     epochs: list[Epoch] = []
-    environment = _environment(device)
+    environment = environment_of(device)
 
     def failed(status: str, reason: str, trace: str = "") -> Evaluation:
         seconds = time.perf_counter() - started
-        return Evaluation(status, reason, {}, tuple(epochs), seconds, environment, trace)
+        return Evaluation(
+            status,
+            reason,
+            {},
+            tuple(epochs),
+            seconds,
+            environment,
+            trace,
+            micro_batch=micro_batch,
+            peak_memory_bytes=peak_memory(device),
+        )
 
     generators = _global_generators(device)
     saved = [generator.get_state() for generator in generators]
@@ -142,14 +170,17 @@ def evaluation(
     found = ExitStack()
     found.enter_context(process_as_found(trial.seed_for("python")))
     try:
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
         space = space_of(trial.architecture)
         model = space.build(trial.architecture, data.task, seed=trial.seed_for("weights"))
         model = model.to(device)
         _check_output(model, data)
         generator = torch.Generator(device=device).manual_seed(trial.seed_for("training"))
-        scores = _score(trial, model, data, "init")
+        scores = _score(trial, model, data, "init", micro_batch)
         early_seconds = time.perf_counter() - started
-        steps = train(model, data, trial.recipe, trial.recipe.attack(), generator)
+        attack = trial.recipe.attack()
+        steps = train(model, data, trial.recipe, attack, generator, micro_batch=micro_batch)
         while True:
             try:
                 epochs.append(next(steps))
@@ -158,7 +189,7 @@ def evaluation(
                 break
             if len(epochs) == 1:
                 scored = time.perf_counter()
-                scores.update(_score(trial, model, data, "epoch1"))
+                scores.update(_score(trial, model, data, "epoch1", micro_batch))
                 early_seconds += time.perf_counter() - scored
             yield epochs[-1]
             late = time_limit_seconds and time.perf_counter() - started > time_limit_seconds
@@ -169,7 +200,7 @@ def evaluation(
                     f"of {trial.recipe.epochs}",
                 )
         trained = time.perf_counter()
-        scores.update(_score(trial, model, data, "end"))
+        scores.update(_score(trial, model, data, "end", micro_batch))
         best, last = training.best, training.last
         own = (
             best.epoch,
@@ -188,6 +219,8 @@ def evaluation(
             epochs=tuple(epochs),
             seconds=time.perf_counter() - started,
             environment=environment,
+            micro_batch=micro_batch,
+            peak_memory_bytes=peak_memory(device),
             task=data.task,
             weights=weights,
             last_weights=None if best == last else last_weights,
@@ -227,14 +260,16 @@ def _global_generators(device: torch.device) -> list[torch.Generator]:
     return [torch.default_generator, *on_gpu]
 
 
-def _score(trial: Trial, model: nn.Module, data: Data, stage: str) -> dict[str, float]:
+def _score(
+    trial: Trial, model: nn.Module, data: Data, stage: str, micro_batch: int | None
+) -> dict[str, float]:
     """Return the scores of the metrics of a stage; what early ones took is a score too."""
     scores: dict[str, float] = {}
     metrics = [m for m in trial.metrics if m.stage == stage]
     if not metrics:
         return scores
     x, y = data.validation.images(), data.validation.labels
-    with sharing(model):
+    with sharing(model), at_most(micro_batch):
         for metric in metrics:
             started = time.perf_counter()
             key = metric_key(metric)
@@ -252,15 +287,3 @@ def _check_output(model: nn.Module, data: Data) -> None:
         logits = model(data.validation.images(slice(2)))
     if tuple(logits.shape) != expected:
         raise InvalidArchitecture(f"expected logits of shape {expected}, got {tuple(logits.shape)}")
-
-
-def _environment(device: torch.device) -> dict[str, Any]:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "device": device.type,
-        "device_name": name,
-        "threads": torch.get_num_threads(),
-    }

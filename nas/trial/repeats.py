@@ -91,11 +91,13 @@ NOTHING: dict[str, Any] = {"scores": {}, "weights": None, "last_weights": None}
 
 def _joined(done: Sequence[Any], of: Any, epochs: Sequence[Epoch], **changes: Any) -> Any:
     """Return the evaluation ``of`` one repeat as that of all of them."""
+    peaks = [e.peak_memory_bytes for e in done if e.peak_memory_bytes is not None]
     return replace(
         of,
         epochs=tuple(epochs),
         seconds=sum(evaluation.seconds for evaluation in done),
         repeats=tuple(e.scores for e in done if e.status == "complete"),
+        peak_memory_bytes=max(peaks, default=None),
         **changes,
     )
 

@@ -52,7 +52,9 @@ class TrialRunner:
             trial = trial.varied(name, value)
         return trial
 
-    def run(self, trial: Trial) -> Generator[Epoch, None, Evaluation]:
+    def run(
+        self, trial: Trial, *, micro_batch: int | None = None
+    ) -> Generator[Epoch, None, Evaluation]:
         """Do what :func:`evaluation` does, for every repeat.
 
         A dataset that cannot be prepared fails the trial.
@@ -71,5 +73,5 @@ class TrialRunner:
                     raise
                 return Evaluation("oom", f"the dataset does not fit: {one_line(error)}")
         data, limit = self._prepared[1], self._limit
-        run = partial(evaluation, data=data, time_limit_seconds=limit)
+        run = partial(evaluation, data=data, time_limit_seconds=limit, micro_batch=micro_batch)
         return (yield from repeated(run, trial, time_limit_seconds=limit))

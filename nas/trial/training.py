@@ -3,6 +3,7 @@
 A share of every minibatch is replaced by adversarial images made against the current weights
 (0.5 as Kurakin et al. 2017, 1.0 as Madry et al. 2018); the loss is the cross entropy plus
 ``entropy_weight`` times the entropy of the prediction (Cubuk et al. 2017: it penalises entropy).
+Where a batch does not fit into memory, its gradient is summed over micro-batches (:func:`train`).
 After each epoch the model is judged on validation images; the weights of the best epoch *and* of
 the last are kept, since robust accuracy can fall while training goes on (robust overfitting).
 """
@@ -12,7 +13,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
@@ -23,9 +23,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from metrics.attacks import Attack
+from metrics.engine.memory import at_most
 from metrics.robustness.accuracy import robust_accuracy
 from nas.data.arrays import Data
 from nas.errors import Diverged
+from nas.trial.minibatch import gradients
 from nas.trial.recipe import Recipe
 
 CHECK_EVERY = 16  # steps between looks at the loss: each one waits for a GPU
@@ -71,8 +73,17 @@ def train(
     recipe: Recipe,
     attack: Attack | None,
     generator: torch.Generator,
+    *,
+    micro_batch: int | None = None,
 ) -> Generator[Epoch, None, Training]:
     """Train ``model`` in place, yield a report after every epoch, return the training.
+
+    With ``micro_batch`` so many images at a time are attacked, go forwards and backwards; the
+    gradients of a batch are summed before its one step, each image counting the same. Order,
+    augmentation, random starts and which images are made adversarial are those of the whole batch,
+    so that without batch norm the weights are those of training without micro-batches, up to
+    rounding. Batch norm normalises by, and keeps, statistics of micro-batches, and dropout draws
+    for each. Epochs are then judged on no more images at a time either.
 
     Args:
         model: on the device of ``data``; afterwards in ``eval()`` with the best epoch's weights,
@@ -82,10 +93,14 @@ def train(
         recipe: how.
         attack: makes the adversarial images; None trains on clean ones.
         generator: on that device; decides order, augmentation and random starts.
+        micro_batch: images at a time; None is the whole batch.
 
     Raises:
         Diverged: the loss or a weight is not finite.
+        ValueError: micro_batch below 1.
     """
+    if micro_batch is not None and micro_batch < 1:
+        raise ValueError(f"micro_batch: expected a number of images >= 1, got {micro_batch}")
     optimizer = _optimizer(model, recipe)
     steps_an_epoch = math.ceil(len(data.train) / recipe.batch_size)
     schedule = _schedule(optimizer, recipe, steps_an_epoch)
@@ -104,12 +119,12 @@ def train(
             batches = batches[:-1]  # batch norm has no variance of one image
         for step, indices in enumerate(batches):
             x, y = data.train.images(indices), data.train.labels[indices]
-            loss = _step(model, _augment(x, recipe, generator), y, recipe, attack, generator)
-            losses.append(loss.detach())
+            loss = gradients(
+                model, _augment(x, recipe, generator), y, recipe, attack, generator, micro_batch
+            )
+            losses.append(loss)
             if step % CHECK_EVERY == 0 and not math.isfinite(loss.item()):
                 raise Diverged(f"the loss is {loss.item()} in epoch {number}, step {step + 1}")
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
             if recipe.gradient_clip is not None:
                 nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_clip)
             optimizer.step()
@@ -117,7 +132,8 @@ def train(
         train_loss = torch.stack(losses).mean().item()
         if not math.isfinite(train_loss) or not _finite(model):
             raise Diverged(f"the loss is {train_loss} after epoch {number}, or a weight not finite")
-        clean, robust = _judge(model, data, recipe, judge_seed)
+        with at_most(micro_batch):
+            clean, robust = _judge(model, data, recipe, judge_seed)
         report = Epoch(number, train_loss, clean, robust, time.perf_counter() - started)
         epochs.append(report)
         better = best is None or (robust, clean) > (best.robust_accuracy, best.clean_accuracy)
@@ -141,43 +157,6 @@ def drain(steps: Generator[Any, None, T]) -> T:
         except StopIteration as end:
             result: T = end.value
             return result
-
-
-def autocast(recipe: Recipe, device: torch.device) -> AbstractContextManager[Any]:
-    """Return the context in which the model runs."""
-    auto = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    enabled = recipe.precision == "bf16" or (recipe.precision == "auto" and auto)
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
-
-
-def _step(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    recipe: Recipe,
-    attack: Attack | None,
-    generator: torch.Generator,
-) -> Tensor:
-    """Return the loss of one minibatch, its first part made adversarial."""
-    with autocast(recipe, x.device):
-        attacked = round(recipe.adversarial_share * len(x)) if attack is not None else 0
-        if attack is not None and attacked:
-            labels = None if attack.leaks_labels else y[:attacked]
-            adversarial = attack(model, x[:attacked], labels, generator=generator)
-            x = torch.cat([adversarial, x[attacked:]])
-        logits = model(x).float()
-    loss = _loss(logits, y, recipe)
-    if recipe.entropy_weight:
-        log_p = logits.log_softmax(dim=1)
-        loss = loss - recipe.entropy_weight * (log_p.exp() * log_p).sum(dim=1).mean()
-    return loss
-
-
-def _loss(logits: Tensor, y: Tensor, recipe: Recipe) -> Tensor:
-    if recipe.loss == "mse":
-        wanted = functional.one_hot(y, logits.shape[1])
-        return (logits.softmax(dim=1) - wanted).square().mean()
-    return functional.cross_entropy(logits, y, label_smoothing=recipe.label_smoothing)
 
 
 def _judge(model: nn.Module, data: Data, recipe: Recipe, seed: int) -> tuple[float, float]:

@@ -34,6 +34,7 @@ from torch.overrides import TorchFunctionMode
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 NAME = "fake CUDA device"
+PEAK = 12_345_678  # bytes, whatever was done
 
 WAITS = {
     "_local_scalar_dense": "item",  # also of bool(), int() and float()
@@ -276,7 +277,9 @@ def fake_cuda() -> Iterator[FakeCuda]:
         "is_current_stream_capturing": lambda: False,
         "manual_seed": gpu.generator.manual_seed,
         "manual_seed_all": gpu.generator.manual_seed,
+        "max_memory_allocated": lambda device=None: PEAK,
         "mem_get_info": lambda device=None: (2**33, 2**34),
+        "reset_peak_memory_stats": lambda device=None: None,
         "set_rng_state": lambda state, device="cuda": gpu.generator.set_state(state),
         "synchronize": synchronize,
     }

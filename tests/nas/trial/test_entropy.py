@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from nas.trial.minibatch import batch_loss
 from nas.trial.recipe import Recipe
-from nas.trial.training import _step, drain, train
+from nas.trial.training import drain, train
 from search_spaces import FeedForward
 
 WEIGHT = 4.5  # of MNIST
@@ -54,7 +55,7 @@ def test_a_step_is_the_gradient_of_the_formula(digits, weight):
     model = net(digits).double()
     x, y = digits.train.images(slice(21)).double(), digits.train.labels[:21]
     recipe = replace(STEP_LL, entropy_weight=weight)
-    loss = _step(model, x, y, recipe, recipe.attack(), torch.Generator())
+    loss = batch_loss(model, x, y, recipe, recipe.attack(), torch.Generator())
     loss.backward()
     with torch.no_grad():
         half = x[:10]

@@ -15,8 +15,9 @@ from metrics.attacks import ATTACKS, FGSM, PGD, Attack, StepLL
 from metrics.robustness.accuracy import correct
 from nas.data.arrays import Data, Split
 from nas.errors import Diverged
+from nas.trial.minibatch import batch_loss
 from nas.trial.recipe import Recipe
-from nas.trial.training import _augment, _schedule, _step, drain, train
+from nas.trial.training import _augment, _schedule, drain, train
 from search_spaces import SEARCH_SPACES, DepthChannels, Task
 
 QUICK = Recipe(epochs=2, batch_size=32, epsilon=0.1, steps=2, selection_images=50)
@@ -94,7 +95,7 @@ def test_the_entropy_weight_penalises_entropy():
     x, y = torch.rand(4, 1, 2, 2), torch.zeros(4, dtype=torch.long)
     for weight in (0.0, 4.5):
         recipe = Recipe(adversary="none", entropy_weight=weight)
-        loss = _step(Constant(logits), x, y, recipe, None, torch.Generator())
+        loss = batch_loss(Constant(logits), x, y, recipe, None, torch.Generator())
         assert loss.item() == pytest.approx(-math.log(p[0]) + weight * entropy, rel=1e-5)
 
 
@@ -112,7 +113,7 @@ def test_the_share_of_the_minibatch_is_attacked(share, expected, adversary, labe
 
     recipe = with_(QUICK, adversarial_share=share, adversary=adversary)
     x, y = digits.train.images(slice(10)), digits.train.labels[:10]
-    _step(net(digits), x, y, recipe, Spy(), torch.Generator())
+    batch_loss(net(digits), x, y, recipe, Spy(), torch.Generator())
     assert seen == ([(expected, labelled)] if expected else [])
 
 
