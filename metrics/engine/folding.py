@@ -50,7 +50,7 @@ def fast_copy(model: nn.Module, images: Tensor) -> nn.Module | None:
             return None
         if not _near(expected[0][-2:-1], expected[0][-1:], AGREEMENT):
             return None  # what breaks an image hangs on which others are looked at with it
-        quick = _folded(copied(model))
+        quick = folded(copied(model))
         logits, gradients = _agree(expected, _answers(quick, probes), AGREEMENT)
         # A recording draws anew what the model draws from a seed of its own.
         drawn = state != _random_state(probes.device)
@@ -61,7 +61,7 @@ def fast_copy(model: nn.Module, images: Tensor) -> nn.Module | None:
         # In float32 a ReLU may round to the other side of its kink; in float64 hardly any does,
         # where the folding is done in float64 too.
         exact = copied(model).double()
-        other = _folded(copied(exact))
+        other = folded(copied(exact))
         expected, got = (_answers(m, probes.double()) for m in (exact, other))
         return quick if all(_agree(expected, got, EXACT_AGREEMENT)) else None
     except Exception:  # noqa: BLE001  anybody's model: whatever cannot be traced is run as it is
@@ -92,9 +92,17 @@ def channels_last(v: Tensor) -> Tensor:
     return restrided.copy_(v)
 
 
-def _folded(model: nn.Module) -> fx.GraphModule:
-    """Return the traced model, made faster; it takes the model's own modules."""
-    traced = fx.GraphModule(model, _Tracer().trace(model))
+def folded(model: nn.Module) -> fx.GraphModule:
+    """Return the traced model, made faster; it takes the model's own modules.
+
+    Its memory is free as soon as nobody holds it: cycles are cut that would wait for a collection.
+
+    Raises:
+        Exception: anybody's model: whatever tracing it comes to.
+    """
+    tracer = _Tracer()
+    traced = fx.GraphModule(model, tracer.trace(model))
+    vars(tracer).clear()  # closures of its own hold it, and it the model
     if any(_writes_through_a_view(node) for node in traced.graph.nodes):
         raise ValueError("a view is written to: the copy's views may be copies")
     _fold_batch_norms(traced)
@@ -108,6 +116,7 @@ def _folded(model: nn.Module) -> fx.GraphModule:
         weight.requires_grad_(False)
         if weight.ndim == 4:
             weight.data = channels_last(weight.data) if fast else weight.data.contiguous()
+    traced.graph.owning_module = None
     return traced
 
 

@@ -112,6 +112,8 @@ def _halves(model: nn.Module, images: Tensor) -> tuple[fx.GraphModule, fx.GraphM
             known[node] = tail.node_copy(node, known.__getitem__)
     halves = fx.GraphModule(model, head), fx.GraphModule(model, tail)
     _pool_first(halves[1])
+    for half in halves:  # else a cycle keeps the weights until a collection
+        half.graph.owning_module = None
     return halves if _is_affine(halves[0], images) else None
 
 
