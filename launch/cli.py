@@ -51,7 +51,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "datasets": ("datasets:datasets", "List the datasets, and where their files are."),
     "doctor": ("doctor:doctor", "Say whether searches can run, here and on a cluster."),
     "template": ("template:template_command", "Hand out a file that launches on a cluster."),
-    "doctor": ("doctor:doctor", "Say what psinas finds on this machine."),
 }
 """Name -> (module of ``launch.commands``:function, one line of help)."""
 
