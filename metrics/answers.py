@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from metrics.checks import check_logits, refuses
+from metrics.deadline import check
 from metrics.precision import widened
 
 SPREAD = 8.0  # of the logits that a loss sees
@@ -32,7 +33,9 @@ def outputs_of(model: Callable[[Tensor], Any], images: Tensor) -> Any:
 
     Raises:
         ValueError: images of a type, device or shape that the model does not take.
+        TimeUp: a limit has passed (:mod:`metrics.deadline`).
     """
+    check()
     try:
         return model(images.clone())
     except (RuntimeError, NotImplementedError) as error:

@@ -38,6 +38,7 @@ FLOORS = {
         cost
         metric answers
         checks left_as_found precision
+        deadline
     """,
     "nas": """
         export benchmark

@@ -142,8 +142,9 @@ class TrialActor(tune.Trainable):
     def _watched(self) -> Iterator[None]:
         """End this process some time after the limit, with a trace of where it hung.
 
-        The trial gives up by itself after an epoch; this is for one that never comes to its end,
-        and runs without Python: a thread of C that needs no lock of the interpreter.
+        The trial looks at its limit in every step and batch (``metrics.deadline``); this is for one
+        that never comes back to that, and runs without Python: a thread of C that needs no lock of
+        the interpreter.
         """
         if self._limit is None:
             yield

@@ -60,8 +60,8 @@ class Resources(Strict):
     CPU whatever is reserved, so that a cluster can be tried with GPUs that are only counted.
     workers: at most so many trials at a time; null: all that fit. wait_seconds: how long a search
     on a cluster waits while no node can take a trial.
-    time_limit_seconds: a trial, with all its repeats, is given up after the epoch in which it
-    passes this.
+    time_limit_seconds: a trial, with all its repeats, is given up once it passes this, in training
+    or while it is scored.
     """
 
     cpu: int = Field(default=1, ge=1)

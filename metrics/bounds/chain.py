@@ -22,6 +22,7 @@ from metrics.bounds.merging import Run, runs_of
 from metrics.bounds.operations import Activation, Concatenation, Constant, Convolution, Dense, Sum
 from metrics.bounds.program import Program
 from metrics.bounds.spectral import outward
+from metrics.deadline import check
 
 AT_ONCE = 2**25  # values of the largest output that are held in float64 at a time
 ROUNDINGS = 4  # times the rounding of the logits at the image is what their leads are lowered by
@@ -119,6 +120,7 @@ class Chain:
         largest = max(step.size for step in self.program.steps)
         radii, leads, chosen = [], [], []
         for part in torch.arange(len(images)).split(max(1, AT_ONCE // largest)):
+            check()
             part = part.to(images.device)
             radius, less, taken = self._bound(images[part], labels[part])
             radii.append(radius)
@@ -208,6 +210,7 @@ class Chain:
         for i in sorted(self.program.behind([end], begin) - {begin}):
             if i in interior:
                 continue
+            check()
             step = self.program.steps[i]
             if isinstance(step.operation, Constant):
                 gains[i] = 0.0

@@ -12,6 +12,8 @@ import math
 import torch
 from torch import Tensor
 
+from metrics.deadline import check
+
 SLACK = 1e-6  # relative; rounding in float64 stays below (rows + columns)^2 * 1e-16
 AT_ONCE = 2**22  # entries of the matrices of some frequencies
 MOST_WORK = 3e11  # multiplications that the frequencies of one convolution may take
@@ -66,6 +68,7 @@ def response_norm(
     along = torch.einsum("goihw,cw->goihc", blocks.to(columns.dtype), columns)
     rows_at_once = max(1, AT_ONCE // max(1, groups * outputs * inputs * along.shape[-1]))
     for rows in torch.arange(grid[0]).split(rows_at_once):
+        check()
         waves = _waves(rows, height, grid[0])
         responses = torch.einsum("goihc,rh->rcgoi", along, waves).reshape(-1, outputs, inputs)
         best = _largest(responses, best)

@@ -16,6 +16,7 @@ from torch.nn import functional
 from metrics.answers import outputs_of
 from metrics.attacks.geometry import column
 from metrics.checks import check_logits
+from metrics.deadline import check
 from metrics.engine.intake import IntakeConv2d
 from metrics.precision import widened
 
@@ -78,6 +79,7 @@ class Forwards:
                 clip=self.clip,
             )
             return widened(check_logits(outputs_of(self._whole, x), len(x)))
+        check()
         lengths = sizes.view(-1, *[1] * begun.ndim)
         v = torch.addcmul(begun.unsqueeze(1), lengths, shares.unsqueeze(0)).flatten(0, 1)
         return widened(check_logits(self._halves[1](v), len(v)))

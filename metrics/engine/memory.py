@@ -11,6 +11,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from metrics.deadline import check
+
 LEAST, MOST = 8, {"cpu": 100, "cuda": 1000}
 CACHE = 64 * 2**20  # bytes that a CPU's caches keep of what a batch's forward saves
 SHARE = 0.5  # of a GPU's free memory
@@ -93,6 +95,7 @@ def in_batches(count: int, size: int, work: Callable[[slice], T]) -> Iterator[tu
     """
     start = 0
     while start < count:
+        check()
         part = slice(start, min(start + size, count))
         try:
             found = work(part)

@@ -22,6 +22,7 @@ from metrics.checks import (
     check_model,
     check_outputs,
 )
+from metrics.deadline import check
 from metrics.precision import full_float32
 from metrics.susceptibility.normalisation import check_batch_norm, coupled, normalising
 from metrics.susceptibility.sphere import nonzero, scales
@@ -125,6 +126,7 @@ def _exact(model: nn.Module, images: Tensor) -> Tensor:
     down, up = _scales(outputs)
     rows = []
     for unit in torch.eye(outputs.shape[1], dtype=outputs.dtype, device=x.device):
+        check()
         rows.append(_vjp(outputs, x, unit * down).flatten(1))
     jacobian = torch.stack(rows, dim=1).double() * up.double().unsqueeze(1)
     return _largest(jacobian @ jacobian.transpose(1, 2))
@@ -159,6 +161,7 @@ def _krylov(model: nn.Module, images: Tensor, rounds: int, v: Tensor) -> Tensor:
     _check_twice(outputs, x, linear, u_free)
     u = _vjp(linear, u_free, v.to(images))
     for _ in range(rounds):
+        check()
         basis.append(_orthonormal(u.reshape(len(u), -1).double(), basis))
         w = _vjp(outputs, x, down * basis[-1].to(u).view_as(u))
         pulled.append((w.double() * up.double().view(-1, 1, 1, 1)).flatten(1))

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from metrics.answers import answer, gradient_of, logits_of, margin_loss, temperatures
 from metrics.attacks.geometry import check_norm, unit
+from metrics.deadline import check
 from metrics.engine.evaluator import Evaluator, evaluator
 from metrics.engine.memory import in_batches, out_of_memory
 
@@ -183,6 +184,7 @@ def _response(
     logits = answer(model, x)
     rows = []
     for j in range(logits.shape[1]):
+        check()
         row = _vjp(logits, x, nn.functional.one_hot(torch.tensor(j), logits.shape[1]).to(delta))
         rows.append((row.double() * direction.double()).flatten(1).sum(dim=1))
     return direction, torch.stack(rows, dim=1)

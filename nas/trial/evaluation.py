@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from metrics.deadline import TimeUp, doing, limited
 from metrics.engine.device_faults import device_fault
 from metrics.engine.memory import at_most, out_of_memory
 from metrics.engine.sharing import sharing
@@ -116,27 +117,23 @@ def evaluate(
         images: of ``trial.data``'s source; None reads them.
         device: ``cpu`` or ``cuda``.
         threads: of torch on the CPU; None leaves them. Sums, and so scores, can depend on it.
-        time_limit_seconds: give up after the epoch in which this is passed.
+        time_limit_seconds: give up once this has passed, in training or while scoring.
         micro_batch: images that are trained on, judged and scored at a time; None is the whole
             batch, and what fits for the others. It is no part of the trial, whose seeds stay.
     """
     if threads is not None:
         torch.set_num_threads(threads)
     data = prepare(load_images(trial.data) if images is None else images, trial.data, device)
-    run = partial(
-        evaluation, data=data, time_limit_seconds=time_limit_seconds, micro_batch=micro_batch
-    )
-    return drain(repeated(run, trial, time_limit_seconds=time_limit_seconds))
+    run = partial(evaluation, data=data, micro_batch=micro_batch)
+    return drain(limited(repeated(run, trial), time_limit_seconds))
 
 
 def evaluation(
-    trial: Trial,
-    data: Data,
-    *,
-    time_limit_seconds: float | None = None,
-    micro_batch: int | None = None,
+    trial: Trial, data: Data, *, micro_batch: int | None = None
 ) -> Generator[Epoch, None, Evaluation]:
     """Do what :func:`evaluate` does for one repeat, handing over after every epoch.
+
+    A limit is the caller's (:func:`metrics.deadline.limited`); the epochs before it are kept.
 
     The global generators of torch, numpy and Python are seeded for the trial; they and what else
     a network may set in its process are given back as found.
@@ -172,6 +169,7 @@ def evaluation(
     try:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
+        doing("while building the network")
         space = space_of(trial.architecture)
         model = space.build(trial.architecture, data.task, seed=trial.seed_for("weights"))
         model = model.to(device)
@@ -192,13 +190,6 @@ def evaluation(
                 scores.update(_score(trial, model, data, "epoch1", micro_batch))
                 early_seconds += time.perf_counter() - scored
             yield epochs[-1]
-            late = time_limit_seconds and time.perf_counter() - started > time_limit_seconds
-            if late and len(epochs) < trial.recipe.epochs:
-                return failed(
-                    "timeout",
-                    f"the limit of {time_limit_seconds:g} s was passed in epoch {len(epochs)} "
-                    f"of {trial.recipe.epochs}",
-                )
         trained = time.perf_counter()
         scores.update(_score(trial, model, data, "end", micro_batch))
         best, last = training.best, training.last
@@ -225,6 +216,8 @@ def evaluation(
             weights=weights,
             last_weights=None if best == last else last_weights,
         )
+    except TimeUp as late:
+        return failed("timeout", str(late))
     except Diverged as error:
         return failed("diverged", str(error))
     except InvalidArchitecture as error:
@@ -273,6 +266,7 @@ def _score(
         for metric in metrics:
             started = time.perf_counter()
             key = metric_key(metric)
+            doing(f"while scoring {metric.prefix or type(metric).__name__.lower()}")
             scores.update(score(model, x, y, (metric,), {key: trial.seed_for(key)}))
             if stage != "end":
                 scores[f"{metric.prefix}{SECONDS}"] = time.perf_counter() - started

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -24,10 +23,7 @@ Result = TypeVar("Result")  # an ``Evaluation``, whose module stands above this 
 
 
 def repeated(
-    run: Callable[[Trial], Generator[Epoch, None, Result]],
-    trial: Trial,
-    *,
-    time_limit_seconds: float | None = None,
+    run: Callable[[Trial], Generator[Epoch, None, Result]], trial: Trial
 ) -> Generator[Epoch, None, Result]:
     """Run every repeat of a trial with ``run``, and return the ``Evaluation`` of all of them.
 
@@ -45,11 +41,9 @@ def repeated(
         run: trains and scores a trial of one repeat, such as ``nas.trial.evaluation.evaluation``
             with its data.
         trial: with ``repeats``; of 1 nothing is added to what ``run`` gives.
-        time_limit_seconds: of all repeats together; it ends the trial after an epoch.
     """
     if trial.repeats == 1:
         return (yield from run(trial))
-    started = time.perf_counter()
     done: list[Any] = []
     epochs: list[Epoch] = []
     for number in range(trial.repeats):
@@ -64,17 +58,6 @@ def repeated(
                 break
             epochs.append(replace(epoch, epoch=before + epoch.epoch))
             yield epochs[-1]
-            late = time_limit_seconds and time.perf_counter() - started > time_limit_seconds
-            if late and epoch.epoch < trial.recipe.epochs and number > 0:  # the first sees to it
-                steps.close()
-                reason = (
-                    f"{where}: the limit of {time_limit_seconds:g} s was passed in epoch "
-                    f"{epoch.epoch} of {trial.recipe.epochs}"
-                )
-                ended: Result = _joined(
-                    done, done[0], epochs, status="timeout", reason=reason, **NOTHING
-                )
-                return ended
         if done[-1].status != "complete":
             reason = f"{where}: {done[-1].reason}"
             failed: Result = _joined(done, done[-1], epochs, reason=reason, **NOTHING)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from metrics.deadline import limited
 from metrics.engine.device_faults import device_fault
 from metrics.engine.memory import out_of_memory
 from nas.data.arrays import Data, Images, prepare
@@ -72,6 +73,5 @@ class TrialRunner:
                 if not out_of_memory(error):
                     raise
                 return Evaluation("oom", f"the dataset does not fit: {one_line(error)}")
-        data, limit = self._prepared[1], self._limit
-        run = partial(evaluation, data=data, time_limit_seconds=limit, micro_batch=micro_batch)
-        return (yield from repeated(run, trial, time_limit_seconds=limit))
+        run = partial(evaluation, data=self._prepared[1], micro_batch=micro_batch)
+        return (yield from limited(repeated(run, trial), self._limit))

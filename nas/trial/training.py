@@ -23,6 +23,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from metrics.attacks import Attack
+from metrics.deadline import doing
 from metrics.engine.memory import at_most
 from metrics.robustness.accuracy import robust_accuracy
 from nas.data.arrays import Data
@@ -98,6 +99,7 @@ def train(
     Raises:
         Diverged: the loss or a weight is not finite.
         ValueError: micro_batch below 1.
+        TimeUp: a limit has passed (:mod:`metrics.deadline`), which every step looks at.
     """
     if micro_batch is not None and micro_batch < 1:
         raise ValueError(f"micro_batch: expected a number of images >= 1, got {micro_batch}")
@@ -118,6 +120,7 @@ def train(
         if len(batches) > 1 and len(batches[-1]) == 1:
             batches = batches[:-1]  # batch norm has no variance of one image
         for step, indices in enumerate(batches):
+            doing(f"in epoch {number} of {recipe.epochs}, step {step + 1}")
             x, y = data.train.images(indices), data.train.labels[indices]
             loss = gradients(
                 model, _augment(x, recipe, generator), y, recipe, attack, generator, micro_batch
@@ -132,6 +135,7 @@ def train(
         train_loss = torch.stack(losses).mean().item()
         if not math.isfinite(train_loss) or not _finite(model):
             raise Diverged(f"the loss is {train_loss} after epoch {number}, or a weight not finite")
+        doing(f"while judging epoch {number} of {recipe.epochs}")
         with at_most(micro_batch):
             clean, robust = _judge(model, data, recipe, judge_seed)
         report = Epoch(number, train_loss, clean, robust, time.perf_counter() - started)

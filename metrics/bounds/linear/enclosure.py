@@ -29,6 +29,7 @@ from metrics.bounds.linear.spread import Spread
 from metrics.bounds.linear.transposes import Transposes
 from metrics.bounds.operations import Activation, Operation, Pool, Rearrangement
 from metrics.bounds.program import Program
+from metrics.deadline import check
 
 CHUNK = 1_000_000  # coefficients of the rows of one step at a time: 8 MB
 FIRST = 64  # rows, before it is known how many coefficients they have
@@ -64,6 +65,7 @@ class Enclosure:
         for i in range(start, -1, -1):
             if i not in waiting:
                 continue
+            check()
             rows, step = waiting.pop(i), self.program.steps[i]
             most = max(most, rows.values[:1].numel())
             size = torch.linalg.vector_norm(rows.values.flatten(1), 1, dim=1)
@@ -101,6 +103,7 @@ def enclosure(
     users = program.users()
     spreads: dict[int, Spread] = {}
     for i, step in enumerate(program.steps[: last + 1]):
+        check()
         if step.operation is None:
             largest = torch.ones_like(ball.epsilon)
             found.intervals.append(Interval(ball.lower, ball.upper, largest))

@@ -176,15 +176,6 @@ def test_torch_running_out_of_memory_is_oom(trial, images, monkeypatch):
     assert evaluate(faulty(trial, "good"), images).status == "oom"
 
 
-def test_the_time_limit(trial, images):
-    evaluation = evaluate(trial, images, time_limit_seconds=1e-6)
-    assert evaluation.status == "timeout"
-    assert evaluation.reason.endswith("in epoch 1 of 2")
-    assert len(evaluation.epochs) == 1
-    whole = replace(trial, recipe=replace(trial.recipe, epochs=1))
-    assert evaluate(whole, images, time_limit_seconds=1e-6).status == "complete"
-
-
 def test_a_wrong_number_of_logits_is_invalid(trial, images):
     five = replace(trial, data=replace(trial.data, classes=(0, 1, 2, 3, 4)))
     evaluation = evaluate(faulty(five, "good"), images)  # Faulty always answers ten

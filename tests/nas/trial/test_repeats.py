@@ -91,15 +91,6 @@ def test_a_repeat_that_fails_ends_the_trial_and_is_named(trial):
     assert found.seconds == 2.0
 
 
-def test_the_time_limit_is_of_all_repeats(trial):
-    trial = replace(trial, repeats=3)
-    steps = repeated(pretend(1.0, 2.0, 3.0), trial, time_limit_seconds=1e-9)
-    found = drain(steps)
-    assert found.status == "timeout"
-    assert found.reason == "repeat 1 of 0 ... 2: the limit of 1e-09 s was passed in epoch 1 of 2"
-    assert found.scores == {}
-
-
 def test_a_worker_runs_every_repeat(trial):
     images = {trial.data.source: load_images(trial.data)}
     runner = TrialRunner(replace(trial, repeats=2), images, device="cpu", threads=1)
