@@ -8,7 +8,6 @@ from typing import Any
 import launch.cluster.environment  # isort: skip  # noqa: F401  before ray
 from ray import cloudpickle, tune
 
-from launch.cluster.place import node_of
 from launch.cluster.searcher import StudySearcher
 
 
@@ -20,11 +19,11 @@ class TellSearcher(tune.Callback):  # type: ignore[misc]  # ray is half typed
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Pass on that a worker has taken the trial."""
-        self._searcher.on_begin(trial.trial_id, node_of(trial.temporary_state.ray_actor))
+        self._searcher.on_begin(trial.trial_id, trial.temporary_state.ray_actor)
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Let the searcher look after what no worker tells."""
-        self._searcher.watch()
+        self._searcher.tick()
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Pass on the failure, which Tune has written on this machine's own disk."""

@@ -17,11 +17,13 @@ from launch.cluster.deaths import tell_every_death
 from launch.cluster.demand import Demand
 from launch.cluster.forgetting import ForgettingScheduler
 from launch.cluster.nodes import Cluster, nobody
+from launch.cluster.place import node_of
 from launch.cluster.scheduler import RungScheduler, open_rungs
 from launch.cluster.searcher import StudySearcher
 from launch.cluster.session import ray_session, waiting
 from launch.cluster.signals import heed_stops
 from launch.cluster.spread import Spread
+from launch.cluster.watch import Watch
 from launch.cluster.worker import Sources, TrialActor
 from launch.config.config import Config
 from launch.config.identity import settle_data
@@ -29,6 +31,7 @@ from launch.config.modules import check_found
 from launch.show.progress import Progress
 from nas.data.arrays import prepare
 from nas.data.datasets import load_images
+from nas.search.running import Running
 from nas.search.search import Search
 
 
@@ -70,9 +73,20 @@ def run_search(
                 "no node of the cluster has a GPU: trials run on CPUs until one joins that has "
                 "(--set resources.gpu=0.25, say, waits for it)"
             )
-        progress.begin(search, cluster.slots().count)
+        book = Running()
+        progress.begin(search, cluster.slots().count, book)
+        watch = Watch(
+            book,
+            run,
+            progress,
+            config.resources,
+            search.plan.budget,
+            locate=lambda worker: cluster.names().get(node_of(worker) or "", ""),
+        )
         rungs = open_rungs(config, search)
-        searcher = StudySearcher(search, config, run, progress, cluster=cluster, rungs=rungs)
+        searcher = StudySearcher(
+            search, config, run, progress, cluster=cluster, watch=watch, rungs=rungs
+        )
         searcher.newcomers = newcomers
         spread = Spread(cluster)
         actor = tune.with_parameters(
@@ -109,6 +123,8 @@ def run_search(
             tuner.fit()
         except KeyboardInterrupt:
             interrupted = True
+        finally:
+            watch.close()
     if searcher.failure is not None:
         raise searcher.failure
     interrupted |= bool(search.running)  # at the first Ctrl-C Tune returns and leaves them

@@ -16,8 +16,9 @@ from launch.cluster.before import Newcomers
 from launch.cluster.causes import LOW_MEMORY, NODE_GONE, Lost, exit_of, innermost, raised_in
 from launch.cluster.faults import Faults, Verdict
 from launch.cluster.nodes import Cluster
-from launch.cluster.place import DeviceLost, Place, WorkerSick
+from launch.cluster.place import DeviceLost, Place, WorkerSick, node_of
 from launch.cluster.signals import stopping
+from launch.cluster.watch import Watch
 from launch.cluster.worker import OUTCOME, PLACE
 from launch.config.config import Config
 from launch.show.progress import Progress
@@ -48,6 +49,7 @@ class StudySearcher(Searcher):
         run: the run directory.
         progress: is told of everything.
         cluster: on which trials run.
+        watch: is told of the trials that run.
         rungs: of the scheduler.
     """
 
@@ -59,6 +61,7 @@ class StudySearcher(Searcher):
         progress: Progress,
         *,
         cluster: Cluster,
+        watch: Watch,
         rungs: Rungs | None = None,
     ) -> None:
         super().__init__()
@@ -67,6 +70,7 @@ class StudySearcher(Searcher):
         self._config, self._run, self._progress = config, run, progress
         self._cluster = cluster
         self._faults = Faults(cluster.names)
+        self.watch = watch
         self._proposals: dict[str, Proposal] = {}
         self._began: dict[str, str | None] = {}  # trials that run, and the ids of their nodes
         self._again: list[_Again] = []
@@ -119,6 +123,7 @@ class StudySearcher(Searcher):
             return
         proposal = self._proposals.pop(trial_id)
         self._began.pop(trial_id, None)
+        self.watch.end(proposal.number, whole=OUTCOME in (result or {}))
         if not result or not result.get("done"):
             return  # interrupted
         try:
@@ -141,17 +146,25 @@ class StudySearcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Do nothing: the ledger is the truth."""
 
-    def on_begin(self, trial_id: str, node: str | None) -> None:
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Pass on what a trial has told after an epoch."""
+        if (proposal := self._proposals.get(trial_id)) is not None:
+            self.watch.told(proposal.number, result)
+
+    def on_begin(self, trial_id: str, worker: Any) -> None:
         """Note that a worker has taken a trial: what it dies of from now on may be the trial's."""
-        self._began[trial_id] = node
+        self._began[trial_id] = node_of(worker)
+        if (proposal := self._proposals.get(trial_id)) is not None:
+            self.watch.begin(proposal.number, proposal.trial, worker)
 
     @property
     def gives_up(self) -> bool:
         """Whether the search has failed and nothing runs that could still come to an outcome."""
         return self.failure is not None and not self._began
 
-    def watch(self) -> None:
+    def tick(self) -> None:
         """Look after what no worker tells; called all the time."""
+        self.watch.tick()
         assert self._search is not None
         if self.newcomers is not None:
             self._faults.closed.update(self.newcomers.spoilt(self._cluster.names()))
@@ -166,12 +179,16 @@ class StudySearcher(Searcher):
         proposal = self._proposals.pop(trial_id, None)
         began = trial_id in self._began
         node = self._began.pop(trial_id, None)
+        given_up = proposal and self.watch.end(proposal.number, whole=False)
         if proposal is None or stopping() or self.failure is not None:
             return  # it stays RUNNING, for a resume
         if self._rungs is not None:
             self._rungs.forget(proposal.number)
         try:
-            self._judge(proposal, error, began, node)
+            if given_up:
+                self._finish(proposal, failure("timeout", given_up))
+            else:
+                self._judge(proposal, error, began, node)
         except Exception as problem:  # noqa: BLE001  Tune would swallow it: raised after the run
             self.failure = problem
 

@@ -22,6 +22,7 @@ from launch.cluster.devices import check_device
 from launch.cluster.place import DeviceLost, Place, WorkerSick
 from nas.data.arrays import Images
 from nas.errors import DeviceFault, InputError
+from nas.search.hanging import grace_seconds
 from nas.trial.evaluation import Evaluation
 from nas.trial.files import HANGING, save_trial, trial_directory
 from nas.trial.runner import TrialRunner
@@ -29,9 +30,9 @@ from nas.trial.training import EPOCH_SCORES, Epoch
 from nas.trial.trial import Trial
 
 OUTCOME = "psinas_outcome"  # the key of Tune's result that holds a finished trial
-PLACE = "psinas_place"  # the key of where it ran
+PLACE = "psinas_place"  # the key of where it runs
+OF = "psinas_of"  # the key of how many epochs it will have, over all repeats
 SICK = 3  # equal errors in a row after which a worker's process is not used any more
-GRACE = 3.0, 0.1  # seconds, and share of the time limit, after which a hanging trial is ended
 Sources = dict[tuple[str, str | None, int | None], Images]
 
 
@@ -95,11 +96,13 @@ class TrialActor(tune.Trainable):
             with self._watched():
                 while True:
                     epoch = next(self._steps)
-                    if epoch.epoch < (epochs := self._trial.recipe.epochs):
+                    epochs = self._trial.recipe.epochs
+                    if epoch.epoch < (of := epochs * self._trial.repeats):
                         scores: dict[str, Any] = {
                             name: getattr(epoch, name) for name in EPOCH_SCORES
                         }
-                        return {"epoch": epoch.epoch, "epochs": epochs, **scores}
+                        here = {PLACE: self._place.to_list(), OF: of}
+                        return {"epoch": epoch.epoch, "epochs": epochs, **scores, **here}
         except StopIteration as end:
             evaluation: Evaluation = end.value
             save_trial(self._run, self._number, self._trial, evaluation)
@@ -153,7 +156,7 @@ class TrialActor(tune.Trainable):
         directory.mkdir(parents=True, exist_ok=True)
         path = directory / HANGING
         spent = time.monotonic() - self._began
-        seconds = self._limit + max(GRACE[0], GRACE[1] * self._limit) - spent
+        seconds = self._limit + grace_seconds(self._limit) - spent
         with path.open("w", encoding="utf-8") as file:
             faulthandler.dump_traceback_later(max(seconds, 0.1), exit=True, file=file)
             try:

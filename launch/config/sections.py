@@ -62,6 +62,8 @@ class Resources(Strict):
     on a cluster waits while no node can take a trial.
     time_limit_seconds: a trial, with all its repeats, is given up once it passes this, in training
     or while it is scored.
+    hanging_after: a trial that has told of no epoch for so many times the median time of one (and
+    for 30 s) is said to hang; null: never.
     """
 
     cpu: int = Field(default=1, ge=1)
@@ -71,6 +73,7 @@ class Resources(Strict):
     workers: int | None = Field(default=None, ge=1)
     wait_seconds: float = Field(default=900, ge=0, allow_inf_nan=False)
     time_limit_seconds: float | None = Field(default=None, gt=0)
+    hanging_after: float | None = Field(default=10, gt=1, allow_inf_nan=False)
 
     @field_validator("gpu")
     @classmethod

@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from rich import progress as bars
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.text import Text
 
+from launch.show.running_lines import on_one_line, running_lines
 from launch.show.tables import on_a_line
+from nas.search.running import Running
 from nas.search.sampling import Proposal
 from nas.search.search import Search
 from nas.search.trust import suspicions
 from nas.search.winners import best
 from nas.trial.deviations import told as score
+
+LONG_SECONDS = 60.0  # a trial that has run for so long is worth a line of its own
+QUIET_SECONDS = 300.0  # after which a log is told what runs
+MOST_LINES = 12
+
+
+class _Live(bars.Progress):
+    """The bar, and lines below it."""
+
+    below: Sequence[str] = ()
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Return what is drawn."""
+        yield from super().get_renderables()
+        if self.below:
+            yield Text("\n".join(self.below), no_wrap=True, overflow="ellipsis")
 
 
 class Progress:
@@ -23,14 +42,19 @@ class Progress:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._live: bars.Progress | None = None
+        self._live: _Live | None = None
         self._bar = bars.TaskID(0)
         self._started = 0.0
         self._before = self._failed = 0
         self._best: dict[str, Mapping[str, Any]] = {}
+        self._search: Search | None = None
+        self._running: Running | None = None
+        self._spoke = 0.0
 
-    def begin(self, search: Search, slots: int) -> None:
-        """Say what is about to run."""
+    def begin(self, search: Search, slots: int, running: Running | None = None) -> None:
+        """Say what is about to run; ``running``: the book of what runs, which is shown too."""
+        self._search, self._running = search, running
+        self._spoke = time.monotonic()
         self._started, self._before = time.monotonic(), search.finished
         self._best = {}  # one reporter is told of several searches
         results = search.results()
@@ -40,7 +64,7 @@ class Progress:
         todo = f"{search.finished} of {search.plan.budget} trials done, {pace}"
         self._console.print(todo, highlight=False)
         if self._console.is_terminal:
-            self._live = bars.Progress(
+            self._live = _Live(
                 bars.BarColumn(bar_width=None),
                 bars.TextColumn("{task.fields[told]}", markup=False),
                 console=self._console,
@@ -72,18 +96,36 @@ class Progress:
         else:
             told = f"{outcome['status']}: {outcome['reason']}"
         line = on_a_line(f"{done} trial {number}: {choices}: {told}")
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self.say(line)
         self._refresh(search)
 
     def say(self, line: str) -> None:
         """Print a line about something else than the end of a trial."""
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._spoke = time.monotonic()
+
+    def tick(self) -> None:
+        """Show how far the running trials are, where they take long; called as time passes.
+
+        On a terminal one line each below the bar; elsewhere a line after some minutes of silence.
+        """
+        if self._search is None or self._running is None:
+            return
+        rows = self._running.rows()
+        if self._live is not None:
+            room = min(MOST_LINES, max(self._console.height // 3, 1))
+            long = any(row.seconds > LONG_SECONDS for row in rows)
+            self._live.below = running_lines(rows, room) if long else []
+            self._refresh(self._search)
+        elif rows and time.monotonic() - self._spoke > QUIET_SECONDS:
+            self.say(on_one_line(rows))
 
     def end(self) -> None:
         """Take the live bar away."""
         if self._live is not None:
             self._live.stop()
             self._live = None
+        self._search = self._running = None
 
     def _note(self, results: Sequence[Mapping[str, Any]], search: Search) -> None:
         for name, direction in search.plan.objectives.items():
@@ -98,7 +140,8 @@ class Progress:
 
     def _told(self, search: Search) -> str:
         done, total = search.finished, search.plan.budget
-        told = f"{done}/{total} done, {len(search.running)} running, {self._failed} failed"
+        running = len(search.running if self._running is None else self._running)
+        told = f"{done}/{total} done, {running} running, {self._failed} failed"
         if done > self._before:
             pace = (time.monotonic() - self._started) / (done - self._before)
             told += f", about {timedelta(seconds=round(pace * (total - done)))} left"

@@ -67,6 +67,8 @@ class Faulty(SearchSpace):
             raise OSError("the file server is away")
         if kind == "hangs":
             time.sleep(10_000)
+        if kind == "frozen":  # with the thread that watches over the limit
+            os.kill(os.getpid(), signal.SIGSTOP)
         if kind.startswith("slow"):
             time.sleep(8.0 if kind.startswith("slower") else 1.0)
         dropout = nn.Dropout(0.5 if kind == "dropout" else 0.0)

@@ -1,0 +1,200 @@
+"""The watch over running trials, on a set clock and with workers that are only named."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+from ray.exceptions import RayActorError
+
+from launch.cluster.searcher import StudySearcher
+from launch.cluster.watch import Watch
+from launch.cluster.worker import OF, OUTCOME, PLACE
+from launch.config.config import parse_config
+from launch.config.sections import Resources
+from launch.runs.begin import make_directory, open_search, settle_config
+from nas.ledger.lock import RunLock
+from nas.ledger.table import load_table
+from nas.search.running import Running
+from nas.search.running_file import seen
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+class Told:
+    """A progress that only remembers."""
+
+    def __init__(self):
+        self.lines, self.ended = [], []
+
+    def say(self, line):
+        self.lines.append(line)
+
+    def tick(self):
+        pass
+
+    def started(self, proposal, search):
+        pass
+
+    def finished(self, number, outcome, search):
+        self.ended.append((number, outcome["status"], outcome["reason"]))
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def made(tiny, tmp_path, clock):
+    """Return a function that makes a searcher over a run, its watch, what it told and killed."""
+
+    def make(**resources):
+        make_directory(tmp_path / "run")
+        document = tiny | {"resources": resources, "recipe": tiny["recipe"] | {"epochs": 5}}
+        config = settle_config(
+            tmp_path / "run", parse_config(document), resume=False, keep_trials=False
+        )
+        search = open_search(tmp_path / "run", config)
+        told, killed = Told(), []
+        watch = Watch(
+            Running(clock), tmp_path / "run", told, config.resources, 4,
+            kill=killed.append, locate=lambda worker: f"node-of-{worker}", clock=clock,
+        )  # fmt: skip
+        searcher = StudySearcher(
+            search, config, tmp_path / "run", told, slots=2, nodes=dict, watch=watch
+        )
+        return searcher, watch, told, killed
+
+    return make
+
+
+def epoch(number, host="node-b", gpus=(0,), **more):
+    place = ["id", host, list(gpus)]
+    accuracies = {"robust_accuracy": 0.25, "clean_accuracy": 0.5}
+    return {"epoch": number, "epochs": 5, OF: 5, PLACE: place, **accuracies, **more}
+
+
+def rows(watch):
+    return [(r.number, r.place, r.epoch, r.robust_accuracy) for r in watch._book.rows()]
+
+
+def test_the_searcher_keeps_the_book(made):
+    searcher, watch, _, _ = made()
+    first, second = (searcher.suggest(name)["number"] for name in ("a", "b"))
+    assert rows(watch) == []  # no worker has them yet
+    searcher.on_begin("a", "worker-1")
+    searcher.on_trial_result("a", epoch(2))
+    searcher.on_begin("b", "worker-2")
+    assert rows(watch) == [(first, "node-b GPU 0", 2, 0.25), (second, "", 0, None)]
+    outcome = {"status": "error", "reason": "it raised", "scores": {}}
+    result = {"done": True, OUTCOME: json.dumps(outcome), PLACE: ["id", "node-b", [0]]}
+    searcher.on_trial_complete("a", result)
+    assert rows(watch) == [(second, "", 0, None)]
+    searcher.on_fault("b", RayActorError())
+    assert rows(watch) == []
+    third = searcher.suggest("c")["number"]
+    searcher.on_begin("c", "worker-1")  # which has said where it is
+    assert rows(watch) == [(third, "node-b GPU 0", 0, None)]
+
+
+def test_ray_is_asked_where_a_long_first_epoch_runs(made, clock):
+    searcher, watch, _, _ = made()
+    number = searcher.suggest("a")["number"]
+    searcher.on_begin("a", "worker-1")
+    clock.now += 4
+    watch.tick()
+    assert rows(watch) == [(number, "", 0, None)]
+    clock.now += 2
+    watch.tick()
+    assert rows(watch) == [(number, "node-of-worker-1", 0, None)]
+
+
+def test_a_hanging_trial_is_said_and_given_up_after_its_limit(made, clock, tmp_path):
+    searcher, watch, told, killed = made(time_limit_seconds=400)
+    number = searcher.suggest("a")["number"]
+    searcher.on_begin("a", "worker-1")
+    for done in (1, 2):
+        clock.now += 5
+        searcher.on_trial_result("a", epoch(done))
+    while clock.now < 480:
+        clock.now += 0.1
+        watch.tick()
+        if clock.now < 401:
+            assert not killed
+    assert told.lines == [
+        f"trial {number} on node-b GPU 0 has told of no epoch for 51 s, 10 times the median"
+    ]
+    assert killed == []
+    clock.now += 1
+    watch.tick()
+    watch.tick()
+    clock.now += 5
+    watch.tick()
+    assert killed == ["worker-1"]
+    searcher.on_fault("a", RayActorError())
+    reason = (
+        "the limit of 400 s was passed after epoch 2 of 5; its worker on node-b GPU 0 did not "
+        "answer and was ended"
+    )
+    assert told.ended == [(number, "timeout", reason)]
+    table = load_table(tmp_path / "run").set_index("number")
+    assert table.loc[number, ["status", "reason"]].tolist() == ["timeout", reason]
+    assert searcher.suggest("b")["number"] != number
+    assert searcher.failure is None
+
+
+def test_what_ends_by_itself_while_it_is_given_up_keeps_its_outcome(made, clock):
+    searcher, watch, told, killed = made(time_limit_seconds=10)
+    number = searcher.suggest("a")["number"]
+    searcher.on_begin("a", "worker-1")
+    clock.now += 100
+    watch.tick()
+    assert killed == ["worker-1"]
+    outcome = {"status": "oom", "reason": "at last", "scores": {}}
+    searcher._slots = 1
+    searcher.on_trial_complete("a", {"done": True, OUTCOME: json.dumps(outcome)})
+    assert told.ended == [(number, "oom", "at last")]
+
+
+def test_without_a_limit_nothing_is_given_up(made, clock):
+    searcher, watch, told, killed = made(hanging_after=None)
+    searcher.suggest("a")
+    searcher.on_begin("a", "worker-1")
+    clock.now += 1e6
+    watch.tick()
+    assert (killed, told.lines) == ([], [])
+
+
+def test_repeats_tell_of_all_their_epochs(made):
+    _, watch, _, _ = made()
+    trial = replace(parse_config({}).plan().template, repeats=3)
+    watch.begin(0, trial)
+    watch.told(0, epoch(7, robust_accuracy=math.nan))
+    (row,) = watch._book.rows()
+    assert (row.epoch, row.epochs) == (7, 3 * trial.recipe.epochs)
+
+
+def test_the_file_is_there_while_the_search_runs(made, tmp_path):
+    searcher, watch, _, _ = made()
+    number = searcher.suggest("a")["number"]
+    searcher.on_begin("a", "worker-1")
+    with RunLock(tmp_path / "run"):
+        watch.tick()
+        assert [row.number for row in seen(tmp_path / "run").rows] == [number]
+        watch.close()
+        assert seen(tmp_path / "run").rows == ()
+
+
+@pytest.mark.parametrize("value", [1, 0, -3, math.inf])
+def test_a_multiple_is_above_one(value):
+    with pytest.raises(ValueError, match="hanging_after"):
+        Resources(hanging_after=value)
