@@ -94,6 +94,17 @@ class Run:
         return read_records(self.path, storage=storage, name=name, run_id=self.id)
 
     @cached_property
+    def drivers(self) -> dict[str, dict[str, Any]]:
+        """What the drivers of a database said of themselves; of a run of its own nothing."""
+        storage = self.document.get("storage")
+        if not storage:
+            return {}
+        from nas.ledger.drivers import drivers_said  # imports Optuna
+        from nas.ledger.study import open_study
+
+        return drivers_said(open_study(self.path, storage=storage, name=self.document["name"]))
+
+    @cached_property
     def results(self) -> list[dict[str, Any]]:
         """What the ledger holds of every different finished trial, by number."""
         return results_of(self.records)

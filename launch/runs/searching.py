@@ -12,6 +12,7 @@ from launch.config.config import Config
 from launch.runs.begin import make_directory, open_search, settle_config
 from launch.runs.export import export_row, has_weights, home_of
 from launch.runs.ledgers import nothing_left
+from launch.runs.left import mark_left
 from launch.runs.run import CONFIG, FinishedTrial, Run
 from launch.show.numbers import gaps_line
 from launch.show.reporter import Reporter
@@ -97,7 +98,8 @@ def search(
             going.close()
         found = finish(path, going, whole=whole)
         run, winner = found.run, found.winner
-        report.table(run.table(), run.legend)
+        table = run.table() if whole else mark_left(run.table(), {*going.running})
+        report.table(table, run.legend)
         if gaps := gaps_line(run.records):
             report.say(gaps)
         done = f"{going.finished} trials in {path}"

@@ -19,11 +19,14 @@ def by_node(rows: Sequence[Row]) -> list[Row]:
     return sorted(rows, key=lambda r: (news[r.host], r.host, r.silent_seconds, r.number))
 
 
-def running_lines(rows: Sequence[Row], most: int) -> list[str]:
-    """Return one line a trial, ``most`` lines at the most: the last says how many are left out."""
+def running_lines(rows: Sequence[Row], most: int, *, host: bool = True) -> list[str]:
+    """Return one line a trial, ``most`` lines at the most: the last says how many are left out.
+
+    ``host``: whether they name their nodes.
+    """
     ordered = by_node(rows)
     shown = ordered if len(ordered) <= most else ordered[: max(most - 1, 0)]
-    cells = [_cells(row) for row in shown]
+    cells = [_cells(row, host) for row in shown]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
         "  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip()
@@ -37,7 +40,7 @@ def running_lines(rows: Sequence[Row], most: int) -> list[str]:
 def on_one_line(rows: Sequence[Row], most: int = 4) -> str:
     """Return running trials as one line of a log."""
     ordered = by_node(rows)
-    told = "; ".join(" ".join(filter(None, _cells(row))) for row in ordered[:most])
+    told = "; ".join(" ".join(filter(None, _cells(row, True))) for row in ordered[:most])
     left = f"; and {len(rows) - most} more" if len(rows) > most else ""
     return f"{len(rows)} running: {told}{left}"
 
@@ -49,11 +52,12 @@ def accuracy(value: float | None) -> str:
     return f"{value:.3f}".removeprefix("0")
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Row, host: bool) -> tuple[str, ...]:
+    place = row.place or NOWHERE if host else row.place.removeprefix(row.host).strip()
     robust = accuracy(row.robust_accuracy)
     return (
         f"trial {row.number}",
-        row.place or NOWHERE,
+        place,
         f"epoch {row.epoch}/{row.epochs}",
         robust and f"robust accuracy {robust}",
         duration(row.seconds),

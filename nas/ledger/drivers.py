@@ -17,11 +17,9 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from nas.errors import LedgerLost
+from nas.ledger.results import DRIVER as DRIVER
 from nas.ledger.results import RUN_ID
 from nas.ledger.storages import storage_fault
-
-DRIVER = "driver"
-"""The attribute of a trial that holds the id of the driver that runs it."""
 
 PREFIX = "driver:"
 BEAT_SECONDS, MISSES = 30.0, 5
@@ -128,6 +126,11 @@ class Drivers:
 def driver_ids(study: Study) -> set[str]:
     """Return every driver that ever worked on a study."""
     return set(_drivers(study.user_attrs))
+
+
+def drivers_said(study: Study) -> dict[str, dict[str, Any]]:
+    """Return what every driver last said of itself: ``left``, ``host``, ``pid``, ``run``."""
+    return _drivers(study.user_attrs)
 
 
 def _drivers(attributes: dict[str, Any]) -> dict[str, dict[str, Any]]:

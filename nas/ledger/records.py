@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.errors import InputError, NoStudy
 from nas.ledger.operations import Op
-from nas.ledger.results import JOURNAL, PLACE, RESULT, RETRY_OF, STUDY, place_of
+from nas.ledger.results import DRIVER, JOURNAL, PLACE, RESULT, RETRY_OF, STUDY, place_of
 from nas.ledger.version import check_version
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Record:
         result: what became of it; None while it runs.
         retry_of: Optuna's number of the failed trial whose place it takes.
         asked: Optuna's number of the trial, which counts every proposal.
+        driver: the id of the driver that runs it, in a storage that several share; None: the run's.
     """
 
     number: int
@@ -44,6 +45,7 @@ class Record:
     result: dict[str, Any] | None = None
     retry_of: int | None = None
     asked: int = -1
+    driver: str | None = None
 
     @property
     def counts(self) -> bool:
@@ -111,6 +113,7 @@ def records_of(study: Study) -> list[Record]:
             trial.user_attrs.get(RESULT),
             trial.user_attrs.get(RETRY_OF),
             trial.number,
+            trial.user_attrs.get(DRIVER),
         )
         for trial in trials
     ]

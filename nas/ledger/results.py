@@ -31,6 +31,10 @@ RUN_ID = "run_id"
 """What tells a run from another of its name: in its configuration, and in its study."""
 
 
+DRIVER = "driver"
+"""The attribute of a trial that holds the id of the driver that runs it."""
+
+
 RUNGS = "rungs"
 """Where a ledger's result keeps what a trial had at its rungs: ``{"3": {"accuracy": 0.5}}``."""
 

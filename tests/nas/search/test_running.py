@@ -112,6 +112,9 @@ def test_a_trial_that_hangs_is_said_once_for_each_silence(book, clock):
     assert hangs.silent(book.rows(), book.usual_seconds) == []
     clock.now += 1
     assert len(hangs.silent(book.rows(), book.usual_seconds)) == 1
+    assert hangs.silent(book.rows(), book.usual_seconds) == []
+    hangs.forget(7)
+    assert len(hangs.silent(book.rows(), book.usual_seconds)) == 1
 
 
 @pytest.mark.parametrize(("after", "waited", "hangs"), [(10, 29, 0), (10, 31, 1), (None, 1e9, 0)])
@@ -249,8 +252,10 @@ def test_a_killed_drivers_rows_are_not_called_running(tmp_path):
 def test_a_process_that_nobody_has_waited_for_is_dead():
     process = subprocess.Popen([sys.executable, "-c", "pass"])
     us = Holder.me()
+    tries = 0
     while lives(Holder(process.pid, us.host)):
         time.sleep(0.01)  # a zombie from its end on
+        assert (tries := tries + 1) < 3000
     assert process.wait() == 0
     assert lives(us) is True
 
