@@ -20,6 +20,7 @@ from nas.search.running_file import RunningFile
 from nas.trial.trial import Trial
 
 EVERY_SECONDS = 1.0  # Tune's loop turns ten times a second and more
+HELD_UP_SECONDS = 10.0  # without a look, after which this process itself was held up
 UNKNOWN_SECONDS = 5.0  # of a first epoch, after which Ray is asked where it runs
 
 
@@ -57,7 +58,8 @@ class Watch:
         self._places: dict[Any, Place] = {}  # actor -> where it said that it is
         self._asked: set[Any] = set()  # actors of which Ray was asked where they are
         self._given_up: dict[int, str] = {}
-        self._looked = -EVERY_SECONDS
+        self._looked = clock() - EVERY_SECONDS
+        self._trusts_from = clock()  # what is silent; before it news may wait that nobody has read
 
     def begin(self, number: int, trial: Trial, worker: Any = None) -> None:
         """Note that a worker has taken a trial."""
@@ -90,9 +92,11 @@ class Watch:
         now = self._clock()
         if now - self._looked < EVERY_SECONDS:
             return
+        if now - self._looked > HELD_UP_SECONDS:
+            self._trusts_from = now + HELD_UP_SECONDS
         self._looked = now
         self._ask_where()
-        rows = self._book.rows()
+        rows = self._book.rows() if now >= self._trusts_from else ()
         for silence in self._hangs.silent(rows, self._book.usual_seconds):
             self._progress.say(str(silence))
         for row, reason in self._hangs.overdue(rows):

@@ -60,7 +60,7 @@ def trials(
         bool, typer.Option("--watch", help="Instead: what runs, again and again until the end.")
     ] = False,
     every: Annotated[
-        float | None, typer.Option(metavar="SECONDS", min=0.5, help="Between looks: 5 by default.")
+        float | None, typer.Option(metavar="SECONDS", min=0.5, help="Between looks: 5, piped 30.")
     ] = None,
 ) -> None:
     """Show the trial table, also of a search that is running.
@@ -78,7 +78,8 @@ def trials(
         }  # fmt: skip
         if given := [name for name, value in others.items() if value is not None]:
             raise InputError(f"--watch: expected --every and nothing else, got {given[0]}")
-        sys.exit(watch_run(run, 5.0 if every is None else every))
+        usual = 5.0 if console.is_terminal else 30.0
+        sys.exit(watch_run(run, usual if every is None else every))
     barred = {"--sort": sort, "--pareto": pareto, "--repeats": repeats or None}
     if correlations and (given := [name for name, value in barred.items() if value is not None]):
         raise InputError(f"--correlations: expected none of {', '.join(barred)}, got {given[0]}")

@@ -9,16 +9,19 @@ from dataclasses import replace
 import pytest
 from ray.exceptions import RayActorError
 
+from launch.cluster.place import Place
 from launch.cluster.searcher import StudySearcher
 from launch.cluster.watch import Watch
-from launch.cluster.worker import OF, OUTCOME, PLACE
+from launch.cluster.worker import OF, OUTCOME, PLACE, TrialActor
 from launch.config.config import parse_config
 from launch.config.sections import Resources
 from launch.runs.begin import make_directory, open_search, settle_config
 from nas.ledger.lock import RunLock
 from nas.ledger.table import load_table
+from nas.search.rungs import Rungs
 from nas.search.running import Running
 from nas.search.running_file import seen
+from nas.trial.training import Epoch
 
 
 class Clock:
@@ -81,6 +84,13 @@ def epoch(number, host="node-b", gpus=(0,), **more):
     place = ["id", host, list(gpus)]
     accuracies = {"robust_accuracy": 0.25, "clean_accuracy": 0.5}
     return {"epoch": number, "epochs": 5, OF: 5, PLACE: place, **accuracies, **more}
+
+
+def pass_time(watch, clock, seconds):
+    """Let a second pass at a time, as Tune's loop turns."""
+    for _ in range(seconds):
+        clock.now += 1
+        watch.tick()
 
 
 def rows(watch):
@@ -156,8 +166,7 @@ def test_what_ends_by_itself_while_it_is_given_up_keeps_its_outcome(made, clock)
     searcher, watch, told, killed = made(time_limit_seconds=10)
     number = searcher.suggest("a")["number"]
     searcher.on_begin("a", "worker-1")
-    clock.now += 100
-    watch.tick()
+    pass_time(watch, clock, 100)
     assert killed == ["worker-1"]
     outcome = {"status": "oom", "reason": "at last", "scores": {}}
     searcher._slots = 1
@@ -169,9 +178,66 @@ def test_without_a_limit_nothing_is_given_up(made, clock):
     searcher, watch, told, killed = made(hanging_after=None)
     searcher.suggest("a")
     searcher.on_begin("a", "worker-1")
-    clock.now += 1e6
+    for seconds in (1e6, 100):
+        clock.now += seconds
+        pass_time(watch, clock, 20)
+    assert (killed, told.lines) == ([], [])
+
+
+def test_a_driver_that_was_held_up_first_hears_what_waits_for_it(made, clock):
+    """Stopped itself (SIGSTOP, a laptop that slept): its workers may have ended meanwhile."""
+    searcher, watch, told, killed = made(time_limit_seconds=60)
+    for name in ("a", "b"):
+        searcher.suggest(name)
+        searcher.on_begin(name, f"worker-{name}")
+    for name in ("a", "b"):
+        searcher.on_trial_result(name, epoch(1))
+    watch.tick()
+    clock.now += 1000
     watch.tick()
     assert (killed, told.lines) == ([], [])
+    outcome = {"status": "error", "reason": "it raised", "scores": {}}
+    searcher.on_trial_complete(
+        "a", {"done": True, OUTCOME: json.dumps(outcome), PLACE: ["", "", []]}
+    )
+    pass_time(watch, clock, 9)
+    assert killed == []
+    pass_time(watch, clock, 2)
+    assert killed == ["worker-b"]
+
+
+class Steps:
+    """The epochs of a trial, in a worker that Ray has not started."""
+
+    def __init__(self, epochs, repeats):
+        self.worker = object.__new__(TrialActor)
+        trial = parse_config({}).plan().template
+        trial = replace(trial, recipe=replace(trial.recipe, epochs=epochs), repeats=repeats)
+        self.worker._limit, self.worker._trial, self.worker._number = None, trial, 0
+        self.worker._place = Place("id", "node-b", (1,))
+        numbers = range(1, epochs * repeats + 1)
+        self.worker._steps = (Epoch(n, 1.0, 0.5, 0.25, 0.1) for n in numbers)
+
+    def told(self):
+        found = []
+        while self.worker._steps.gi_frame is not None:
+            try:
+                found.append(self.worker.step())
+            except AttributeError:  # there is no evaluation to save
+                break
+        return [(r["epoch"], r["epochs"], r[OF], r[PLACE], r["robust_accuracy"]) for r in found]
+
+
+@pytest.mark.parametrize(("epochs", "repeats"), [(3, 1), (1, 1), (2, 3)])
+def test_a_worker_tells_of_every_epoch_but_the_last_and_a_scheduler_of_one_repeat(epochs, repeats):
+    told = Steps(epochs, repeats).told()
+    of = epochs * repeats
+    assert told == [(n, epochs, of, ["id", "node-b", [1]], 0.25) for n in range(1, of)]
+    rungs = Rungs((1,), {"robust_accuracy": "max"}, 2)
+    for number, epoch_number, *_ in [(t, *row) for t in (0, 1) for row in told]:
+        value = {"robust_accuracy": 1.0 - number}
+        goes_on = rungs.arrive(number, epoch_number, value, epochs)
+        assert goes_on == (number == 0 or epoch_number != 1 or epochs == 1)
 
 
 def test_repeats_tell_of_all_their_epochs(made):
