@@ -13,7 +13,7 @@ import launch.cluster.environment  # isort: skip  # noqa: F401  before ray
 from ray import cloudpickle
 
 from launch.cluster.checks import doubts_of, faults_of, uses_gpus
-from launch.cluster.node import Questions
+from launch.cluster.node import NodeReport, Questions
 from launch.cluster.probe import Probe, begin, here, living, probe
 from launch.config.config import Config
 from launch.config.modules import code_in
@@ -52,7 +52,7 @@ def check_nodes(config: Config, run: Path, say: Callable[[str], None]) -> Newcom
     refuse(faults_of(reports, config, driver, str(run)))
     for doubt in doubts_of(reports, config, driver, str(run)):
         say(doubt)
-    return Newcomers(config, run, say, [report.node for report in reports])
+    return Newcomers(config, run, say, reports)
 
 
 class Newcomers:
@@ -62,14 +62,18 @@ class Newcomers:
         config: of the search.
         run: its directory.
         say: is told what is wrong with a node, in lines.
-        known: ids of the nodes that were asked before.
+        known: what the nodes answered that were asked before.
+
+    Attributes:
+        cards: bytes of each GPU of every node that has answered, by the node's id.
     """
 
     def __init__(
-        self, config: Config, run: Path, say: Callable[[str], None], known: Collection[str]
+        self, config: Config, run: Path, say: Callable[[str], None], known: Sequence[NodeReport]
     ) -> None:
         self._config, self._run, self._say = config, run, say
-        self._known, self._asked = set(known), list[Probe]()
+        self._known, self._asked = {report.node for report in known}, list[Probe]()
+        self.cards = {report.node: report.gpu_memory_bytes for report in known}
         self._questions = questions_of(config, run)
 
     def spoilt(self, nodes: Collection[str]) -> list[str]:
@@ -85,6 +89,7 @@ class Newcomers:
             except InputError as error:  # no room for a token: that is not the node's
                 self._say(str(error))
         reports = [report for asked in self._asked for report in asked.ready()]
+        self.cards |= {report.node: report.gpu_memory_bytes for report in reports}
         self._asked = [asked for asked in self._asked if asked.left]
         if not reports:
             return []

@@ -15,9 +15,11 @@ from launch.cluster.before import check_nodes, check_travels, datasets_of
 from launch.cluster.callbacks import StopAtFailure, TellSearcher
 from launch.cluster.deaths import tell_every_death
 from launch.cluster.demand import Demand
+from launch.cluster.estimates import cards_of, estimator
 from launch.cluster.forgetting import ForgettingScheduler
 from launch.cluster.nodes import Cluster, nobody
 from launch.cluster.place import node_of
+from launch.cluster.placement import placement_of
 from launch.cluster.scheduler import RungScheduler, open_rungs
 from launch.cluster.searcher import StudySearcher
 from launch.cluster.session import ray_session, waiting
@@ -73,6 +75,14 @@ def run_search(
                 "no node of the cluster has a GPU: trials run on CPUs until one joins that has "
                 "(--set resources.gpu=0.25, say, waits for it)"
             )
+        placement = placement_of(
+            config.resources,
+            cluster.open_nodes,
+            cards_of(config.resources, cluster, newcomers),
+            lambda: cluster.slots().gpu > 0,
+            estimator(images),
+            progress.say,
+        )
         book = Running()
         progress.begin(search, cluster.slots().count, book)
         watch = Watch(
@@ -85,7 +95,14 @@ def run_search(
         )
         rungs = open_rungs(config, search)
         searcher = StudySearcher(
-            search, config, run, progress, cluster=cluster, watch=watch, rungs=rungs
+            search,
+            config,
+            run,
+            progress,
+            cluster=cluster,
+            placement=placement,
+            watch=watch,
+            rungs=rungs,
         )
         searcher.newcomers = newcomers
         spread = Spread(cluster)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from launch.cluster.ladder import Step
 from launch.cluster.place import Place
 from nas.search.books import failure
 
@@ -28,12 +29,14 @@ class Verdict:
     Attributes:
         outcome: of the trial, where this was its last try; None lets it run again.
         alone: it runs again with a device to itself, once nothing else is left.
+        at_once: it runs again without waiting for another outcome: what it asks for has changed.
         stop: why the search stops; nothing is held against what runs.
         say: a line for the user.
     """
 
     outcome: Mapping[str, Any] | None = None
     alone: bool = False
+    at_once: bool = False
     stop: str | None = None
     say: str | None = None
 
@@ -103,12 +106,21 @@ class Faults:
         return self._counted(number, place, f"found no worker that begins: {text}", suspects=1)
 
     def out_of_memory(
-        self, number: int, outcome: Mapping[str, Any], *, alone: bool, slots: int
+        self, number: int, outcome: Mapping[str, Any], step: Step | None, *, on_gpu: bool
     ) -> Verdict:
-        """Judge memory that ran out: with others beside it, it may have been theirs."""
-        if alone or slots == 1:
+        """Judge memory that ran out: with others beside it, it may have been theirs.
+
+        Args:
+            number: of the trial.
+            outcome: its last one.
+            step: of the ladder, that comes next; None: there is none left.
+            on_gpu: the trials of this search run on GPUs, of which a step reserves a whole one. On
+                a CPU it waits until nothing else is left.
+        """
+        if step is None:
             return Verdict(outcome=outcome)
-        return Verdict(alone=True, say=f"trial {number} ran out of memory: once more, alone")
+        say = f"trial {number} ran out of memory: once more, {step.taken[-1]}"
+        return Verdict(alone=not on_gpu, at_once=on_gpu, say=say)
 
     def sick(self, place: Place, text: str) -> Verdict:
         """Judge a process in which one trial after another ended with the same error."""

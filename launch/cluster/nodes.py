@@ -64,7 +64,7 @@ class Cluster:
         self._resources, self._say = resources, say
         self._living, self._ask, self._clock = living, ask, clock
         self._seen, self._nodes = clock(), tuple(living())
-        self._asked = -OFTEN
+        self._asked, self._gpus = -OFTEN, False
         self._empty_since: float | None = None
         self._settle()
 
@@ -73,14 +73,14 @@ class Cluster:
         if (now := self._clock()) - self._seen >= OFTEN:
             before, self._seen = self._nodes, now
             self._nodes = tuple(self._living())
-            was = slots(self._resources, before)
+            was = slots(self._resources, before, gpus=self._gpus)
             self._settle()
             self._tell(before, was)
         return self._nodes
 
     def slots(self) -> Slots:
         """Return how trials fit now."""
-        return slots(self._resources, self.nodes())
+        return slots(self._resources, self.nodes(), gpus=self._gpus)
 
     def at_once(self) -> int:
         """Return how many trials may have been started and not ended; one waits where none fits."""
@@ -99,7 +99,11 @@ class Cluster:
     def on_cpus(self) -> bool:
         """Whether ``gpu: auto`` came out as CPUs."""
         self.nodes()
-        return self._resources.gpu == "auto"
+        return self._resources.gpu == "auto" and not self._gpus
+
+    def open_nodes(self) -> list[Node]:
+        """Return the nodes that take trials."""
+        return [node for node in self.nodes() if not node.draining]
 
     def leaving(self) -> list[str]:
         """Return the ids of the nodes that are being drained."""
@@ -145,8 +149,7 @@ class Cluster:
 
     def _settle(self) -> None:
         """Stay with GPUs once there were some: a spot cluster's trials wait for the next ones."""
-        if self._resources.gpu == "auto" and (gpu := share(self._resources, self._nodes)):
-            self._resources = self._resources.model_copy(update={"gpu": gpu})
+        self._gpus |= share(self._resources, self._nodes) > 0
 
     def _waiting(self) -> str:
         return (
@@ -165,6 +168,6 @@ class Cluster:
                 events.append(f"node {node.host} is being drained: no more trials begin there")
         if not events:
             return
-        now = slots(self._resources, self._nodes)
+        now = slots(self._resources, self._nodes, gpus=self._gpus)
         where = f" on {now.gpu:g} GPU each" if now.gpu > was.gpu else ""
         self._say(f"{'; '.join(events)}: {now.count} trials at a time{where}")

@@ -17,6 +17,7 @@ from launch.cluster.causes import LOW_MEMORY, NODE_GONE, Lost, exit_of, innermos
 from launch.cluster.faults import Faults, Verdict
 from launch.cluster.nodes import Cluster
 from launch.cluster.place import DeviceLost, Place, WorkerSick, node_of
+from launch.cluster.placement import Placement
 from launch.cluster.signals import stopping
 from launch.cluster.watch import Watch
 from launch.cluster.worker import OUTCOME, PLACE
@@ -49,6 +50,7 @@ class StudySearcher(Searcher):
         run: the run directory.
         progress: is told of everything.
         cluster: on which trials run.
+        placement: what trials ask for.
         watch: is told of the trials that run.
         rungs: of the scheduler.
     """
@@ -61,6 +63,7 @@ class StudySearcher(Searcher):
         progress: Progress,
         *,
         cluster: Cluster,
+        placement: Placement,
         watch: Watch,
         rungs: Rungs | None = None,
     ) -> None:
@@ -68,7 +71,7 @@ class StudySearcher(Searcher):
         self._search: Search | None = search
         self._rungs = rungs
         self._config, self._run, self._progress = config, run, progress
-        self._cluster = cluster
+        self._cluster, self._placement = cluster, placement
         self._faults = Faults(cluster.names)
         self.watch = watch
         self._proposals: dict[str, Proposal] = {}
@@ -96,6 +99,8 @@ class StudySearcher(Searcher):
         if len(self._proposals) >= self._cluster.at_once():
             return None
         if self.failure is None and not stopping():
+            if not self._placement.has_room():
+                return None
             try:
                 proposal = self._next()
             except Exception as error:  # noqa: BLE001  Tune would swallow it: raised after the run
@@ -110,7 +115,8 @@ class StudySearcher(Searcher):
         there = self._cluster.names()
         avoid = sorted({*self._faults.closed, *self._cluster.leaving()} & there.keys())
         expected = sorted(self._faults.expected)
-        return {**to_worker(proposal), "avoid": avoid, "expected_errors": expected}
+        asked = self._placement.asks(proposal.number, proposal.trial)
+        return {**to_worker(proposal), **asked, "avoid": avoid, "expected_errors": expected}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -127,15 +133,14 @@ class StudySearcher(Searcher):
         if not result or not result.get("done"):
             return  # interrupted
         try:
-            if OUTCOME not in result:
-                self._finish(proposal, self._stopped(result))
-                return
-            outcome = json.loads(result[OUTCOME])
+            ended = OUTCOME in result
+            outcome = json.loads(result[OUTCOME]) if ended else self._stopped(result)
+            self._placement.left(proposal.number, outcome, result.get(PLACE))
             if outcome["status"] == "oom":
                 self._follow(proposal, self._memory(proposal, outcome))
                 return
             self._finish(proposal, outcome)
-            if outcome["status"] != "error":
+            if ended and outcome["status"] != "error":
                 self._faults.worked(Place.of(result[PLACE]))
         except Exception as problem:  # noqa: BLE001  Tune would swallow it: raised after the run
             self.failure = problem
@@ -150,12 +155,14 @@ class StudySearcher(Searcher):
         """Pass on what a trial has told after an epoch."""
         if (proposal := self._proposals.get(trial_id)) is not None:
             self.watch.told(proposal.number, result)
+            self._placement.reported(proposal.number, result.get(PLACE))
 
     def on_begin(self, trial_id: str, worker: Any) -> None:
         """Note that a worker has taken a trial: what it dies of from now on may be the trial's."""
         self._began[trial_id] = node_of(worker)
         if (proposal := self._proposals.get(trial_id)) is not None:
             self.watch.begin(proposal.number, proposal.trial, worker)
+            self._placement.began(proposal.number)
 
     @property
     def gives_up(self) -> bool:
@@ -182,6 +189,7 @@ class StudySearcher(Searcher):
         given_up = proposal and self.watch.end(proposal.number, whole=False)
         if proposal is None or stopping() or self.failure is not None:
             return  # it stays RUNNING, for a resume
+        self._placement.left(proposal.number)
         if self._rungs is not None:
             self._rungs.forget(proposal.number)
         try:
@@ -244,9 +252,9 @@ class StudySearcher(Searcher):
             self._follow(proposal, self._faults.lost(number, place, "worker", exit_of(error)))
 
     def _memory(self, proposal: Proposal, outcome: Mapping[str, Any]) -> Verdict:
-        return self._faults.out_of_memory(
-            proposal.number, outcome, alone=proposal.alone, slots=self._cluster.slots().count
-        )
+        number, alone = proposal.number, proposal.alone or self._cluster.slots().count == 1
+        step = self._placement.ran_out(number, proposal.trial, alone=alone)
+        return self._faults.out_of_memory(number, outcome, step, on_gpu=self._placement.on_gpu())
 
     def _follow(self, proposal: Proposal | None, verdict: Verdict) -> None:
         if verdict.say is not None:
@@ -258,13 +266,14 @@ class StudySearcher(Searcher):
         elif proposal is not None and (verdict.alone or proposal.alone):
             self._alone.append(proposal)
         elif proposal is not None:
-            self._again.append(_Again(proposal, self._outcomes))
+            self._again.append(_Again(proposal, -1 if verdict.at_once else self._outcomes))
 
     def _finish(self, proposal: Proposal, outcome: Mapping[str, Any]) -> None:
         assert self._search is not None
         number = proposal.number
         if self._rungs is not None:
             outcome = {**outcome, RUNGS: self._rungs.reached(number)}
+        outcome = self._placement.row(number, outcome)
         written = self._search.finish(number, outcome)
         self._outcomes += 1
         self._progress.finished(number, written, self._search)

@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from launch.cluster.climb import COUNTS
+from launch.cluster.packing import BESIDE, USUAL, share_of
 from launch.config.sections import Resources
 
-BESIDE = 1e-9  # of a GPU, that sums of shares may be off
 LEAST, MOST = 8, 32  # trials for which more nodes are asked for at a time
 
 
@@ -46,26 +47,37 @@ class Slots:
     gpu: float
 
 
-def slots(resources: Resources, nodes: Iterable[Node]) -> Slots:
+def slots(resources: Resources, nodes: Iterable[Node], *, gpus: bool = False) -> Slots:
     """Return how many trials fit on the nodes that are there; none, where none is large enough.
+
+    Under ``trials_per_gpu: auto`` so many of the smallest share.
 
     Args:
         resources: of a trial. ``gpu: auto`` takes a share of a GPU as soon as a node has one.
         nodes: that are there.
+        gpus: there were GPUs before, with which ``gpu: auto`` stays.
     """
     nodes = list(nodes)
-    gpu = share(resources, nodes)
-    count = sum(node.room(resources.cpu, gpu) for node in nodes if not node.draining)
+    gpu = share(resources, nodes, gpus=gpus)
+    least = share_of(COUNTS[-1]) if gpu and automatic(resources) else gpu
+    count = sum(node.room(resources.cpu, least) for node in nodes if not node.draining)
     if resources.workers is not None:
         count = min(count, resources.workers)
     return Slots(count, resources.cpu, gpu)
 
 
-def share(resources: Resources, nodes: Iterable[Node]) -> float:
+def share(resources: Resources, nodes: Iterable[Node], *, gpus: bool = False) -> float:
     """Return the share of a GPU that a trial takes; 0 runs it on a CPU."""
     if resources.gpu != "auto":
         return float(resources.gpu)
-    return 1 / resources.trials_per_gpu if any(node.gpus for node in nodes) else 0.0
+    if not (gpus or any(node.gpus for node in nodes)):
+        return 0.0
+    return share_of(USUAL if resources.trials_per_gpu == "auto" else resources.trials_per_gpu)
+
+
+def automatic(resources: Resources) -> bool:
+    """Whether each trial gets a share of its own, by :mod:`launch.cluster.placement`."""
+    return resources.trials_per_gpu == "auto" and resources.gpu == "auto"
 
 
 def wanted(resources: Resources, now: Slots, waiting: int) -> int:

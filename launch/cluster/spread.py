@@ -1,4 +1,4 @@
-"""What a trial asks of the cluster: a share of a node, a node to itself, or any node but some."""
+"""What a trial asks of Ray: a share of a node, a node to itself, some nodes or any but some."""
 
 from __future__ import annotations
 
@@ -34,14 +34,17 @@ class Spread:
         share = {"CPU": float(slots.cpu)} | ({"GPU": slots.gpu} if slots.gpu else {})
         if config.get("alone") and slots.gpu:
             share["GPU"] = 1.0
+        elif config.get("gpu"):  # of launch.cluster.placement
+            share["GPU"] = float(config["gpu"])
         elif config.get("alone"):
-            nodes = [node for node in self._cluster.nodes() if not node.draining]
-            share["CPU"] = float(max((node.cpus for node in nodes), default=slots.cpu))
-        avoid = config.get("avoid")
-        if not avoid:
+            cores = (node.cpus for node in self._cluster.open_nodes())
+            share["CPU"] = float(max(cores, default=slots.cpu))
+        avoid, only = config.get("avoid", ()), config.get("only", ())
+        left = [node for node in only if node not in avoid]
+        if not (avoid or left):
             return PlacementGroupFactory([share])
-        elsewhere = {"ray.io/node-id": f"!in({','.join(avoid)})"}
-        return PlacementGroupFactory([share], bundle_label_selector=[elsewhere])
+        nodes = f"in({','.join(left)})" if left else f"!in({','.join(avoid)})"
+        return PlacementGroupFactory([share], bundle_label_selector=[{"ray.io/node-id": nodes}])
 
 
 _OF_THIS_PROCESS: weakref.WeakValueDictionary[str, Spread] = weakref.WeakValueDictionary()

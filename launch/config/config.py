@@ -57,7 +57,7 @@ MAY_DIFFER = ("trials", "keep", "resources", "retrain", "data.root", "data.downl
 """
 RESERVED = tuple(
     "number status reason epochs rung seconds architecture repeat_of peak_memory_bytes "
-    "micro_batch".split()
+    "micro_batch memory_steps".split()
 )
 """Columns of the trial table that no decision may be called."""
 

@@ -56,7 +56,9 @@ class Resources(Strict):
     """What one trial takes.
 
     cpu: cores, also torch's threads. gpu: ``auto`` takes a share of a GPU where there is one; a
-    trial trains on one GPU at most. trials_per_gpu: that share. device: ``cpu`` runs models on the
+    trial trains on one GPU at most. trials_per_gpu: that share; ``auto`` finds one for
+    each trial, by the memory that it is expected to hold and ``memory_margin`` of that more, and by
+    what pays (``docs/packing.md``). device: ``cpu`` runs models on the
     CPU whatever is reserved, so that a cluster can be tried with GPUs that are only counted.
     workers: at most so many trials at a time; null: all that fit. wait_seconds: how long a search
     on a cluster waits while no node can take a trial.
@@ -68,12 +70,20 @@ class Resources(Strict):
 
     cpu: int = Field(default=1, ge=1)
     gpu: Literal["auto"] | Annotated[float, Field(ge=0, allow_inf_nan=False)] = "auto"
-    trials_per_gpu: int = Field(default=4, ge=1)
+    trials_per_gpu: int | Literal["auto"] = 4
+    memory_margin: float = Field(default=0.25, ge=0, allow_inf_nan=False)
     device: Literal["auto", "cpu"] = "auto"
     workers: int | None = Field(default=None, ge=1)
     wait_seconds: float = Field(default=900, ge=0, allow_inf_nan=False)
     time_limit_seconds: float | None = Field(default=None, gt=0)
     hanging_after: float | None = Field(default=10, gt=1, allow_inf_nan=False)
+
+    @field_validator("trials_per_gpu", mode="before")
+    @classmethod
+    def _count_or_auto(cls, count: Any) -> Any:
+        if count != "auto" and (type(count) is not int or count < 1):
+            raise ValueError(f"expected auto or a whole number >= 1, got {count!r}")
+        return count
 
     @field_validator("gpu")
     @classmethod

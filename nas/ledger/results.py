@@ -39,6 +39,12 @@ RUNGS = "rungs"
 """Where a ledger's result keeps what a trial had at its rungs: ``{"3": {"accuracy": 0.5}}``."""
 
 
+MEMORY_STEPS = "memory_steps"
+"""Where a result keeps how its trial was tried after its memory ran out: ``["shared", "alone"]``.
+
+Absent where it never did."""
+
+
 def place_of(number: int, attributes: Mapping[str, Any]) -> int | None:
     """Return the number by which people know a trial: 0, 1, 2, ... over the different ones.
 

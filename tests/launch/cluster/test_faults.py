@@ -101,16 +101,6 @@ def test_a_worker_that_cannot_begin_is_no_fault_of_its_trial():
     assert verdicts[-1].stop is not None
 
 
-@pytest.mark.parametrize(
-    ("alone", "slots", "again"), [(False, 2, True), (True, 2, False), (False, 1, False)]
-)
-def test_memory_runs_out_once_more_alone(alone, slots, again):
-    outcome = {"status": "oom", "reason": "too large", "scores": {}}
-    verdict = faults().out_of_memory(3, outcome, alone=alone, slots=slots)
-    assert verdict.alone == again
-    assert verdict.outcome == (None if again else outcome)
-
-
 def test_equal_errors_are_the_places_where_others_work_and_else_the_trials():
     judge = faults()
     judge.sick(SICK, "no cuDNN")
