@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 COUNTS = (1, 2, 3, 4, 6, 8, 12, 16)  # trials a GPU
-FIRST = 4
+FIRST, LEAST = 3, 2  # to try one alone costs half of a card where that is wrong, and saves little
 GAIN = 0.05  # by which the work of a GPU has to rise
 FEWEST = 12  # trials before a median is looked at
 LATEST = 256  # trials that are looked at, whatever their median's standard error
@@ -174,8 +174,9 @@ class Climb:
         """
         gains = self.gains()
         at = COUNTS.index(self._best(gains))
-        around = [COUNTS[i : i + 2] for i in (at, at - 1) if 0 <= i < len(COUNTS) - 1]
-        unknown = next((step for step in around if step not in gains), None)
+        around = [COUNTS[i : i + 2] for i in (at, at - 1) if i < len(COUNTS) - 1]
+        untried = (step for step in around if step[0] >= LEAST and step not in gains)
+        unknown = next(untried, None)
         if unknown is None:
             self.most = COUNTS[at]
         elif unknown != self._trying:
@@ -190,7 +191,7 @@ class Climb:
         while at + 1 < len(COUNTS) and gains.get((COUNTS[at], COUNTS[at + 1]), 0.0) >= GAIN:
             at += 1
         if at == first:
-            while at and gains.get((COUNTS[at - 1], COUNTS[at]), GAIN) < GAIN:
+            while COUNTS[at] > LEAST and gains.get((COUNTS[at - 1], COUNTS[at]), GAIN) < GAIN:
                 at -= 1
         return COUNTS[at]
 

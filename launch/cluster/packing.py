@@ -53,31 +53,31 @@ class Room:
         nodes: that take trials.
     """
 
-    def __init__(self, nodes: Iterable[Node]) -> None:
+    def __init__(self, nodes: Sequence[Node]) -> None:
         self.free = {node.id: [1.0] * int(node.gpus) for node in nodes}
+        self._left = {node: float(len(gpus)) for node, gpus in self.free.items()}
         self._cpus = {node.id: node.cpus for node in nodes}
 
     def take(self, request: Request) -> tuple[str, int] | None:
         """Return the node and the GPU that a request gets; None: it does not fit now."""
-        best: tuple[float, str, int] | None = None
-        for node, gpus in self.free.items():
+        for node in sorted(self.free, key=self._left.__getitem__, reverse=True):
             if (request.only and node not in request.only) or self._cpus[node] < request.cpu:
                 continue
-            fits = [g for g, free in enumerate(gpus) if free + BESIDE >= request.gpu]
-            if fits and (best is None or sum(gpus) > best[0]):
-                best = sum(gpus), node, min(fits, key=gpus.__getitem__)
-        if best is None:
-            return None
-        _, node, gpu = best
-        self.free[node][gpu] -= request.gpu
-        self._cpus[node] -= request.cpu
-        return node, gpu
+            fits = [free for free in self.free[node] if free + BESIDE >= request.gpu]
+            if fits:
+                gpu = self.free[node].index(min(fits))
+                self._move(node, gpu, request, -1)
+                return node, gpu
+        return None
 
     def give_back(self, request: Request, place: tuple[str, int]) -> None:
         """Free what :meth:`take` gave."""
-        node, gpu = place
-        self.free[node][gpu] += request.gpu
-        self._cpus[node] += request.cpu
+        self._move(*place, request, 1)
+
+    def _move(self, node: str, gpu: int, request: Request, sign: int) -> None:
+        self.free[node][gpu] += sign * request.gpu
+        self._left[node] += sign * request.gpu
+        self._cpus[node] += sign * request.cpu
 
 
 def room(

@@ -191,6 +191,8 @@ def test_a_full_disk_stops_the_search_and_failures_and_dead_workers_do_not(searc
         "terminated-once": "complete",
     }
     assert marker.exists()
+    assert table["memory_steps"]["memory"].endswith("alone, micro-batch 32, micro-batch 16")
+    assert not any(table["memory_steps"].drop("memory"))
     assert table["reason"]["raises"] == "RuntimeError: this architecture raises"
     assert table["reason"]["kills"].startswith("lost its worker 3 times: ")
     assert "unknown" not in table["reason"]["kills"]
