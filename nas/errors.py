@@ -45,6 +45,10 @@ class SamplerFailure(PsinasError):
     """A sampler of the user's raised, or proposed what is no choice."""
 
 
+class DiskFull(PsinasError):
+    """No room was left to write what a search has found."""
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of what an error says that is not empty; the system's own words."""
     return _line(getattr(error, "strerror", None) or said(error))

@@ -21,6 +21,7 @@ from helpers import TINY
 from servers import postgres, redis_server  # noqa: F401  fixtures
 
 import launch.cli
+from launch.cluster.thrift import Thrift, take_over
 from launch.config.identity import settle_data
 from launch.show.console import console as terminal
 from nas.data.arrays import Data, prepare
@@ -106,18 +107,29 @@ def psinas(monkeypatch, capsys):
 
 @pytest.fixture
 def in_process(monkeypatch):
-    """Let commands run their trials in this process, without Ray, one after another."""
+    """Let commands run their trials in this process, without Ray; return those that it trained."""
+    trained = []
 
-    def run_search(search, config, run, progress, *, address=None):
+    def run_search(search, config, run, progress, *, address=None, reuse=dict):
         progress.begin(search, 1)
         images = load_images(config.data)
         settle_data(run / "config.yaml", {config.data.source: images})
-        while (proposal := search.propose()) is not None:
+        earlier = reuse()
+        thrift = Thrift(config, run, progress.say, search.results())
+        while thrift.halted is None and (proposal := search.propose()) is not None:
+            if outcome := take_over(run, proposal, earlier, None):
+                written = search.finish(proposal.number, outcome)
+                thrift.finished({"number": proposal.number, **written})
+                progress.finished(proposal.number, written, search)
+                continue
+            trained.append(proposal.trial)
             run_one = partial(evaluation, data=prepare(images, proposal.trial.data))
             result = drain(repeated(run_one, proposal.trial))
             save_trial(run, proposal.number, proposal.trial, result)
             written = search.finish(proposal.number, result.to_dict())
+            thrift.finished({"number": proposal.number, **written})
             progress.finished(proposal.number, written, search)
-        return True
+        return thrift.halted is None
 
     monkeypatch.setattr("launch.runs.searching.run_search", run_search)
+    return trained

@@ -49,6 +49,7 @@ FLOORS = {
         trial
         data
         names
+        disk
         device errors files seeds types
     """,
     "launch": """

@@ -7,6 +7,7 @@ Tune's own state is kept: a resumed search is a fresh Tuner over the same ledger
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ray import tune
@@ -26,6 +27,7 @@ from launch.cluster.session import ray_session, waiting
 from launch.cluster.signals import heed_stops
 from launch.cluster.spread import Spread
 from launch.cluster.watch import Watch
+from launch.cluster.watch_disk import WatchDisk
 from launch.cluster.worker import Sources, TrialActor
 from launch.config.config import Config
 from launch.config.identity import settle_data
@@ -33,12 +35,19 @@ from launch.config.modules import check_found
 from launch.show.progress import Progress
 from nas.data.arrays import prepare
 from nas.data.datasets import load_images
+from nas.search.reuse import Earlier
 from nas.search.running import Running
 from nas.search.search import Search
 
 
 def run_search(
-    search: Search, config: Config, run: Path, progress: Progress, *, address: str | None = None
+    search: Search,
+    config: Config,
+    run: Path,
+    progress: Progress,
+    *,
+    address: str | None = None,
+    reuse: Callable[[], Mapping[str, Earlier]] = dict,
 ) -> bool:
     """Run what is left of a search; return False when it was interrupted.
 
@@ -48,6 +57,8 @@ def run_search(
         run: the run directory, on storage that all nodes share.
         progress: told of everything that happens.
         address: of a Ray cluster, ``auto`` or ``HOST:PORT``; None starts Ray here and ends it.
+        reuse: returns trials of other runs that are equal to some of this search, by their key;
+            called when the checksums of the data are known.
 
     Raises:
         InputError: no such data, data that have changed since the run began, no such cluster, one
@@ -58,6 +69,7 @@ def run_search(
     check_travels(search.plan.template)
     images = read_sources(search)
     settle_data(run / "config.yaml", images)
+    earlier = reuse()
     with (
         tempfile.TemporaryDirectory(prefix="psinas-") as scratch,  # not on shared storage
         ray_session(address, progress.say),
@@ -103,6 +115,7 @@ def run_search(
             placement=placement,
             watch=watch,
             rungs=rungs,
+            earlier=earlier,
         )
         searcher.newcomers = newcomers
         spread = Spread(cluster)
@@ -131,7 +144,7 @@ def run_search(
                 failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 stop=StopAtFailure(searcher),
-                callbacks=[TellSearcher(searcher)],
+                callbacks=[TellSearcher(searcher), WatchDisk(searcher.thrift)],
             ),
         )
         interrupted = False
@@ -144,7 +157,8 @@ def run_search(
             watch.close()
     if searcher.failure is not None:
         raise searcher.failure
-    interrupted |= bool(search.running)  # at the first Ctrl-C Tune returns and leaves them
+    # At the first Ctrl-C Tune returns and leaves them.
+    interrupted |= bool(search.running) or searcher.thrift.halted is not None
     return not interrupted
 
 

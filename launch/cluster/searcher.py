@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from launch.cluster.nodes import Cluster
 from launch.cluster.place import DeviceLost, Place, WorkerSick, node_of
 from launch.cluster.placement import Placement
 from launch.cluster.signals import stopping
+from launch.cluster.thrift import Thrift, take_over
 from launch.cluster.watch import Watch
 from launch.cluster.worker import OUTCOME, PLACE
 from launch.config.config import Config
@@ -26,11 +27,11 @@ from launch.show.progress import Progress
 from nas.errors import WorkerFailure, one_line, said
 from nas.ledger.results import RUNGS
 from nas.search.books import failure
+from nas.search.reuse import Earlier
 from nas.search.rungs import Rungs
 from nas.search.sampling import Proposal
 from nas.search.search import Search
-from nas.search.winners import worth_keeping
-from nas.trial.files import drop_weights, take_trace
+from nas.trial.files import take_trace
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class StudySearcher(Searcher):
         placement: what trials ask for.
         watch: is told of the trials that run.
         rungs: of the scheduler.
+        earlier: trials of other runs that are equal to some of this search, by their key.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class StudySearcher(Searcher):
         placement: Placement,
         watch: Watch,
         rungs: Rungs | None = None,
+        earlier: Mapping[str, Earlier] | None = None,
     ) -> None:
         super().__init__()
         self._search: Search | None = search
@@ -81,8 +84,8 @@ class StudySearcher(Searcher):
         self._outcomes = 0
         self.failure: Exception | None = None
         self.newcomers: Newcomers | None = None
-        self._kept: list[Mapping[str, Any]] = []
-        self._keep(search.results())
+        self._earlier = earlier or {}
+        self.thrift = Thrift(config, run, progress.say, search.results())
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles the searcher for its own restore, which we never use: the ledger is the truth
@@ -96,10 +99,10 @@ class StudySearcher(Searcher):
         """Return what travels to a worker, None to be asked again, or ``Searcher.FINISHED``."""
         assert self._search is not None
         proposal = None
-        if len(self._proposals) >= self._cluster.at_once():
-            return None
-        if self.failure is None and not stopping():
-            if not self._placement.has_room():
+        ends = stopping() or self.failure is not None or self.thrift.halted is not None
+        if not ends:
+            full = len(self._proposals) >= self._cluster.at_once()
+            if full or not self._placement.has_room():
                 return None
             try:
                 proposal = self._next()
@@ -109,7 +112,7 @@ class StudySearcher(Searcher):
             # What runs may have to run again: a search that is finished is never asked again.
             finished: str = Searcher.FINISHED
             waits = bool(self._proposals) or self._search.waits()  # for other drivers
-            return None if waits and self.failure is None and not stopping() else finished
+            return None if waits and self.failure is None and not ends else finished
         self._proposals[trial_id] = proposal
         self._progress.started(proposal, self._search)
         there = self._cluster.names()
@@ -211,6 +214,9 @@ class StudySearcher(Searcher):
             if proposal is None:
                 ready = next(iter(self._again), None)
                 break
+            if outcome := take_over(self._run, proposal, self._earlier, self._rungs):
+                self._finish(proposal, outcome)
+                continue
             if not proposal.alone:
                 return proposal
             self._alone.append(proposal)
@@ -277,7 +283,7 @@ class StudySearcher(Searcher):
         written = self._search.finish(number, outcome)
         self._outcomes += 1
         self._progress.finished(number, written, self._search)
-        self._keep([*self._kept, {"number": number, **written}])
+        self.thrift.finished({"number": number, **written})
 
     def _stopped(self, result: Mapping[str, Any]) -> Mapping[str, Any]:
         scheduler = self._config.scheduler
@@ -290,13 +296,6 @@ class StudySearcher(Searcher):
             "epochs": int(result["epoch"]),
             "seconds": result["time_total_s"],
         }
-
-    def _keep(self, results: Sequence[Mapping[str, Any]]) -> None:
-        """Delete the weights of those results that are not worth keeping."""
-        config = self._config
-        self._kept = worth_keeping(results, config.objectives, config.keep.top)
-        kept = {r["number"] for r in self._kept}
-        drop_weights(self._run, {r["number"] for r in results} - kept)
 
     def _node_lost(self, error: BaseException | None, node: str | None) -> bool:
         """Whether a worker was lost with its node, which may only have stopped to answer."""

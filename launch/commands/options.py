@@ -14,6 +14,14 @@ Assignments = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Lay a value over the configuration."),
 ]
 Address = Annotated[str | None, typer.Option(help="A running Ray cluster: auto or HOST:PORT.")]
+Reuse = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--reuse",
+        metavar="RUN",
+        help="Take the scores of equal trials from this run; may be given several times.",
+    ),
+]
 TrialOption = Annotated[int | None, typer.Option(help="The number of the trial.")]
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="EXPORT_DIR, RUN:TRIAL or pkg.module:callable.")

@@ -11,7 +11,7 @@ import typer
 
 from launch.cluster.elsewhere import on_worker
 from launch.cluster.signals import exit_code
-from launch.commands.options import Address, Assignments
+from launch.commands.options import Address, Assignments, Reuse
 from launch.config.config import Config
 from launch.config.sections import Resources
 from launch.papers.registry import REPRODUCTIONS, reproduction
@@ -48,6 +48,7 @@ def reproduce(
         ),
     ] = None,
     address: Address = None,
+    reuse: Reuse = None,
 ) -> None:
     """Run a paper's searches, or go on with them; print its table beside ours, and draw it.
 
@@ -70,7 +71,7 @@ def reproduce(
         directory = _directory(each, places, out)
         planned.append((each, asked, list(zip(configs, places, strict=True)), directory))
     for each, asked, searches, directory in planned:
-        _reproduce(each, asked, searches, directory, address, Reporter())
+        _reproduce(each, asked, searches, directory, address, Reporter(), reuse or [])
 
 
 def _place(config: Config, out: Path | None, *, alone: bool) -> Path:
@@ -105,6 +106,7 @@ def _reproduce(
     directory: Path,
     address: str | None,
     report: Reporter,
+    reuse: Sequence[Path],
 ) -> None:
     runs = []
     again = f"psinas reproduce {name} with the options that were given"
@@ -112,7 +114,14 @@ def _reproduce(
         if len(searches) > 1:
             report.say(f"\n{config.name}, in {place}")
         searched = search(
-            config, place, report, resume=True, keep_trials=True, address=address, again=again
+            config,
+            place,
+            report,
+            resume=True,
+            keep_trials=True,
+            address=address,
+            again=again,
+            reuse=[path for path in reuse if path != place],
         )
         if not searched.whole:
             sys.exit(exit_code())

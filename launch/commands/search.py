@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from launch.cluster.signals import exit_code
-from launch.commands.options import Address, Assignments
+from launch.commands.options import Address, Assignments, Reuse
 from launch.config.config import load_config
 from launch.config.modules import doubles
 from launch.runs.nearby import CONFIG, named_nearby
@@ -48,6 +48,7 @@ def search(
         bool, typer.Option("--join", help="Work on a study that another run directory has begun.")
     ] = False,
     address: Address = None,
+    reuse: Reuse = None,
 ) -> None:
     """Search, train and score; print the trial table and export the winner.
 
@@ -86,6 +87,7 @@ def search(
         address=address,
         retry=statuses,
         join=join,
+        reuse=reuse or [],
     )
     if not searched.whole:
         sys.exit(exit_code())

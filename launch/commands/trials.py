@@ -15,6 +15,7 @@ from rich.text import Text
 
 from launch.commands.options import RunArgument
 from launch.runs.left import left_in, mark_left
+from launch.runs.room import room_line
 from launch.runs.run import Run
 from launch.runs.watching import watch as looks_at
 from launch.show.console import console, say
@@ -104,6 +105,8 @@ def trials(
             say(gaps)
         for line in doubtful:
             say(line)
+        if not correlations:
+            say(room_line(run))
     else:
         _print_bytes(write_trials(table, how.value, out))
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from nas.disk import in_bytes
 from nas.trial.training import EPOCH_SCORES, EpochScore
 
 
@@ -47,9 +48,20 @@ class Scheduler(Strict):
 
 
 class Keep(Strict):
-    """Whose weights stay on disk, beside the Pareto front's: the ``top`` on each objective."""
+    """Whose weights stay on disk, beside the Pareto front's: the ``top`` on each objective.
+
+    disk_bytes: what the run directory may take, a number or text such as ``20 GB``; null: as much
+    as it takes. reserve_bytes: so much stays free on its file system, or the search stops.
+    """
 
     top: int = Field(default=3, ge=1)
+    disk_bytes: int | None = Field(default=None, gt=0)
+    reserve_bytes: int = Field(default=2**30, ge=0)
+
+    @field_validator("disk_bytes", "reserve_bytes", mode="before")
+    @classmethod
+    def _sizes(cls, size: Any) -> Any:
+        return None if size is None else in_bytes(size)
 
 
 class Resources(Strict):

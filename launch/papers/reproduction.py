@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from launch.config.config import Config, different_values, load_config, within
-from launch.config.sections import Keep, Retrain
+from launch.config.sections import Retrain
 from launch.runs.retrain import with_recipe
 from launch.runs.run import Run
 from launch.show.reporter import Reporter
@@ -108,5 +108,5 @@ class Reproduction:
             )
         if not self.keep_all:
             return config
-        keep = Keep(top=max(config.keep.top, plan.size))
+        keep = config.keep.model_copy(update={"top": max(config.keep.top, plan.size)})
         return config.model_copy(update={"keep": keep})

@@ -9,6 +9,7 @@ from launch.runs.run import FinishedTrial, Run
 from launch.show.cells import draw_cell
 from nas.data.places import located
 from nas.export.export import export_trial
+from nas.search.reuse import fetch_weights
 from nas.search.shared import TRAINED_IN
 from nas.trial.files import WEIGHTS, trial_directory
 from search_spaces import space_of
@@ -22,6 +23,8 @@ def export_row(run: Run, row: FinishedTrial, out: Path) -> None:
     """
     config = run.config
     trial = replace(row.trial, data=located(row.trial.data))
+    if not has_weights(home_of(run, row), row):  # of a reused trial they may lie in its own run
+        fetch_weights(run.path, [{"number": row.number, **row.result}])
     export_trial(
         home_of(run, row),
         row.number,

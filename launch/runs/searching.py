@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from launch.cluster.driver import run_search
+from launch.cluster.thrift import check_room
 from launch.config.config import Config
 from launch.runs.begin import make_directory, open_search, settle_config
 from launch.runs.export import export_row, has_weights, home_of
 from launch.runs.ledgers import nothing_left
 from launch.runs.left import mark_left
+from launch.runs.reuse import equal_trials, open_earlier
+from launch.runs.room import room_line, told_when_full
 from launch.runs.run import CONFIG, FinishedTrial, Run
 from launch.show.numbers import gaps_line
 from launch.show.reporter import Reporter
@@ -23,8 +27,9 @@ from nas.ledger.address import take_password
 from nas.ledger.journal import repair_journal
 from nas.ledger.lock import RunLock
 from nas.ledger.records import records_of
-from nas.ledger.results import JOURNAL
+from nas.ledger.results import JOURNAL, REUSED_FROM
 from nas.ledger.table import save_table
+from nas.search.reuse import origin
 from nas.search.search import Search
 from nas.search.winners import best
 
@@ -50,6 +55,7 @@ def search(
     again: str | None = None,
     data_checksum: Mapping[str, Mapping[str, str]] | None = None,
     join: bool = False,
+    reuse: Collection[Path] = (),
 ) -> Searched:
     """Run what is left of a search, tell its table, export its winner.
 
@@ -64,13 +70,19 @@ def search(
         again: the command that goes on, where it is another than ``psinas search --resume``.
         data_checksum: dataset -> part -> checksum, of the search whose trial is trained again.
         join: work on a study that another run directory has begun.
+        reuse: run directories whose equal trials are not trained again.
 
     Raises:
         InputError: a directory, cluster or dataset that is refused.
         NoWinner: the search ran to its end, and no trial completed.
+        DiskFull: no room was left to write what was found; what the ledger has is kept.
     """
     take_password()
-    with nothing_left(path, config), _held(path) as lock:
+    earlier = open_earlier(reuse, path)
+    go_on = again or f"psinas search --resume --out {path}"
+    if not (path / CONFIG).exists():
+        check_room(path, config.keep)
+    with told_when_full(path, go_on), nothing_left(path, config), _held(path) as lock:
         if repaired := repair_journal(path / JOURNAL):
             report.say(f"{path}: {repaired}")
         saved = (path / CONFIG).read_bytes() if (path / CONFIG).exists() else None
@@ -88,7 +100,14 @@ def search(
         whole = True
         try:
             if going.left():
-                whole = run_search(going, config, path, report.progress, address=address)
+                check_room(path, config.keep)
+                say, failures = report.progress.say, not retry
+                known = partial(
+                    equal_trials, earlier, path, config, going.plan, say, failures=failures
+                )
+                whole = run_search(
+                    going, config, path, report.progress, address=address, reuse=known
+                )
         except InputError:  # refused before anything ran: data that have changed, say
             if saved is not None:
                 write_whole(path / CONFIG, lambda partial: partial.write_bytes(saved))
@@ -102,9 +121,11 @@ def search(
         report.table(table, run.legend)
         if gaps := gaps_line(run.records):
             report.say(gaps)
+        report.say(room_line(path))
         done = f"{going.finished} trials in {path}"
+        if taken_over := sum(REUSED_FROM in result for result in run.results):
+            done += f", {taken_over} of them reused"
         if not whole:
-            go_on = again or f"psinas search --resume --out {path}"
             report.say(f"stopped: {done}; go on with: {go_on}")
             return found
         if going.used_up:
@@ -112,9 +133,15 @@ def search(
         if winner is None:
             raise NoWinner(f"{done}: no trial completed; their reasons are in the table above")
         home = home_of(run, winner)
-        where = (
-            f"exported to {path / 'best'}" if has_weights(home, winner) else f"it lies in {home}"
-        )
+        if has_weights(home, winner):
+            where = f"exported to {path / 'best'}"
+        elif taken := winner.result.get(REUSED_FROM):
+            where = (
+                f"reused from {taken}, which has no weights of it: "
+                f"`psinas replay {path} --trial {winner.number}` trains them again"
+            )
+        else:
+            where = f"it lies in {home}"
         report.say(f"{done}; winner: trial {winner.number}, {where}")
         row, objective = {"number": winner.number, **winner.result}, run.objective
         for line in doubt_lines(run.results, row, objective, run.legend.direction(objective)):
@@ -138,6 +165,7 @@ def finish(path: Path, going: Search, *, whole: bool = True) -> Searched:
         return Searched(run, None, whole)
     winner = run.best()
     home = home_of(run, winner)
-    if home == path or has_weights(home, winner):  # another driver's may be on another disk
+    # Another driver's may be on another disk, and those of a reused trial may be gone.
+    if has_weights(home, winner) or (home == path and origin(winner.result) is None):
         export_row(run, winner, path / "best")
     return Searched(run, winner, whole)

@@ -11,8 +11,10 @@ from rich import progress as bars
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from launch.show.nearby import seen_from_here
 from launch.show.running_lines import on_one_line, running_lines
 from launch.show.tables import on_a_line
+from nas.ledger.results import REUSED_FROM
 from nas.search.running import Running
 from nas.search.sampling import Proposal
 from nas.search.search import Search
@@ -90,11 +92,14 @@ class Progress:
         if outcome["status"] == "complete":
             scores = outcome["scores"]
             told = " ".join(f"{name} {score(scores, name)}" for name in search.plan.objectives)
-            told += f" ({outcome['seconds']:.1f} s)"
+            told += "" if REUSED_FROM in outcome else f" ({outcome['seconds']:.1f} s)"
             if flags := suspicions(scores):
                 told += f" ! suspicious: {', '.join(flags)}"
         else:
             told = f"{outcome['status']}: {outcome['reason']}"
+        if origin := outcome.get(REUSED_FROM):
+            self._before += 1  # it says nothing of the pace
+            told += f" (reused from {seen_from_here(origin)})"
         line = on_a_line(f"{done} trial {number}: {choices}: {told}")
         self.say(line)
         self._refresh(search)

@@ -43,6 +43,8 @@ MEMORY_STEPS = "memory_steps"
 """Where a result keeps how its trial was tried after its memory ran out: ``["shared", "alone"]``.
 
 Absent where it never did."""
+REUSED_FROM = "reused_from"
+"""Where a result keeps whose scores it took: ``RUN:NUMBER`` of another run."""
 
 
 def place_of(number: int, attributes: Mapping[str, Any]) -> int | None:

@@ -14,7 +14,7 @@ from nas.errors import InputError, first_line
 from nas.files import write_whole
 from nas.ledger.formats import column_of, csv_text, writable
 from nas.ledger.records import Record, read_records, standing
-from nas.ledger.results import MEMORY_STEPS, RUN_ID, RUNGS, STUDY
+from nas.ledger.results import MEMORY_STEPS, REUSED_FROM, RUN_ID, RUNGS, STUDY
 
 ACCURACIES = ("accuracy", "accuracy_low", "accuracy_high")
 LEADING = ("number", "status", "reason")
@@ -69,12 +69,13 @@ def table_of(records: Iterable[Record], *, repeats: bool = False) -> pd.DataFram
 
     With a scheduler also ``rung``, the epoch after which it stopped a trial; of trials on a GPU
     ``peak_memory_bytes``, and ``micro_batch`` where one was trained in micro-batches;
-    where memory ran out, ``memory_steps``, how those trials were tried.
+    where memory ran out, ``memory_steps``, how those trials were tried. Where
+    trials of other runs were reused also ``reused_from``, whose they are.
     """
     rows = []
     decisions: dict[str, None] = {}
     scores: dict[str, None] = {}
-    scheduled = short = False
+    scheduled = short = reused = False
     for record in standing(records):
         result = record.result or {"status": "running", "reason": ""}
         if result.get("repeat_of") is not None and not repeats:
@@ -83,11 +84,13 @@ def table_of(records: Iterable[Record], *, repeats: bool = False) -> pd.DataFram
         scores.update(dict.fromkeys(result.get("scores", {})))
         scheduled |= RUNGS in result or result["status"] == "stopped"
         short |= bool(result.get(MEMORY_STEPS))
+        reused |= REUSED_FROM in result
         rows.append(_row(record.number, record.params, result))
     rung = ["rung"] if scheduled else []
     memory = [name for name in MEMORY if any(row[name] is not None for row in rows)]
     columns = [*LEADING, *decisions, *scores, "epochs", *rung, "seconds", *memory, "architecture"]
     columns += [MEMORY_STEPS] if short else []
+    columns += [REUSED_FROM] if reused else []
     columns += ["repeat_of"] if repeats else []
     table = pd.DataFrame(rows, columns=columns)
     for name in decisions:
@@ -132,4 +135,5 @@ def _row(number: int, params: dict[str, Any], result: dict[str, Any]) -> dict[st
         "architecture": result.get("architecture", {}).get("hash"),
         MEMORY_STEPS: ", ".join(result.get(MEMORY_STEPS, ())),
         "repeat_of": result.get("repeat_of"),
+        REUSED_FROM: result.get(REUSED_FROM, ""),
     }

@@ -74,6 +74,36 @@ def worth_keeping(
     return [r for r in complete if r["number"] in kept]
 
 
+def least_worthy_first(
+    kept: Sequence[Mapping[str, Any]], objectives: Mapping[str, str]
+) -> list[Mapping[str, Any]]:
+    """Return complete results in the order in which their weights may go where room is short.
+
+    First those with a suspicion flag, then those that are not on the Pareto front, then those of
+    the front; of each the worst on the first objective first, of equals the later. So the winner
+    (:func:`best`) comes last.
+    """
+    first, direction = next(iter(objectives.items()))
+    sign = 1 if direction == "max" else -1
+    front: set[int] = set()
+    if kept:
+        values = np.array([[r["scores"][name] for name in objectives] for r in kept])
+        on_front = np.flatnonzero(pareto_front(values, list(objectives.values())))
+        front = {kept[int(i)]["number"] for i in on_front}
+    winner = best(kept, first, direction)
+
+    def worth(result: Mapping[str, Any]) -> tuple[Any, ...]:
+        return (
+            winner is not None and result["number"] == winner["number"],
+            not suspicions(result["scores"]),
+            result["number"] in front,
+            sign * cautious(result["scores"], first, direction),
+            -result["number"],
+        )
+
+    return sorted(kept, key=worth)
+
+
 def _front_and_top(
     complete: Sequence[Mapping[str, Any]], objectives: Mapping[str, str], top: int
 ) -> list[Mapping[str, Any]]:
