@@ -23,7 +23,7 @@ from nas.search.winners import least_worthy_first, worth_keeping
 from nas.trial.files import LAST_WEIGHTS, WEIGHTS, drop_weights, trial_directory
 
 LOOK_SECONDS = 5.0  # between two looks at what is free
-TRIALS = "trials"
+TRIALS, BEST = "trials", "best"
 
 
 def check_room(run: Path, keep: Keep) -> None:
@@ -67,7 +67,8 @@ class Thrift:
         self._kept: list[Mapping[str, Any]] = []
         self._sizes: dict[int, int] = {}  # of the directory of each trial, in bytes
         self._gone: set[tuple[int, str]] = set()  # weights that room was needed for
-        self._rest = 0
+        self._rest = 0  # what lies beside trials, ledger, table and export
+        self._export = 0  # the winner's weights, which are copied
         self._looked = -LOOK_SECONDS
         self.halted: str | None = None
         self._keep(results)
@@ -126,7 +127,10 @@ class Thrift:
     def _measure(self) -> None:
         places = list((self._run / TRIALS).glob("[0-9]*"))
         self._sizes = {int(p.name): use_of(p).total for p in places if p.name.isdigit()}
-        self._rest = use_of(self._run).total - sum(self._sizes.values()) - self._ledger()
+        tables = [path for path in self._run.glob("trials.*") if path.is_file()]
+        counted = self._ledger() + sum(path.stat().st_size for path in tables)
+        counted += sum(self._sizes.values()) + use_of(self._run / BEST).total
+        self._rest = max(0, use_of(self._run).total - counted)
 
     def _ledger(self) -> int:
         """Return the size of the ledger, which is what grows beside the trials."""
@@ -134,7 +138,11 @@ class Thrift:
         return journal.stat().st_size if journal.exists() else 0
 
     def _total(self) -> int:
-        return sum(self._sizes.values()) + self._rest + self._ledger()
+        """Return what the run takes once its table and its export are written anew.
+
+        The table holds less than the ledger.
+        """
+        return sum(self._sizes.values()) + self._rest + 2 * self._ledger() + self._export
 
     def _bound(self) -> bool:
         """Delete weights until the run takes no more than it may; return whether it does.
@@ -144,6 +152,9 @@ class Thrift:
         """
         assert self._limit is not None
         order = [r["number"] for r in least_worthy_first(self._kept, self._config.objectives)]
+        if order:
+            winner = trial_directory(self._run, order[-1]) / WEIGHTS
+            self._export = winner.stat().st_size if winner.exists() else 0
         files = [(n, LAST_WEIGHTS) for n in order] + [(n, WEIGHTS) for n in order[:-1]]
         for number, name in files:
             if self._total() <= self._limit:
@@ -160,8 +171,8 @@ class Thrift:
         assert self._limit is not None
         return (
             f"expected {self._run} to take at most {shown_size(self._limit)}, got "
-            f"{shown_size(self._total())} with no weights but the winner's: raise "
-            "keep.disk_bytes (--set keep.disk_bytes=...)"
+            f"{shown_size(self._total())} with its table, its export and no weights but the "
+            "winner's: raise keep.disk_bytes (--set keep.disk_bytes=...)"
         )
 
     def _halt(self, why: str) -> None:

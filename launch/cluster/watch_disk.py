@@ -19,6 +19,10 @@ class WatchDisk(tune.Callback):  # type: ignore[misc]  # ray is half typed
         self._thrift = thrift
         self._cut = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles its callbacks for its own restore, which we never use
+        return {}
+
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Look now and then."""
         if self._thrift.look_now_and_then() and not self._cut:

@@ -121,7 +121,7 @@ def _reproduce(
             keep_trials=True,
             address=address,
             again=again,
-            reuse=[path for path in reuse if path != place],
+            reuse=[path for path in reuse if path.resolve() != place.resolve()],
         )
         if not searched.whole:
             sys.exit(exit_code())

@@ -82,7 +82,7 @@ def retrain_config(config: Config, winner: FinishedTrial, asked: Retrain) -> Con
         "objectives": {_chooser(config): "max"},
         "sampler": {"name": "grid"},
         "trials": None,
-        "keep": {"top": 1},
+        "keep": {"top": 1, "reserve_bytes": config.keep.reserve_bytes},
         "resources": {
             **config.resources.model_dump(),
             "time_limit_seconds": None,  # the search's is that of a small child

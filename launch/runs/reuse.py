@@ -92,7 +92,7 @@ def equal_trials(
                 f"data and metrics{_made(run, usable)}"
             )
         else:
-            why = why or _differences(run.config, config) or "none ended in a way that lasts"
+            why = why or _differences(run.config, config) or _nothing(run)
             say(f"--reuse {run.path}: none of its {of} equals one of this search: {why}")
     return found
 
@@ -145,6 +145,12 @@ def _never(run: Run, config: Config, known: Mapping[str, Mapping[str, str]]) -> 
         if ours and parts.get("train") and parts["train"] != ours:
             return f"its {name} had other images or labels (checksum {parts['train']}, here {ours})"
     return None
+
+
+def _nothing(run: Run) -> str:
+    """Return why a run of the same trials has none to give."""
+    statuses = sorted({r["status"] for r in run.results})
+    return f"they ended as {', '.join(statuses)}" if statuses else "it has none yet"
 
 
 def _differences(saved: Config, config: Config) -> str:

@@ -14,10 +14,12 @@ import pandas as pd
 from rich.console import Console
 
 from launch.show.columns import BETWEEN, aligned, width_of
+from launch.show.nearby import seen_from_here
 from launch.show.outputs import write_file
 from nas.errors import InputError
 from nas.ledger.formats import csv_text, json_text
 from nas.ledger.fronts import pareto_front
+from nas.ledger.results import REUSED_FROM
 from nas.ledger.table import Legend
 from nas.search.trust import advice, plain_names, suspicions, was_checked
 from nas.search.winners import overruled
@@ -42,6 +44,8 @@ def print_trials(
     flags = flags_of(table)
     columns = shown_columns(table, legend)
     texts = {name: _texts(table, name) for name in columns}
+    if REUSED_FROM in texts:
+        texts[REUSED_FROM] = [seen_from_here(text) if text else "-" for text in texts[REUSED_FROM]]
     texts["number"] = [
         f"{n}{'*' if n in front else ''}{'!' if n in flags else ''}" for n in table["number"]
     ]

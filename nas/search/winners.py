@@ -79,17 +79,19 @@ def least_worthy_first(
 ) -> list[Mapping[str, Any]]:
     """Return complete results in the order in which their weights may go where room is short.
 
-    First those with a suspicion flag, then those that are not on the Pareto front, then those of
-    the front; of each the worst on the first objective first, of equals the later. So the winner
-    (:func:`best`) comes last.
+    First those with a suspicion flag, then those that are not on the Pareto front (of those without
+    a flag), then those of the front; of each the worst on the first objective first, of equals the
+    later. So the winner (:func:`best`) comes last.
     """
     first, direction = next(iter(objectives.items()))
     sign = 1 if direction == "max" else -1
     front: set[int] = set()
-    if kept:
-        values = np.array([[r["scores"][name] for name in objectives] for r in kept])
-        on_front = np.flatnonzero(pareto_front(values, list(objectives.values())))
-        front = {kept[int(i)]["number"] for i in on_front}
+    for doubtful in (False, True):
+        some = [r for r in kept if bool(suspicions(r["scores"])) == doubtful]
+        values = np.array([[r["scores"][name] for name in objectives] for r in some])
+        if some:
+            on_front = np.flatnonzero(pareto_front(values, list(objectives.values())))
+            front |= {some[int(i)]["number"] for i in on_front}
     winner = best(kept, first, direction)
 
     def worth(result: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -13,12 +13,16 @@ import torch
 import yaml
 from helpers import one_line, search_here
 
+from launch.cluster.thrift import take_over
 from launch.config.config import parse_config
 from launch.runs.begin import open_search
 from launch.runs.reuse import equal_trials, open_earlier
 from launch.runs.run import Run
 from nas.ledger.table import load_table
+from nas.search.rungs import Rungs
+from nas.search.sampling import Proposal
 from nas.trial.files import drop_weights
+from nas.trial.training import EPOCH_SCORES
 from search_spaces import load
 
 TIMINGS = ["train_seconds", "score_seconds", "seconds"]
@@ -278,3 +282,27 @@ def test_a_driver_that_died_leaves_trials_that_are_reused(earlier, tiny, tmp_pat
     assert code == 0, err
     assert f"trial {number}: " in out
     assert load_table(run)["reused_from"][number] == f"{earlier}:{number}"
+
+
+def test_a_scheduler_counts_a_reused_trial_at_every_rung_that_it_reached(tiny, tmp_path):
+    """As its worker reported them; of one whose epochs nobody knows nothing is taken."""
+    longer = tiny | {"recipe": {**tiny["recipe"], "epochs": 3}, "trials": 2}
+    run, own = search_here(tmp_path / "a", longer), tmp_path / "b"
+    config = settled(longer, own)
+    plan = config.plan()
+    known = equal_trials(open_earlier([run], own), own, config, plan, print)
+    for number in range(2):
+        trial = Run(run).trial(number).trial
+        rungs = Rungs((1, 2, 3), {"robust_accuracy": "max"}, 2)
+        outcome = take_over(own, Proposal(7 + number, trial, {}), known, rungs)
+        saved = json.loads((run / "trials" / str(number) / "outcome.json").read_text())
+        expected = {
+            str(r["epoch"]): {name: r[name] for name in EPOCH_SCORES} for r in saved["reports"][:2]
+        }
+        assert rungs.reached(7 + number) == expected
+        assert outcome["scores"] == saved["outcome"]["scores"]
+        assert not {"number", "key", "order", "architecture"} & outcome.keys()
+        (run / "trials" / str(number) / "epochs.csv").unlink()
+        assert take_over(own, Proposal(20, trial, {}), known, rungs) is None
+        assert rungs.reached(20) == {}
+        assert take_over(own, Proposal(20, trial, {}), {}, None) is None
