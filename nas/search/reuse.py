@@ -96,14 +96,15 @@ def origin(result: Mapping[str, Any]) -> tuple[Path, int] | None:
 def fetch_weights(run: Path, results: Iterable[Mapping[str, Any]]) -> None:
     """Copy the weights of reused trials into a run directory, where they are not there yet.
 
-    Those that lie nowhere any more stay away.
+    Those that lie nowhere any more stay away, and so do those of another driver's trials.
 
     Args:
         run: the run directory.
         results: of the ledger, with their numbers.
     """
     for result in results:
-        if (home := origin(result)) is None:
+        elsewhere = Path(result.get(TRAINED_IN, run)).resolve() != run.resolve()
+        if (home := origin(result)) is None or elsewhere:
             continue
         directory = trial_directory(run, result["number"])
         if not (directory / WEIGHTS).exists():

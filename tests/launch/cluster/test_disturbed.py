@@ -28,6 +28,7 @@ def document():
         "recipe": {"epochs": 5, "batch_size": 40, "epsilon": 0.1, "steps": 3},
         "vary": {"repeat": list(range(6))},
         "resources": {"workers": 2},
+        "keep": {"reserve_bytes": 0},  # on a disk of 900 kB
     }
 
 

@@ -19,6 +19,7 @@ from launch.runs.begin import open_search
 from launch.runs.reuse import equal_trials, open_earlier
 from launch.runs.run import Run
 from nas.ledger.table import load_table
+from nas.search.reuse import fetch_weights
 from nas.search.rungs import Rungs
 from nas.search.sampling import Proposal
 from nas.trial.files import drop_weights
@@ -306,3 +307,45 @@ def test_a_scheduler_counts_a_reused_trial_at_every_rung_that_it_reached(tiny, t
         assert take_over(own, Proposal(20, trial, {}), known, rungs) is None
         assert rungs.reached(20) == {}
         assert take_over(own, Proposal(20, trial, {}), {}, None) is None
+
+
+def test_drivers_of_a_database_give_their_trials_and_take_over_others(
+    earlier, tiny, tmp_path, search, in_process
+):
+    """Of each the weights lie in its own directory, and both have reused some."""
+    shared = tiny | {"storage": f"sqlite:///{tmp_path / 'ledger.db'}"}
+    assert search(shared | {"trials": 2}, "one", "--reuse", earlier)[0] == 0
+    code, out, err = search(shared | {"trials": 4}, "two", "--join", "--reuse", earlier)
+    assert code == 0, err
+    assert in_process == []
+    assert out.count("(reused from ") == 2
+    whole = load_table(earlier)
+    assert load_table(tmp_path / "two").drop(columns="reused_from").equals(whole)
+    drop_weights(tmp_path / "two", range(4))
+    code, out, err = search(tiny, "c", "--reuse", tmp_path / "two")
+    assert code == 0, err
+    assert in_process == []
+    run = tmp_path / "c"
+    origins = Run(run).table()["reused_from"]
+    assert origins[0] == f"{tmp_path / 'one'}:0"  # of two drivers whose files they are
+    assert load_table(run).drop(columns="reused_from").equals(whole)
+
+
+def test_a_run_of_an_earlier_version_is_a_source(tmp_path):
+    """It has no checksums, no places and fewer keys in its configuration."""
+    old = Path(__file__).with_name("old-run")
+    own = tmp_path / "b"
+    own.mkdir()
+    config = Run(old).config.model_copy(update={"scheduler": None, "trials": 100})
+    (own / "config.yaml").write_text(yaml.safe_dump(config.resolved()))
+    known = equal_trials(open_earlier([old], own), own, config, config.plan(), print)
+    ended = {r["key"]: r["scores"] for r in Run(old).results if r["status"] == "complete"}
+    assert len(ended) > 0
+    assert {key: earlier.result["scores"] for key, earlier in known.items()} == ended
+    row = known[next(k for k, e in known.items() if e.result["number"] == 4)]
+    number, outcome = 0, row.outcome()
+    row.copy_files(own, number)
+    fetch_weights(own, [{"number": number, **outcome}])
+    for name in ("architecture.json", "weights.safetensors"):
+        copied = own / "trials" / "0" / name
+        assert filecmp.cmp(copied, old / "trials" / "4" / name, shallow=False)
