@@ -14,6 +14,7 @@
 #     psinas export runs/mine --best pgd_accuracy --out winner
 #     optuna-dashboard runs/mine/study.journal            # pip install optuna-dashboard
 #
+# Where a host ends what its users started when they log out: `loginctl enable-linger`, there, once.
 # A host that joins later: add it to HOSTS, `up` again. One that leaves: HOSTS=gpu3 ./hosts.sh down.
 # `ray stop` appears nowhere: it ends every Ray of yours on a host, those of other work too. Here the
 # process id of `ray start --block` is kept, and SIGTERM to it ends it with what it started.
