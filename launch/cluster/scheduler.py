@@ -9,7 +9,9 @@ from ray.tune.schedulers import TrialScheduler
 
 from launch.cluster.forgetting import ForgettingScheduler
 from launch.config.config import Config
+from launch.config.sections import Scheduler
 from nas.ledger.results import RUNGS
+from nas.search.books import failure
 from nas.search.rungs import Rungs, rung_epochs
 from nas.search.search import Search
 from nas.trial.training import EPOCH_SCORES
@@ -38,6 +40,24 @@ def reached(config: Config, search: Search, reports: Sequence[Mapping[str, Any]]
     values = {report["epoch"]: report for report in reports}
     there = [epoch for epoch in rungs.epochs if epoch in values]
     return {RUNGS: {str(e): {n: values[e][n] for n in EPOCH_SCORES} for e in there}}
+
+
+def stopped(result: Mapping[str, Any], scheduler: Scheduler | None) -> dict[str, Any]:
+    """Return the outcome of a trial that the scheduler stopped, from the report of its last epoch.
+
+    Args:
+        result: Tune's.
+        scheduler: of the configuration; nothing else ends a trial before its outcome.
+    """
+    assert scheduler is not None
+    values = ", ".join(f"{name} {result[name]:.4f}" for name in scheduler.metrics)
+    reason = f"{scheduler.name} after epoch {result['epoch']} at {values}"
+    return {
+        **failure("stopped", reason),
+        "stopped_by": list(scheduler.metrics),
+        "epochs": int(result["epoch"]),
+        "seconds": result["time_total_s"],
+    }
 
 
 class RungScheduler(ForgettingScheduler):

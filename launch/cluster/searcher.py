@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ray.exceptions import ActorUnavailableError, RayActorError
+from ray.exceptions import RayActorError
 from ray.tune.search import Searcher
 
 from launch.cluster.before import Newcomers
-from launch.cluster.causes import LOW_MEMORY, NODE_GONE, Lost, exit_of, innermost, raised_in
+from launch.cluster.causes import LOW_MEMORY, Lost, exit_of, innermost, raised_in
 from launch.cluster.faults import Faults, Verdict
+from launch.cluster.losses import node_lost, place_of
 from launch.cluster.nodes import Cluster
 from launch.cluster.place import DeviceLost, Place, WorkerSick, node_of
 from launch.cluster.placement import Placement
@@ -242,10 +242,10 @@ class StudySearcher(Searcher):
         elif not isinstance(error, RayActorError):  # our own code, outside of the trial: a full
             # disk, say
             self.failure = WorkerFailure(f"a worker cannot go on: {one_line(cause or Lost())}")
-        elif self._node_lost(error, node):
+        elif node_lost(error, node, self._cluster):
             self._follow(proposal, self._faults.node_lost(number))
         elif getattr(error, "actor_init_failed", False) or not began:
-            place = self._place(node, error)
+            place = place_of(error, node, self._cluster)
             self._follow(proposal, self._faults.never_began(number, place, raised_in(error)))
         elif trace := take_trace(self._run, number):
             limit = self._config.resources.time_limit_seconds or 0
@@ -254,7 +254,7 @@ class StudySearcher(Searcher):
         elif LOW_MEMORY in said(error):
             self._follow(proposal, self._memory(proposal, failure("oom", exit_of(error))))
         else:
-            place = self._place(node, error)
+            place = place_of(error, node, self._cluster)
             self._follow(proposal, self._faults.lost(number, place, "worker", exit_of(error)))
 
     def _memory(self, proposal: Proposal, outcome: Mapping[str, Any]) -> Verdict:
@@ -284,33 +284,6 @@ class StudySearcher(Searcher):
         self._outcomes += 1
         self._progress.finished(number, written, self._search)
         self.thrift.finished({"number": number, **written})
-
-    def _stopped(self, result: Mapping[str, Any]) -> Mapping[str, Any]:
-        scheduler = self._config.scheduler
-        assert scheduler is not None  # nothing else ends a trial before its outcome
-        values = ", ".join(f"{name} {result[name]:.4f}" for name in scheduler.metrics)
-        reason = f"{scheduler.name} after epoch {result['epoch']} at {values}"
-        return {
-            **failure("stopped", reason),
-            "stopped_by": list(scheduler.metrics),
-            "epochs": int(result["epoch"]),
-            "seconds": result["time_total_s"],
-        }
-
-    def _node_lost(self, error: BaseException | None, node: str | None) -> bool:
-        """Whether a worker was lost with its node, which may only have stopped to answer."""
-        gone = node is not None and node not in self._cluster.names()
-        unheard = isinstance(error, ActorUnavailableError)
-        text = "" if error is None else said(error).lower()
-        return gone or unheard or any(part in text for part in NODE_GONE)
-
-    def _place(self, node: str | None, error: BaseException | None) -> Place | None:
-        """Return where a worker died, as far as anybody knows."""
-        there = self._cluster.names()
-        text = "" if error is None else said(error)
-        if node is None and (found := re.search(r"\bip: (\S+)", text)):
-            node = self._cluster.at(found[1])
-        return None if node is None or node not in there else Place(node, there[node])
 
 
 def to_worker(proposal: Proposal) -> dict[str, Any]:

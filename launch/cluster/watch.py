@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -55,8 +56,8 @@ class Watch:
         self._hangs = Hangs(resources.hanging_after, resources.time_limit_seconds)
         self._kill, self._locate = kill or end_worker, locate
         self._workers: dict[int, Any] = {}  # number -> the actor that runs it
-        self._places: dict[Any, Place] = {}  # actor -> where it said that it is
-        self._asked: set[Any] = set()  # actors of which Ray was asked where they are
+        self._places: dict[Any, Place] = {}  # id of an actor -> where it said that it is
+        self._asked: set[Any] = set()  # ids of actors of which Ray was asked where they are
         self._given_up: dict[int, str] = {}
         self._looked = clock() - EVERY_SECONDS
         self._trusts_from = clock()  # what is silent; before it news may wait that nobody has read
@@ -65,7 +66,7 @@ class Watch:
         """Note that a worker has taken a trial."""
         self._book.begin(number, trial.recipe.epochs * trial.repeats)
         self._workers[number] = worker
-        if (place := self._places.get(worker)) is not None:
+        if (place := self._places.get(_id(worker))) is not None:
             self._book.at(number, place.host, place.gpus)
 
     def told(self, number: int, result: Mapping[str, Any]) -> None:
@@ -73,9 +74,11 @@ class Watch:
         if OF not in result:
             return  # of its end
         place = Place.of(result[PLACE])
-        self._places[self._workers.get(number)] = place
+        self._places[_id(self._workers.get(number))] = place
         self._book.at(number, place.host, place.gpus)
-        self._book.told(number, int(result["epoch"]), float(result["robust_accuracy"]))
+        robust = float(result["robust_accuracy"])
+        judged = None if math.isnan(robust) else robust
+        self._book.told(number, int(result["epoch"]), judged)
 
     def end(self, number: int, *, whole: bool) -> str | None:
         """Note that a trial does not run any more; return why it was given up, if it was.
@@ -115,9 +118,11 @@ class Watch:
             worker = self._workers.get(row.number)
             if row.host or worker is None or row.seconds < UNKNOWN_SECONDS:
                 continue
-            if worker not in self._asked:
-                self._asked.add(worker)
-                self._book.at(row.number, self._locate(worker))
+            if _id(worker) not in self._asked:
+                self._asked.add(_id(worker))
+                self._places[_id(worker)] = Place("", self._locate(worker))
+            if (place := self._places.get(_id(worker))) is not None:
+                self._book.at(row.number, place.host, place.gpus)
 
 
 def end_worker(worker: Any) -> None:
@@ -127,3 +132,8 @@ def end_worker(worker: Any) -> None:
     """
     if worker is not None:
         ray.kill(worker, no_restart=True)
+
+
+def _id(worker: Any) -> Any:
+    """Return what stands for an actor without keeping it alive, as its handle would."""
+    return getattr(worker, "_actor_id", worker)

@@ -62,7 +62,7 @@ class RunningFile:
             "driver": self._driver,
             "written": time.time(),
             "total": self._total,
-            "running": [asdict(row) for row in self._book.rows()],
+            "running": [vars(row) for row in self._book.rows()],
         }
         try:
             write_whole(

@@ -126,6 +126,12 @@ def test_ray_is_asked_where_a_long_first_epoch_runs(made, clock):
     clock.now += 2
     watch.tick()
     assert rows(watch) == [(number, "node-of-worker-1", 0, None)]
+    outcome = {"status": "error", "reason": "it raised", "scores": {}}
+    result = {"done": True, OUTCOME: json.dumps(outcome), PLACE: ["", "", []]}
+    searcher.on_trial_complete("a", result)
+    number = searcher.suggest("b")["number"]
+    searcher.on_begin("b", "worker-1")
+    assert rows(watch) == [(number, "node-of-worker-1", 0, None)]
 
 
 def test_a_hanging_trial_is_said_and_given_up_after_its_limit(made, clock, tmp_path):
@@ -246,7 +252,7 @@ def test_repeats_tell_of_all_their_epochs(made):
     watch.begin(0, trial)
     watch.told(0, epoch(7, robust_accuracy=math.nan))
     (row,) = watch._book.rows()
-    assert (row.epoch, row.epochs) == (7, 3 * trial.recipe.epochs)
+    assert (row.epoch, row.epochs, row.robust_accuracy) == (7, 3 * trial.recipe.epochs, None)
 
 
 def test_the_file_is_there_while_the_search_runs(made, tmp_path):
