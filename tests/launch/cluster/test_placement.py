@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import pytest
 
 from launch.cluster.climb import FIRST
+from launch.cluster.nodes import Cluster
 from launch.cluster.peaks import FEWEST
 from launch.cluster.placement import PEAK, placement_of
-from launch.cluster.session import Slots
+from launch.cluster.slots import Node as Living
 from launch.cluster.spread import Spread
 from launch.config.sections import Resources
 from nas.data.config import DataConfig
@@ -118,7 +119,8 @@ def test_nothing_is_asked_for_where_there_are_no_gpus():
 
 def requested(**config):
     """Return what Ray is asked for, of a trial that usually takes a quarter of a GPU."""
-    spread = Spread(Slots(8, 2, 0.25), [{"CPU": 16.0, "GPU": 2.0}])
+    node = Living("n", "node", 16, 2.0)
+    spread = Spread(Cluster(Resources(cpu=2), living=lambda: [node]))
     found = spread.of(config)
     arguments = found._bound.arguments
     return found.bundles[0], (arguments.get("bundle_label_selector") or [{}])[0]
