@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,8 @@ from nas.search.rungs import Rungs
 from nas.search.sampling import Proposal
 from nas.search.search import Search
 from nas.trial.files import take_trace
+
+TAKE_SECONDS = 1.0  # of taking over trials of other runs, after which Tune hears of its own
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ class StudySearcher(Searcher):
         self.failure: Exception | None = None
         self.newcomers: Newcomers | None = None
         self._earlier = earlier or {}
+        self._more = False  # equal trials of other runs, perhaps
         self.thrift = Thrift(config, run, progress.say, search.results())
 
     def __getstate__(self) -> dict[str, Any]:
@@ -111,7 +115,7 @@ class StudySearcher(Searcher):
         if proposal is None:
             # What runs may have to run again: a search that is finished is never asked again.
             finished: str = Searcher.FINISHED
-            waits = bool(self._proposals) or self._search.waits()  # for other drivers
+            waits = bool(self._proposals) or self._more or self._search.waits()  # for other drivers
             return None if waits and self.failure is None and not ends else finished
         self._proposals[trial_id] = proposal
         self._progress.started(proposal, self._search)
@@ -208,6 +212,7 @@ class StudySearcher(Searcher):
     def _next(self) -> Proposal | None:
         """Return a proposal of the search, or one that was lost, or one that runs alone."""
         assert self._search is not None
+        until, self._more = time.monotonic() + TAKE_SECONDS, False
         ready = next((a for a in self._again if a.outcomes < self._outcomes), None)
         while ready is None:
             proposal = self._search.propose()
@@ -216,6 +221,9 @@ class StudySearcher(Searcher):
                 break
             if outcome := take_over(self._run, proposal, self._earlier, self._rungs):
                 self._finish(proposal, outcome)
+                self._more = time.monotonic() > until
+                if self._more:  # others end meanwhile
+                    return None
                 continue
             if not proposal.alone:
                 return proposal

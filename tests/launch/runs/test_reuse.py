@@ -15,9 +15,10 @@ from helpers import one_line, search_here
 
 from launch.cluster.thrift import take_over
 from launch.config.config import parse_config
-from launch.runs.begin import open_search
+from launch.runs.begin import make_directory, open_search, settle_config
 from launch.runs.reuse import equal_trials, open_earlier
 from launch.runs.run import Run
+from launch.show.reporter import Reporter
 from nas.ledger.table import load_table
 from nas.search.reuse import fetch_weights
 from nas.search.rungs import Rungs
@@ -349,3 +350,25 @@ def test_a_run_of_an_earlier_version_is_a_source(tmp_path):
     for name in ("architecture.json", "weights.safetensors"):
         copied = own / "trials" / "0" / name
         assert filecmp.cmp(copied, old / "trials" / "4" / name, shallow=False)
+
+
+@pytest.mark.parametrize(("seconds", "asked"), [(1000.0, 1), (0.0, 4)])
+def test_tune_hears_of_its_own_trials_while_many_are_taken_over(
+    seconds, asked, earlier, tiny, tmp_path, monkeypatch
+):
+    from launch.cluster import searcher
+
+    monkeypatch.setattr(searcher, "TAKE_SECONDS", seconds)
+    own = tmp_path / "b"
+    make_directory(own)
+    config = settle_config(own, parse_config(tiny), resume=False, keep_trials=False)
+    search = open_search(own, config)
+    known = equal_trials(open_earlier([earlier], own), own, config, search.plan, print)
+    asks = searcher.StudySearcher(
+        search, config, own, Reporter().progress, slots=1, nodes=dict, earlier=known
+    )
+    answers = [asks.suggest(str(number)) for number in range(asked)]
+    assert answers[:-1] == [None] * (asked - 1)
+    assert asks.failure is None
+    assert search.finished == 4
+    assert asks.suggest("last") == searcher.StudySearcher.FINISHED
