@@ -222,7 +222,7 @@ class StudySearcher(Searcher):
             if outcome := take_over(self._run, proposal, self._earlier, self._rungs):
                 self._finish(proposal, outcome)
                 self._more = time.monotonic() > until
-                if self._more:  # others end meanwhile
+                if self._more or self.thrift.halted is not None:  # others end meanwhile
                     return None
                 continue
             if not proposal.alone:

@@ -352,6 +352,27 @@ def test_a_run_of_an_earlier_version_is_a_source(tmp_path):
         assert filecmp.cmp(copied, old / "trials" / "4" / name, shallow=False)
 
 
+def asked_by_tune(earlier, document, own):
+    """Return what Tune asks for trials, which takes over those of another run, and its search."""
+    from launch.cluster.searcher import StudySearcher
+
+    make_directory(own)
+    config = settle_config(own, parse_config(document), resume=False, keep_trials=False)
+    search = open_search(own, config)
+    known = equal_trials(open_earlier([earlier], own), own, config, search.plan, print)
+    progress = Reporter().progress
+    asks = StudySearcher(search, config, own, progress, slots=1, nodes=dict, earlier=known)
+    return asks, search
+
+
+def test_a_bound_on_disk_ends_the_taking_over_too(earlier, tiny, tmp_path):
+    tiny["keep"] = {"disk_bytes": "32 kB"}
+    asks, search = asked_by_tune(earlier, tiny, tmp_path / "b")
+    assert asks.suggest("first") == asks.FINISHED
+    assert asks.thrift.halted is not None
+    assert 0 < search.finished < 4
+
+
 @pytest.mark.parametrize(("seconds", "asked"), [(1000.0, 1), (0.0, 4)])
 def test_tune_hears_of_its_own_trials_while_many_are_taken_over(
     seconds, asked, earlier, tiny, tmp_path, monkeypatch
@@ -359,14 +380,7 @@ def test_tune_hears_of_its_own_trials_while_many_are_taken_over(
     from launch.cluster import searcher
 
     monkeypatch.setattr(searcher, "TAKE_SECONDS", seconds)
-    own = tmp_path / "b"
-    make_directory(own)
-    config = settle_config(own, parse_config(tiny), resume=False, keep_trials=False)
-    search = open_search(own, config)
-    known = equal_trials(open_earlier([earlier], own), own, config, search.plan, print)
-    asks = searcher.StudySearcher(
-        search, config, own, Reporter().progress, slots=1, nodes=dict, earlier=known
-    )
+    asks, search = asked_by_tune(earlier, tiny, tmp_path / "b")
     answers = [asks.suggest(str(number)) for number in range(asked)]
     assert answers[:-1] == [None] * (asked - 1)
     assert asks.failure is None
