@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -70,6 +71,7 @@ def place(tmp_path):
     (tmp_path / "home").mkdir()
     yield tmp_path
     (tmp_path / "psinas.done").write_text("0")  # what a failed test left running
+    shutil.rmtree(f"/tmp/psinas-{os.getpid()}", ignore_errors=True)  # Ray's, of a job that failed
 
 
 def until(what, seconds=20):
