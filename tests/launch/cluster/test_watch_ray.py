@@ -59,9 +59,12 @@ def test_a_frozen_worker_is_given_up_at_its_limit_and_the_search_goes_on(tmp_pat
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     log = (tmp_path / "log").read_text()
-    assert process.returncode == 0, log
     table = load_table(run).set_index("kind")
-    assert table["status"].to_dict() == {"frozen": "timeout", "good": "complete"}
+    assert table["status"]["frozen"] == "timeout", log
+    # A machine with much else to do may take the other trial past the limit, but not freeze it.
+    assert table["status"]["good"] in ("complete", "timeout"), log
+    assert "did not answer" not in table["reason"]["good"]
+    assert process.returncode == (0 if table["status"]["good"] == "complete" else 2), log
     assert re.fullmatch(
         r"the limit of 8 s was passed after epoch 0 of 2; "
         r"its worker on .* did not answer and was ended",

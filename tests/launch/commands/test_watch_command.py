@@ -22,6 +22,7 @@ from launch.show.watched import plain, screen, summary
 from nas.ledger.living import Holder
 from nas.ledger.lock import OWNER, RunLock
 from nas.ledger.records import Record, records_of
+from nas.search.books import failure
 from nas.search.running import Running
 from nas.search.running_file import FILE, RunningFile, Seen
 
@@ -39,13 +40,18 @@ LEFT = "left by a driver that ended: --resume goes on"
 
 
 @pytest.fixture
-def run(tmp_path):
-    """A run with one trial done, and two that the ledger calls running."""
+def going(tmp_path):
+    """A search with one trial done, and two that the ledger calls running."""
     out = search_here(tmp_path / "run", DOCUMENT | {"trials": 1})
     config = settle_config(out, parse_config(DOCUMENT), resume=True, keep_trials=False)
     going = open_search(out, config)
     assert [going.propose().number, going.propose().number] == [1, 2]
-    return out
+    return going
+
+
+@pytest.fixture
+def run(going, tmp_path):
+    return tmp_path / "run"
 
 
 @pytest.fixture
@@ -123,7 +129,7 @@ def test_a_record_says_whose_it_is():
     assert [record.driver for record in records_of(study)] == ["a", None]
 
 
-def test_a_watch_follows_a_search_to_its_end(run, book):
+def test_a_watch_follows_a_search_to_its_end(run, going, book):
     """Each sleep is what happens between two looks."""
     lock = RunLock(run)
     lock.__enter__()
@@ -137,6 +143,7 @@ def test_a_watch_follows_a_search_to_its_end(run, book):
         elif len(slept) == 2:
             book.told(1, 4, 0.5)
             file.tick()
+            going.finish(2, failure("error", "it raised"))
         else:
             file.close()
             lock.__exit__(None, None, None)
@@ -145,8 +152,9 @@ def test_a_watch_follows_a_search_to_its_end(run, book):
     assert slept == [7.0] * 3
     assert [found.seen.state for found in looks] == ["living"] * 3 + ["none"]
     assert [len(found.seen.rows) for found in looks] == [0, 1, 1, 0]
-    assert [sorted(found.running) for found in looks] == [[1, 2]] * 3 + [[]]
-    assert sorted(looks[-1].left) == [1, 2]
+    assert [sorted(found.running) for found in looks] == [[1, 2], [1, 2], [1], []]
+    assert [len(found.results) for found in looks] == [1, 1, 2, 2]
+    assert sorted(looks[-1].left) == [1]
     head, node, row, more = screen(looks[1], 20)
     best = looks[1].results[0]["scores"]["clean_accuracy"]
     assert head == (
