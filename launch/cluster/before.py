@@ -5,7 +5,7 @@ Ray started on this machine has one node, which is this one, and is not asked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import launch.cluster.environment  # isort: skip  # noqa: F401  before ray
 from ray import cloudpickle
 
 from launch.cluster.checks import doubts_of, faults_of, uses_gpus
-from launch.cluster.node import NodeReport, Questions
+from launch.cluster.node import Questions
 from launch.cluster.probe import Probe, begin, here, living, probe
 from launch.config.config import Config
 from launch.config.modules import code_in
@@ -33,7 +33,7 @@ def questions_of(config: Config, run: Path) -> Questions:
 
 
 def check_nodes(config: Config, run: Path, say: Callable[[str], None]) -> Newcomers:
-    """Ask all living nodes, refuse what would spoil trials, say what a user should know.
+    """Ask the nodes with cores for a trial, refuse what would spoil trials, say what is doubtful.
 
     Args:
         config: of the search.
@@ -47,12 +47,14 @@ def check_nodes(config: Config, run: Path, say: Callable[[str], None]) -> Newcom
         InputError: with the first fault, and how many more there are.
     """
     questions = questions_of(config, run)
-    reports = probe(living(), questions, say=say)
+    known = living()
+    reports = probe(living(config.resources.cpu), questions, say=say)
     driver = here(replace(questions, gpus=False))
     refuse(faults_of(reports, config, driver, str(run)))
     for doubt in doubts_of(reports, config, driver, str(run)):
         say(doubt)
-    return Newcomers(config, run, say, reports)
+    cards = {report.node: report.gpu_memory_bytes for report in reports}
+    return Newcomers(config, run, say, known, cards)
 
 
 class Newcomers:
@@ -62,18 +64,24 @@ class Newcomers:
         config: of the search.
         run: its directory.
         say: is told what is wrong with a node, in lines.
-        known: what the nodes answered that were asked before.
+        known: ids of the nodes that were there before.
+        cards: bytes of each GPU of those that were asked, by the node's id.
 
     Attributes:
         cards: bytes of each GPU of every node that has answered, by the node's id.
     """
 
     def __init__(
-        self, config: Config, run: Path, say: Callable[[str], None], known: Sequence[NodeReport]
+        self,
+        config: Config,
+        run: Path,
+        say: Callable[[str], None],
+        known: Collection[str],
+        cards: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:
         self._config, self._run, self._say = config, run, say
-        self._known, self._asked = {report.node for report in known}, list[Probe]()
-        self.cards = {report.node: report.gpu_memory_bytes for report in known}
+        self._known, self._asked = set(known), list[Probe]()
+        self.cards = dict(cards or {})
         self._questions = questions_of(config, run)
 
     def spoilt(self, nodes: Collection[str]) -> list[str]:

@@ -172,9 +172,10 @@ def probe(
     return sorted(reports, key=lambda report: order.index(report.node))
 
 
-def living() -> list[str]:
-    """Return the ids of the living nodes."""
-    return [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+def living(cpus: float = 0.0) -> list[str]:
+    """Return the ids of the living nodes that have so many CPUs."""
+    nodes = (node for node in ray.nodes() if node["Alive"])
+    return [node["NodeID"] for node in nodes if node["Resources"].get("CPU", 0.0) >= cpus]
 
 
 def here(questions: Questions) -> NodeReport:

@@ -210,6 +210,7 @@ def test_a_worker_on_a_gpu_without_a_driver_names_node_and_remedy(tmp_path, monk
     monkeypatch.setattr(worker.Place, "here", classmethod(lambda cls: place))
     monkeypatch.setattr(worker.ray, "get_gpu_ids", lambda: [0])
     monkeypatch.setattr(devices, "why_no_gpu", lambda: "no driver")
+    devices.check_device("cpu")  # models that stay on the CPU need none
     shared = {"template": None, "images": {}, "run": str(tmp_path), "threads": 1, "device": "auto"}
     with pytest.raises(InputError) as raised:
         worker.TrialActor.__new__(worker.TrialActor).setup({}, time_limit_seconds=None, **shared)
