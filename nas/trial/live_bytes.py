@@ -45,7 +45,7 @@ class LiveBytes(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.most = 0
         self._known: dict[int, tuple[weakref.ref[Any], int]] = {}
 
@@ -123,4 +123,5 @@ def emptied(model: nn.Module) -> nn.Module:
     def like(tensor: Tensor) -> Tensor:
         return torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="cpu")
 
-    return model._apply(like)
+    found: nn.Module = model._apply(like)
+    return found

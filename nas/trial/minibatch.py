@@ -39,13 +39,12 @@ def gradients(
     With ``micro_batch`` so many images at a time are attacked, and go forwards and backwards; the
     gradient is the sum over them, each image counting the same.
     """
+    model.zero_grad(set_to_none=True)  # before the attack, which would keep copies of them
     if micro_batch is None or micro_batch >= len(x):
         loss = batch_loss(model, x, y, recipe, attack, generator)
-        model.zero_grad(set_to_none=True)
         loss.backward()
         return loss.detach()
     x = _with_adversarial(model, x, y, recipe, attack, generator, micro_batch)
-    model.zero_grad(set_to_none=True)
     parts = math.ceil(len(x) / micro_batch)  # equal ones: batch norm has no variance of one image
     total = torch.zeros((), device=x.device)
     for part, labels in zip(x.tensor_split(parts), y.tensor_split(parts), strict=True):

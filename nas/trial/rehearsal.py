@@ -81,6 +81,7 @@ class Rehearsal:
         """Return the peak of judging an epoch and of the metrics at the end."""
         live, recipe = self.live, self.recipe
         self.model.eval()
+        self.model.zero_grad(set_to_none=True)
         live.begin()
         with _looked_at(self.model):
             quick = _quick(self.model)

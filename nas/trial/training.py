@@ -136,6 +136,7 @@ def train(
         if not math.isfinite(train_loss) or not _finite(model):
             raise Diverged(f"the loss is {train_loss} after epoch {number}, or a weight not finite")
         doing(f"while judging epoch {number} of {recipe.epochs}")
+        optimizer.zero_grad(set_to_none=True)  # an evaluator would keep copies of gradients
         with at_most(micro_batch):
             clean, robust = _judge(model, data, recipe, judge_seed)
         report = Epoch(number, train_loss, clean, robust, time.perf_counter() - started)
@@ -144,6 +145,7 @@ def train(
         if better or not recipe.selection_images:
             best, best_weights = report, _copy(model)
         yield report
+    optimizer.state.clear()  # it is in a cycle with its schedule
     last_weights = _copy(model)
     model.eval()
     if best is None:

@@ -57,7 +57,7 @@ def test_without_batch_norm_weights_are_those_of_the_whole_batch(adversary, loss
     smoothing = 0.1 if loss == "cross-entropy" else 0.0
     recipe = replace(RECIPE, adversary=adversary, loss=loss, label_smoothing=smoothing)
     found = []
-    for micro_batch in (None, 7):  # 64 images: two batches of 30 in 5 parts of 6, and one of 4
+    for micro_batch in (None, 8):  # batches of 30, in parts of 8, 8, 7 and 7, and one of 4
         model = net(data)
         generator = torch.Generator().manual_seed(3)
         training = drain(
