@@ -8,6 +8,7 @@ from typing import Any
 import launch.cluster.environment  # isort: skip  # noqa: F401  before ray
 from ray import cloudpickle, tune
 
+from launch.cluster.place import node_of
 from launch.cluster.searcher import StudySearcher
 
 
@@ -19,7 +20,8 @@ class TellSearcher(tune.Callback):  # type: ignore[misc]  # ray is half typed
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Pass on that a worker has taken the trial."""
-        self._searcher.on_begin(trial.trial_id, trial.temporary_state.ray_actor)
+        worker = trial.temporary_state.ray_actor
+        self._searcher.on_begin(trial.trial_id, worker, node_of(worker))
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """Let the searcher look after what no worker tells."""

@@ -17,7 +17,7 @@ from launch.cluster.causes import LOW_MEMORY, Lost, exit_of, innermost, raised_i
 from launch.cluster.faults import Faults, Verdict
 from launch.cluster.losses import node_lost, place_of
 from launch.cluster.nodes import Cluster
-from launch.cluster.place import DeviceLost, Place, WorkerSick, node_of
+from launch.cluster.place import DeviceLost, Place, WorkerSick
 from launch.cluster.placement import Placement
 from launch.cluster.signals import stopping
 from launch.cluster.thrift import Thrift, take_over
@@ -164,9 +164,9 @@ class StudySearcher(Searcher):
             self.watch.told(proposal.number, result)
             self._placement.reported(proposal.number, result.get(PLACE))
 
-    def on_begin(self, trial_id: str, worker: Any) -> None:
+    def on_begin(self, trial_id: str, worker: Any, node: str | None = None) -> None:
         """Note that a worker has taken a trial: what it dies of from now on may be the trial's."""
-        self._began[trial_id] = node_of(worker)
+        self._began[trial_id] = node
         if (proposal := self._proposals.get(trial_id)) is not None:
             self.watch.begin(proposal.number, proposal.trial, worker)
             self._placement.began(proposal.number)

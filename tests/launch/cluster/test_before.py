@@ -6,13 +6,15 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
+from searchers import searcher_over
 
 from launch.cluster import before
 from launch.cluster.before import Newcomers, refuse
-from launch.cluster.faults import Faults
 from launch.cluster.node import NodeReport
-from launch.cluster.searcher import StudySearcher
 from launch.config.config import parse_config
+from launch.runs.begin import make_directory, open_search, settle_config
+from launch.show.progress import Progress
 from nas.errors import InputError
 
 
@@ -93,13 +95,12 @@ def test_a_refusal_is_one_line():
         refuse(["a: b", "c", "d"])
 
 
-def test_a_searcher_closes_a_node_that_turns_out_unfit():
-    searcher = StudySearcher.__new__(StudySearcher)
-    searcher._config, searcher._began, searcher.failure = parse_config({}), {}, None
-    searcher._faults = Faults(lambda: ["b", "c"])
-    searcher._cluster = SimpleNamespace(
-        names=lambda: {"b": "", "c": ""}, waited=lambda running: 0.0
-    )
-    searcher.newcomers = SimpleNamespace(spoilt=lambda nodes: [n for n in nodes if n == "c"])
-    searcher.watch()
-    assert searcher._faults.closed == {"c"}
+def test_a_searcher_closes_a_node_that_turns_out_unfit(tiny, tmp_path):
+    make_directory(tmp_path / "run")
+    config = settle_config(tmp_path / "run", parse_config(tiny), resume=False, keep_trials=False)
+    search = open_search(tmp_path / "run", config)
+    searcher = searcher_over(search, config, tmp_path / "run", Progress(Console(quiet=True)))
+    searcher.newcomers = SimpleNamespace(spoilt=lambda nodes: [n for n in nodes if n == "n"])
+    assert searcher.suggest("a")["avoid"] == []
+    searcher.tick()
+    assert searcher.suggest("b")["avoid"] == ["n"]

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 from ray.exceptions import RayActorError
+from searchers import searcher_over
 
 from launch.cluster.place import Place
-from launch.cluster.searcher import StudySearcher
 from launch.cluster.watch import Watch
 from launch.cluster.worker import OF, OUTCOME, PLACE, TrialActor
 from launch.config.config import parse_config
@@ -72,9 +72,7 @@ def made(tiny, tmp_path, clock):
             Running(clock), tmp_path / "run", told, config.resources, 4,
             kill=killed.append, locate=lambda worker: f"node-of-{worker}", clock=clock,
         )  # fmt: skip
-        searcher = StudySearcher(
-            search, config, tmp_path / "run", told, slots=2, nodes=dict, watch=watch
-        )
+        searcher = searcher_over(search, config, tmp_path / "run", told, watch=watch)
         return searcher, watch, told, killed
 
     return make
@@ -174,10 +172,9 @@ def test_what_ends_by_itself_while_it_is_given_up_keeps_its_outcome(made, clock)
     searcher.on_begin("a", "worker-1")
     pass_time(watch, clock, 100)
     assert killed == ["worker-1"]
-    outcome = {"status": "oom", "reason": "at last", "scores": {}}
-    searcher._slots = 1
+    outcome = {"status": "diverged", "reason": "at last", "scores": {}}
     searcher.on_trial_complete("a", {"done": True, OUTCOME: json.dumps(outcome)})
-    assert told.ended == [(number, "oom", "at last")]
+    assert told.ended == [(number, "diverged", "at last")]
 
 
 def test_without_a_limit_nothing_is_given_up(made, clock):

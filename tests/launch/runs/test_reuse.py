@@ -354,14 +354,13 @@ def test_a_run_of_an_earlier_version_is_a_source(tmp_path):
 
 def asked_by_tune(earlier, document, own):
     """Return what Tune asks for trials, which takes over those of another run, and its search."""
-    from launch.cluster.searcher import StudySearcher
 
     make_directory(own)
     config = settle_config(own, parse_config(document), resume=False, keep_trials=False)
     search = open_search(own, config)
     known = equal_trials(open_earlier([earlier], own), own, config, search.plan, print)
     progress = Reporter().progress
-    asks = StudySearcher(search, config, own, progress, slots=1, nodes=dict, earlier=known)
+    asks = searcher_over(search, config, own, progress, cores=1, earlier=known)
     return asks, search
 
 

@@ -60,7 +60,7 @@ def clock(monkeypatch):
 
 def shown(terminal, clock):
     """Return a progress over a book with one trial, the book, and the console's file."""
-    plan = SimpleNamespace(size=24, trials=None, objectives={}, told_apart=[])
+    plan = SimpleNamespace(budget=24, objectives={}, told_apart=[])
     search = SimpleNamespace(plan=plan, finished=3, running={5: None, 6: None}, results=list)
     file = io.StringIO()
     console = Console(file=file, width=120, height=30, force_terminal=terminal)

@@ -122,9 +122,7 @@ def test_the_live_display_marks_it(capsys):
     scores = {"pgd_accuracy": 0.5, "suspicion_zero_gradient_raised": 1.0}
     outcome = {"status": "complete", "scores": scores, "seconds": 1.0, "reason": "",
                "architecture": {"choices": {"depth": 2}, "hash": "ab"}}  # fmt: skip
-    plan = SimpleNamespace(
-        objectives={"pgd_accuracy": "max"}, size=4, trials=4, told_apart=["depth"]
-    )
+    plan = SimpleNamespace(objectives={"pgd_accuracy": "max"}, budget=4, told_apart=["depth"])
     search = SimpleNamespace(
         plan=plan, finished=1, running={}, results=list, params=lambda number: {"depth": 2}
     )
@@ -138,7 +136,7 @@ def test_a_second_search_knows_nothing_of_the_first_ones_best():
     from rich.console import Console
 
     def of(results):
-        plan = SimpleNamespace(objectives={"a": "max"}, size=4, trials=4, told_apart=["d"])
+        plan = SimpleNamespace(objectives={"a": "max"}, budget=4, told_apart=["d"])
         return SimpleNamespace(
             plan=plan, finished=len(results), running={}, results=lambda: results
         )
