@@ -65,4 +65,6 @@ def exit_code() -> int:
 
 def _stop(number: int, frame: Any) -> None:
     _stopped_by.append(number)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a script's `psinas ... &`
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.raise_signal(signal.SIGINT)

@@ -354,6 +354,7 @@ def test_a_run_of_an_earlier_version_is_a_source(tmp_path):
 
 def asked_by_tune(earlier, document, own):
     """Return what Tune asks for trials, which takes over those of another run, and its search."""
+    from searchers import searcher_over  # ray, which is no matter of the other tests
 
     make_directory(own)
     config = settle_config(own, parse_config(document), resume=False, keep_trials=False)
