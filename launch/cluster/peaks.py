@@ -24,12 +24,12 @@ class Peaks:
     """What trials are expected to hold of a card, in bytes.
 
     Args:
-        estimate: returns the peak of a trial in bytes, of torch's own counting; None:
-            nothing is known of any.
+        estimate: returns the peak of a trial in bytes, of torch's own counting, or None as long as
+            it is not known; None: nothing is known of any.
         margin: share of the corrected estimate that is added.
     """
 
-    def __init__(self, estimate: Callable[[Trial], int] | None, margin: float) -> None:
+    def __init__(self, estimate: Callable[[Trial], int | None] | None, margin: float) -> None:
         self._estimate, self._margin = estimate, margin
         self._known: dict[tuple[str, str, str], int | None] = {}
         self._ratios: deque[float] = deque(maxlen=LATEST)
@@ -63,7 +63,10 @@ class Peaks:
         key = trial.architecture.hash, trial.recipe.hash, trial.data.hash
         if key not in self._known:
             try:
-                self._known[key] = self._estimate(trial)
+                found = self._estimate(trial)
+                if found is None:
+                    return None
+                self._known[key] = found
             except Exception:  # noqa: BLE001  anybody's architecture: the trial will fail by itself
                 self._known[key] = None
         return self._known[key]

@@ -174,7 +174,7 @@ def placement_of(
     nodes: Callable[[], Sequence[Node]],
     cards: Callable[[], Mapping[str, tuple[int, ...]]],
     on_gpu: Callable[[], bool],
-    estimate: Callable[[Trial], int] | None,
+    estimate: Callable[[Trial], int | None] | None,
     say: Callable[[str], None],
 ) -> Placement:
     """Return the placement that a configuration asks for.
@@ -184,7 +184,7 @@ def placement_of(
         nodes: see :class:`Placement`.
         cards: the same.
         on_gpu: the same.
-        estimate: returns the peak of a trial in bytes; None: nothing is known of any.
+        estimate: see :class:`launch.cluster.peaks.Peaks`.
         say: is told a line for the user.
     """
     packing = None

@@ -84,6 +84,12 @@ def test_an_architecture_that_cannot_be_estimated_gets_the_usual_share():
     assert packing(broken, {"a": (80 * GB,)}).request(trial(), 16).gpu == 0.25
 
 
+def test_an_estimate_that_is_not_there_yet_is_asked_for_again():
+    found = iter([None, GB])
+    packs = packing(lambda t: next(found), {"a": (80 * GB,)})
+    assert [packs.request(trial(), 16).gpu for _ in range(3)] == [0.25, 1 / 16, 1 / 16]
+
+
 def test_estimates_are_asked_for_once_and_corrected_by_a_high_quantile():
     asked = []
 
@@ -129,6 +135,15 @@ def test_room_is_never_more_than_there_is():
             for gpu in range(int(node.gpus)):
                 assert sum(r.gpu for r, g in there if g == gpu) <= 1 + 1e-9
     assert taken
+
+
+def test_nodes_share_the_load_and_gpus_are_filled_one_by_one():
+    """As Ray does: the node with the most left, and there the GPU with the least that is enough."""
+    half, quarter, whole = (Request(share_of(count)) for count in (2, 4, 1))
+    free = Room([Node("a", gpus=2), Node("b", gpus=2)])
+    taken = [free.take(half) for _ in range(2)] + [free.take(quarter) for _ in range(2)]
+    assert taken == [("a", 0), ("b", 0), ("a", 0), ("b", 0)]
+    assert [free.take(whole) for _ in range(3)] == [("a", 1), ("b", 1), None]
 
 
 def test_room_for_one_more():

@@ -106,10 +106,10 @@ def test_peaks_of_micro_batches_say_nothing_about_whole_ones():
     place = placement()
     for number in range(FEWEST):
         for _ in range(2):
-            place.ran_out(number, trial(20), alone=False)
-        assert place.asks(number, trial(20))["micro_batch"] == 32
-        place.left(number, {"status": "complete", "scores": {}, PEAK: 5 * GB})
-    assert place.asks(99, trial(20))["gpu"] == pytest.approx(1 / 3)
+            place.ran_out(number, trial(30), alone=False)
+        assert place.asks(number, trial(30))["micro_batch"] == 32
+        place.left(number, {"status": "complete", "scores": {}, PEAK: 15 * GB})
+    assert place.asks(99, trial(30)) == {"gpu": 0.5}
 
 
 def test_nothing_is_asked_for_where_there_are_no_gpus():
