@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
+import launch.cluster.environment  # isort: skip  # noqa: F401  before ray
 from ray.tune.schedulers import FIFOScheduler
 
 MANY = 64  # trials that Tune may hold before those that are over go

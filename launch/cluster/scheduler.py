@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import launch.cluster.environment  # isort: skip  # noqa: F401  before ray
 from ray.tune.schedulers import TrialScheduler
 
 from launch.cluster.forgetting import ForgettingScheduler
