@@ -85,6 +85,7 @@ class Rehearsal:
         live.begin()
         with _looked_at(self.model):
             quick = _quick(self.model)
+            _in_float64(self.model)
             size = self._suitable(quick, free_bytes)
             judged = min(size, recipe.selection_images, count)
             before = live.now
@@ -188,7 +189,7 @@ def _short(attack: Attack) -> Any:
     """Return an attack of as few steps as have all that more have at a time."""
     for name, few in (("steps", 2), ("queries", 2), ("draws", 2)):
         if getattr(attack, name, 0) > few:
-            attack = replace(attack, **{name: few})  # type: ignore[arg-type]
+            attack = replace(attack, **{name: few})
     return attack
 
 
@@ -213,6 +214,16 @@ def _quick(model: nn.Module) -> nn.Module:
         return folded(copied(model))
     except Exception:  # noqa: BLE001  anybody's model: as ``metrics.engine.folding.fast_copy``
         return model
+
+
+def _in_float64(model: nn.Module) -> None:
+    """Make what a folded net is compared in, where float32 says too little.
+
+    That hangs on the weights, and happens where batch norms are folded: taken for granted there.
+    """
+    if any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
+        held = [torch.empty_like(v, dtype=torch.float64) for v in [*model.parameters()] * 2]
+        del held  # the model and its folded copy
 
 
 def _rows(metric: Metric, size: int, count: int) -> int:
