@@ -16,7 +16,7 @@ from launch.cluster.before import check_nodes, check_travels, datasets_of
 from launch.cluster.callbacks import StopAtFailure, TellSearcher
 from launch.cluster.deaths import tell_every_death
 from launch.cluster.demand import Demand
-from launch.cluster.estimates import cards_of, estimator
+from launch.cluster.estimates import Estimates, cards_of
 from launch.cluster.forgetting import ForgettingScheduler
 from launch.cluster.nodes import Cluster, nobody
 from launch.cluster.place import node_of
@@ -92,7 +92,7 @@ def run_search(
             cluster.open_nodes,
             cards_of(config.resources, cluster, newcomers),
             lambda: cluster.slots().gpu > 0,
-            estimator(images),
+            Estimates(images),
             progress.say,
         )
         book = Running()

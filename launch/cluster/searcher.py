@@ -19,10 +19,11 @@ from launch.cluster.losses import node_lost, place_of
 from launch.cluster.nodes import Cluster
 from launch.cluster.place import DeviceLost, Place, WorkerSick
 from launch.cluster.placement import Placement
+from launch.cluster.scheduler import stopped
 from launch.cluster.signals import stopping
 from launch.cluster.thrift import Thrift, take_over
 from launch.cluster.watch import Watch
-from launch.cluster.worker import OUTCOME, PLACE
+from launch.cluster.worker import OUTCOME, PLACE, to_worker
 from launch.config.config import Config
 from launch.show.progress import Progress
 from nas.errors import WorkerFailure, one_line, said
@@ -141,7 +142,9 @@ class StudySearcher(Searcher):
             return  # interrupted
         try:
             ended = OUTCOME in result
-            outcome = json.loads(result[OUTCOME]) if ended else self._stopped(result)
+            outcome = (
+                json.loads(result[OUTCOME]) if ended else stopped(result, self._config.scheduler)
+            )
             self._placement.left(proposal.number, outcome, result.get(PLACE))
             if outcome["status"] == "oom":
                 self._follow(proposal, self._memory(proposal, outcome))
@@ -292,13 +295,3 @@ class StudySearcher(Searcher):
         self._outcomes += 1
         self._progress.finished(number, written, self._search)
         self.thrift.finished({"number": number, **written})
-
-
-def to_worker(proposal: Proposal) -> dict[str, Any]:
-    """Return the plain dict that a worker makes the trial from."""
-    return {
-        "number": proposal.number,
-        "architecture": proposal.trial.architecture.to_dict(),
-        "overrides": dict(proposal.overrides),
-        "alone": proposal.alone,
-    }

@@ -12,7 +12,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import launch.cluster.environment  # isort: skip  # noqa: F401  sets what ray reads when imported
 import ray
@@ -28,6 +28,9 @@ from nas.trial.files import HANGING, save_trial, trial_directory
 from nas.trial.runner import TrialRunner
 from nas.trial.training import EPOCH_SCORES, Epoch
 from nas.trial.trial import Trial
+
+if TYPE_CHECKING:
+    from nas.search.sampling import Proposal
 
 OUTCOME = "psinas_outcome"  # the key of Tune's result that holds a finished trial
 PLACE = "psinas_place"  # the key of where it runs
@@ -164,3 +167,13 @@ class TrialActor(tune.Trainable):
             finally:
                 faulthandler.cancel_dump_traceback_later()
         path.unlink(missing_ok=True)
+
+
+def to_worker(proposal: Proposal) -> dict[str, Any]:
+    """Return the plain dict that a worker makes the trial from."""
+    return {
+        "number": proposal.number,
+        "architecture": proposal.trial.architecture.to_dict(),
+        "overrides": dict(proposal.overrides),
+        "alone": proposal.alone,
+    }
