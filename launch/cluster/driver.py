@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import launch.cluster.environment  # isort: skip  # noqa: F401  before ray
 from ray import tune
 
 from launch.cluster.before import check_nodes, check_travels, datasets_of

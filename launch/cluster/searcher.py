@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import launch.cluster.environment  # isort: skip  # noqa: F401  before ray
 from ray.exceptions import RayActorError
 from ray.tune.search import Searcher
 
