@@ -1,12 +1,15 @@
 """Is anything lost? Drivers and workers are killed at random moments until the search is whole.
 
-    python bench/soak.py --kills 30 [--seed S] [--trials N] [--json FILE]
+    python bench/soak.py --kills 30 [--seed S] [--trials N] [--nodes N] [--json FILE]
 
 Beside each other: a search that nobody disturbs (one process, no Ray), and the same search through
 Ray, whose driver or one of whose workers gets SIGKILL, SIGTERM or SIGINT at random moments, while
 it starts too, and which is resumed whenever it has ended. At the end the two trial tables are held
 against each other row for row, wall times aside, and the ledger is asked whether any trial was
 finished twice. Where a search is whole before all signals are sent, another one begins.
+
+With ``--nodes`` the search runs on a Ray cluster of so many nodes of this machine, each with two
+GPUs that are only counted, and nodes are killed too; another one joins some time later.
 """
 
 from __future__ import annotations
@@ -80,36 +83,85 @@ def undisturbed(run: Path, asked: dict[str, Any]) -> pd.DataFrame:
     return load_table(run)
 
 
+class Cluster:
+    """Ray nodes of this machine, each with two cores and two GPUs that are only counted."""
+
+    def __init__(self, count: int, rng: random.Random) -> None:
+        from ray.cluster_utils import Cluster as Nodes
+
+        self._nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 0})
+        self._rng = rng
+        self._there: list[Any] = []
+        self._joins: list[float] = []  # when nodes come that stand for killed ones
+        for _ in range(count):
+            self._add()
+
+    @property
+    def address(self) -> str:
+        return str(self._nodes.address)
+
+    def raylets(self) -> list[int]:
+        """Return the processes that start the workers of the nodes."""
+        return [node.all_processes["raylet"][0].process.pid for node in self._there]
+
+    def kill_one(self) -> None:
+        """Kill a node with all that runs there; another one joins within half a minute."""
+        node = self._there.pop(self._rng.randrange(len(self._there)))
+        self._nodes.remove_node(node, allow_graceful=False)
+        self._joins.append(time.monotonic() + self._rng.uniform(0.0, 30.0))
+
+    def tick(self) -> None:
+        """Let nodes join whose time has come."""
+        due = [at for at in self._joins if at <= time.monotonic()]
+        self._joins = [at for at in self._joins if at not in due]
+        for _ in due:
+            self._add()
+
+    def close(self) -> None:
+        self._nodes.shutdown()
+
+    def _add(self) -> None:
+        self._there.append(self._nodes.add_node(num_cpus=2, num_gpus=2))
+
+
 @dataclass
 class Driver:
     """A driver of the disturbed search, with the processes that it started."""
 
     process: subprocess.Popen[bytes]
+    cluster: Cluster | None = None
 
     @classmethod
-    def start(cls, config: Path, run: Path, log: Path) -> Driver:
+    def start(cls, config: Path, run: Path, log: Path, cluster: Cluster | None) -> Driver:
         psinas = Path(sys.executable).with_name("psinas")
         command = [str(psinas), "search", str(config), "--resume", "--out", str(run)]
+        if cluster is not None:
+            command += ["--address", cluster.address]
         with log.open("ab") as file:
             started = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
-        return cls(started)
+        return cls(started, cluster)
 
     def members(self) -> list[int]:
         """Return the processes of the driver's session that are left, itself included."""
+        return self._with(3, [self.process.pid])
+
+    def _with(self, field: int, values: list[int]) -> list[int]:
+        """Return the living processes of which a field of ``/proc/N/stat`` is one of ``values``."""
         found = []
         for place in Path("/proc").iterdir():
             try:
                 fields = (place / "stat").read_text().rpartition(")")[2].split()
             except (OSError, ValueError):
                 continue
-            if place.name.isdigit() and fields[3] == str(self.process.pid) and fields[0] != "Z":
+            if place.name.isdigit() and int(fields[field]) in values and fields[0] != "Z":
                 found.append(int(place.name))
         return found
 
     def workers(self) -> list[int]:
         """Return the processes that run trials."""
         found = []
-        for pid in self.members():
+        pids = self.members() if self.cluster is None else self._with(1, self.cluster.raylets())
+        for pid in pids:
             try:
                 title = Path(f"/proc/{pid}/cmdline").read_bytes()
                 if b"TrialActor" in title or b"ResourceTrainable" in title:
@@ -129,27 +181,44 @@ class Driver:
 
 
 def disturbed(
-    run: Path, asked: dict[str, Any], kills: int, rng: random.Random, told: Counter[str]
+    run: Path,
+    asked: dict[str, Any],
+    kills: int,
+    rng: random.Random,
+    told: Counter[str],
+    cluster: Cluster | None,
 ) -> pd.DataFrame:
     """Search through Ray under signals until it is whole and return the table."""
     config, log = run.with_suffix(".yaml"), run.with_suffix(".log")
     config.write_text(yaml.safe_dump(asked))
     sent = 0
     while True:
-        driver = Driver.start(config, run, log)
+        driver = Driver.start(config, run, log, cluster)
         told["starts"] += 1
-        while driver.process.poll() is None and sent < kills:
-            whom = rng.choice(["driver", "worker"])
+        while driver.process.poll() is None and (sent < kills or cluster is not None):
+            if sent >= kills:
+                cluster.tick()  # type: ignore[union-attr]
+                time.sleep(0.5)
+                continue
+            whom = rng.choice(["driver", "worker"] + (["node"] if cluster is not None else []))
             ends = time.monotonic() + rng.uniform(0.5, 20.0)
             while driver.process.poll() is None and (
-                not driver.workers() if whom == "worker" else time.monotonic() < ends
+                time.monotonic() < ends if whom == "driver" else not driver.workers()
             ):
+                if cluster is not None:
+                    cluster.tick()
                 time.sleep(0.1)
-            if whom == "worker":
+            if whom != "driver":
                 time.sleep(rng.uniform(0.0, 3.0))
-            workers = driver.workers()
-            if driver.process.poll() is not None or (whom == "worker" and not workers):
+            if whom == "node" and cluster is not None and len(cluster.raylets()) > 1:
+                cluster.kill_one()
+                sent += 1
+                told["SIGKILL to a node"] += 1
                 continue
+            workers = driver.workers()
+            if driver.process.poll() is not None or (whom != "driver" and not workers):
+                continue
+            whom = "driver" if whom == "driver" else "worker"
             pid = driver.process.pid if whom == "driver" else rng.choice(workers)
             how = rng.choice(SIGNALS)
             if driver.process.poll() is None:
@@ -179,16 +248,22 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--trials", type=int, default=96)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--nodes", type=int, help="of a Ray cluster on this machine")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     rng, told = random.Random(given.seed), Counter[str]()
     asked = document(given.trials)
+    cluster = None
+    if given.nodes is not None:
+        asked["resources"] = {"gpu": 1, "device": "cpu", "wait_seconds": 300}
+        cluster = Cluster(given.nodes, rng)
     with tempfile.TemporaryDirectory() as scratch:
         expected = undisturbed(Path(scratch) / "undisturbed", asked)
         rounds = 0
         while told["signals sent"] < given.kills or not rounds:
             run = Path(scratch) / f"disturbed-{rounds}"
-            table = disturbed(run, asked, given.kills - told["signals sent"], rng, told)
+            left = given.kills - told["signals sent"]
+            table = disturbed(run, asked, left, rng, told, cluster)
             rounds += 1
             same = table.drop(columns=TIMINGS).equals(expected.drop(columns=TIMINGS))
             finished = [r for r in read_records(run) if r.result is not None]
@@ -197,6 +272,8 @@ def main() -> None:
             told["trials finished twice"] += len(finished) - len({r.number for r in finished})
             told["tables that differ"] += not same
             told["tracebacks"] += run.with_suffix(".log").read_text().count("Traceback")
+    if cluster is not None:
+        cluster.close()
     print(f"{platform.machine()}, {os.cpu_count()} cores, seed {given.seed}, {rounds} searches")
     for name, count in sorted(told.items()):
         print(f"{name:28s} {count:5d}")

@@ -6,6 +6,7 @@ Three nodes of one machine, each with two GPUs that are only counted; models run
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -27,7 +28,7 @@ def document():
     """Return a search of 24 trials of some seconds, each on a GPU of its own."""
     return TINY | {
         "data": {"name": "digits", "limit": {"train": 400, "validation": 100}},
-        "recipe": {"epochs": 8, "batch_size": 20, "epsilon": 0.1, "steps": 5},
+        "recipe": {"epochs": 6, "batch_size": 20, "epsilon": 0.1, "steps": 3},
         "vary": {"repeat": list(range(6))},
         "resources": {"gpu": 1, "device": "cpu", "wait_seconds": 120},
     }
@@ -115,3 +116,21 @@ def test_nodes_are_killed_added_and_drained(document, nodes, tmp_path) -> None:
     log = driver.log.read_text()
     assert "raylet" not in log.lower()
     assert "state-dump" not in log
+
+
+@pytest.mark.slow
+def test_a_killed_driver_is_followed_by_another_one(document, nodes, tmp_path) -> None:
+    """Meanwhile one of its nodes has died, and another one has joined."""
+    expected = search_here(tmp_path / "undisturbed", document)
+    nodes.add()
+    last = nodes.add()
+    first = nodes.search()
+    first.busy()
+    os.killpg(first.process.pid, signal.SIGKILL)
+    first.process.wait()
+    nodes.cluster.remove_node(last, allow_graceful=False)
+    nodes.add()
+    second = nodes.search()
+    second.end(0)
+    compare(nodes.run, expected)
+    assert "trials done, 4 at a time" in second.log.read_text()
