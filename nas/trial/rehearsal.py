@@ -223,7 +223,7 @@ def _in_float64(model: nn.Module) -> None:
     """
     if any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
         held = [torch.empty_like(v, dtype=torch.float64) for v in [*model.parameters()] * 2]
-        del held  # the model and its folded copy
+        del held  # the model and its folded weights
 
 
 def _rows(metric: Metric, size: int, count: int) -> int:
