@@ -28,7 +28,7 @@ from launch.config.modules import look_in
 from launch.config.trust import OPTION, VARIABLE
 from launch.show.console import errors, print_anything
 from launch.show.passwords import out_of_sight, scrub_tracebacks
-from nas.errors import InputError, PsinasError, one_line
+from nas.errors import InputError, PsinasError, one_line, whole_line
 from nas.ledger.address import scrubbed
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -146,6 +146,7 @@ def main() -> None:
             sys.exit(2)
         known = isinstance(error, PsinasError | OSError)
         hint = "" if known else " (a fault of psinas: --debug shows where)"
-        line = f"psinas: {scrubbed(one_line(error))}{hint}"
+        told = whole_line(error) if isinstance(error, PsinasError) else one_line(error)
+        line = f"psinas: {scrubbed(told)}{hint}"
         errors.print(line, highlight=False, markup=False, soft_wrap=True)
         sys.exit(1)

@@ -60,6 +60,12 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {line}" if line else type(error).__name__
 
 
+def whole_line(error: BaseException) -> str:
+    """Return an error's kind and all that it says, in one line: for errors of our own."""
+    text = " ".join(said(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def said(error: BaseException) -> str:
     """Return what an error says, as text that any file can hold; nothing of one that cannot say."""
     try:

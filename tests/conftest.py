@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import sys
 import zlib
 from collections.abc import Iterator
@@ -94,11 +95,15 @@ def psinas(monkeypatch, capsys):
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["psinas", *map(str, arguments)])
         terminal._width = 200
+        heard = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
         try:
             launch.cli.main()
             code = 0
         except SystemExit as end:
             code = end.code or 0
+        finally:
+            for number, handler in heard.items():  # a process that ends hears no more signals
+                signal.signal(number, handler)
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 

@@ -49,7 +49,7 @@ from nas.trial.evaluation import evaluation
 from nas.trial.files import save_trial
 from nas.trial.training import drain
 
-def run_search(search, config, run, progress, *, address=None):
+def run_search(search, config, run, progress, **more):
     progress.begin(search, 1)
     while (proposal := search.propose()) is not None:
         trial = proposal.trial

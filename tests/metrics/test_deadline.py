@@ -134,8 +134,9 @@ def test_a_metric_ends_anywhere_in_its_course_and_leaves_the_model(name, clock, 
 def test_an_attack_looks_at_every_step(clock, digits_net, digits):
     x, y = digits.validation.images(slice(8)), digits.validation.labels[:8]
     forwards = []
-    digits_net.register_forward_hook(lambda *_: forwards.append(clock.read))
+    counted = digits_net.register_forward_hook(lambda *_: forwards.append(clock.read))
     with within(1e9):
         PGD(epsilon=0.1, steps=5)(digits_net, x, y)
+    counted.remove()
     assert len(forwards) >= 5
     assert len(set(forwards)) == len(forwards)

@@ -86,7 +86,7 @@ here() {
 
 # Whether the process that was started as NAME runs; its number may have gone to another since.
 runs() {
-    [ -s "$STATE/$1.pid" ] && ps -o args= -p "$(cat "$STATE/$1.pid")" | grep -q "$2"
+    [ -s "$STATE/$1.pid" ] && ps -ww -o args= -p "$(cat "$STATE/$1.pid")" | grep "$2" > /dev/null
 }
 
 # behind NAME COMMAND...: start it beside this shell, to outlive it.

@@ -19,6 +19,7 @@ from launch.runs.begin import make_directory, open_search, settle_config
 from launch.runs.run import Run
 from nas.data.arrays import prepare, prepare_test
 from nas.data.datasets import load_images, load_test_images
+from nas.device import choose_device
 from nas.errors import InputError
 from nas.ledger.lock import RunLock
 from nas.ledger.table import load_table
@@ -292,7 +293,7 @@ def test_score_uses_test_images(psinas, finished, tmp_path):
     assert all(type(value) is float for value in scores.values())
     assert {k: v for k, v in of.items() if k != "metrics"} == {
         "model": str(finished / "best"), "dataset": "digits", "split": "test", "images": 359,
-        "seed": 0,
+        "seed": 0, "device": choose_device(),
     }  # fmt: skip
     clean, pgd = of["metrics"]
     assert clean == {"name": "clean", "limit": None, "images": 359}

@@ -244,7 +244,7 @@ def test_what_does_not_go_with_a_watch_is_refused(run, psinas):
 
 
 def test_a_search_that_is_stopped_calls_nothing_running(psinas, monkeypatch, tmp_path):
-    def stopped(search, config, run, progress, *, address=None):
+    def stopped(search, config, run, progress, **more):
         search.propose()
         return False
 

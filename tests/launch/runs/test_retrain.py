@@ -295,10 +295,10 @@ def test_a_copy_that_diverges_gets_another_start(run, psinas, in_process, monkey
 
     real = evaluation.train
 
-    def train(model, data, recipe, attack, generator):
+    def train(model, data, recipe, attack, generator, **more):
         if failing.pop(0):
             raise Diverged("on purpose")
-        return real(model, data, recipe, attack, generator)
+        return real(model, data, recipe, attack, generator, **more)
 
     failing = [False, False, True, False]
     monkeypatch.setattr(evaluation, "train", train)
@@ -323,7 +323,7 @@ def test_a_retraining_of_which_nothing_completed_says_what_to_delete(
     from nas.errors import Diverged
     from nas.trial import evaluation
 
-    def train(*arguments):
+    def train(*arguments, **more):
         raise Diverged("on purpose")
 
     monkeypatch.setattr(evaluation, "train", train)
@@ -338,11 +338,11 @@ def test_copies_that_all_diverge_leave_the_trained_recipes(run, psinas, in_proce
 
     real, calls = evaluation.train, []
 
-    def train(*arguments):
+    def train(*arguments, **more):
         calls.append(1)
         if len(calls) > 2:
             raise Diverged("on purpose")
-        return real(*arguments)
+        return real(*arguments, **more)
 
     monkeypatch.setattr(evaluation, "train", train)
     code, _, errors = psinas("retrain", run, "--trial", 3, "--out", run / "again")

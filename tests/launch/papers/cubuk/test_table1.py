@@ -87,8 +87,8 @@ def test_a_stopped_search_says_what_goes_on(two, tmp_path, psinas, in_process, m
 
     real = searching.run_search
 
-    def run_search(going, config, run, progress, *, address):
-        return config.name != "second" and real(going, config, run, progress, address=address)
+    def run_search(going, config, run, progress, **more):
+        return config.name != "second" and real(going, config, run, progress, **more)
 
     monkeypatch.setattr(searching, "run_search", run_search)
     code, printed, _ = psinas("reproduce", "two", "--out", tmp_path / "runs")
