@@ -104,3 +104,16 @@ def test_a_searcher_closes_a_node_that_turns_out_unfit(tiny, tmp_path):
     assert searcher.suggest("a")["avoid"] == []
     searcher.tick()
     assert searcher.suggest("b")["avoid"] == ["n"]
+
+
+def test_a_node_that_goes_while_it_is_asked_refuses_nothing(monkeypatch, tmp_path):
+    there = [["a", "b"], ["a", "b"], ["b"]]
+    monkeypatch.setattr(before, "living", lambda cpus=0: there.pop(0))
+    monkeypatch.setattr(before, "here", lambda questions: NodeReport("", "driver"))
+    answers = [NodeReport("a", "host-a", silent="it is gone"), NodeReport("b", "host-b")]
+    monkeypatch.setattr(before, "probe", lambda nodes, questions, say: answers[: len(there) + 1])
+    seen = []
+    monkeypatch.setattr(before, "faults_of", lambda reports, *more: seen.extend(reports) or [])
+    monkeypatch.setattr(before, "doubts_of", lambda *more: [])
+    before.check_nodes(parse_config({}), tmp_path, print)
+    assert [report.node for report in seen] == ["b"]
