@@ -103,6 +103,7 @@ def test_what_is_wrong_on_one_node_is_said_of_that_node(cluster):
     assert f"({apart.node[:6]}): expected the driver's run directory {run}, got an" in of_storage
 
 
+@pytest.mark.slow
 def test_a_search_on_such_nodes_is_refused_and_leaves_nothing(cluster, psinas, tmp_path):
     """doctor shows the same faults, all of them."""
     address, run = cluster

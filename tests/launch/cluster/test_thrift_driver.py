@@ -14,7 +14,11 @@ from helpers import search_here
 from launch.runs.run import Run
 from nas.ledger.table import load_table
 
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]  # one Ray at a time
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.slow,
+    pytest.mark.xdist_group("ray"),
+]  # one Ray at a time
 ROOT = Path(__file__).parents[3]
 TIMINGS = ["train_seconds", "score_seconds", "seconds"]
 

@@ -107,8 +107,7 @@ def test_the_estimate_is_near_what_the_allocator_held(name):
 def test_fifty_of_every_space(name):
     shares = [share(name, seed) for seed in range(100, 150)]
     print(name, *(f"{f(shares):.3f}" for f in (min, statistics.median, max)))
-    within = WITHIN
-    assert all(abs(found - 1) <= within for found in shares)
+    assert all(abs(found - 1) <= WITHIN for found in shares)
 
 
 def dense(units=300):
@@ -136,7 +135,8 @@ def test_parts_come_together_and_settings_count():
     found = footprint(trial, task)
     parts = found.state_bytes + found.activation_bytes + found.temporary_bytes + found.image_bytes
     assert found.training_bytes == parts
-    assert found.peak_bytes == max(found.training_bytes, found.scoring_bytes)
+    seen = max(found.training_bytes, found.scoring_bytes)
+    assert seen < found.peak_bytes == pytest.approx(1.05 * seen, abs=1)
     adam = replace(trial, recipe=replace(trial.recipe, optimizer="adam"))
     weights = (found.state_bytes - 8) // 3
     assert footprint(adam, task).state_bytes == found.state_bytes + weights
