@@ -243,6 +243,13 @@ def disturbed(
             return load_table(run)
 
 
+def _differing(got: pd.DataFrame, whole: pd.DataFrame) -> str:
+    """Return in which trials and columns two tables differ, and what they say there."""
+    if list(got.columns) != list(whole.columns) or list(got.index) != list(whole.index):
+        return f"{[*got.columns]} of {[*got.index]} beside {[*whole.columns]} of {[*whole.index]}"
+    return got.compare(whole, result_names=("disturbed", "undisturbed")).to_string()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=30)
@@ -265,7 +272,9 @@ def main() -> None:
             left = given.kills - told["signals sent"]
             table = disturbed(run, asked, left, rng, told, cluster)
             rounds += 1
-            same = table.drop(columns=TIMINGS).equals(expected.drop(columns=TIMINGS))
+            got, whole = (t.drop(columns=TIMINGS).set_index("number") for t in (table, expected))
+            if not (same := got.equals(whole)):
+                print(f"{run.name}: {_differing(got, whole)}")
             finished = [r for r in read_records(run) if r.result is not None]
             told["trials"] += len(expected)
             told["trials lost"] += len(set(expected["number"]) - {r.number for r in finished})
