@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 import yaml
 
 from launch.config.config import parse_config
@@ -74,6 +75,7 @@ def undisturbed(run: Path, asked: dict[str, Any]) -> pd.DataFrame:
     make_directory(run)
     config = settle_config(run, parse_config(asked), resume=False, keep_trials=False)
     search = open_search(run, config)
+    torch.set_num_threads(config.resources.cpu)  # as workers do: sums can depend on it
     data = prepare(load_images(config.data), config.data)
     while (proposal := search.propose()) is not None:
         result = drain(evaluation(proposal.trial, data))

@@ -1,4 +1,4 @@
-"""One piece of work on a worker of a cluster, where the GPU is, told of while it runs."""
+"""One piece of work on a worker of a cluster, where the GPU is, and what it told of it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def on_worker(
         resources: of a trial.
         function: a module's, with arguments and a result that can be pickled.
         say: is told while it waits for a node; given, the function gets ``say=`` too, and what it
-            says is told here at once.
+            says is told here when it ends.
 
     Raises:
         InputError: no such cluster, one that cannot meet ``resources``, or what the function
@@ -58,14 +58,11 @@ def on_worker(
         slots = cluster.slots()
         device = "cuda" if slots.gpu and resources.device != "cpu" else "cpu"
         settings = {"device": device, "threads": slots.cpu}
-        remote: Any = ray.remote(num_cpus=slots.cpu, num_gpus=slots.gpu, max_retries=0)(_told)
+        remote: Any = ray.remote(num_cpus=slots.cpu, num_gpus=slots.gpu, max_retries=0)(_all_told)
         places = os.getcwd(), os.environ.get(ROOT_VARIABLE)
-        parts = remote.options(num_returns="streaming").remote(
-            function, arguments, settings, places, say is not None
-        )
+        task = remote.remote(function, arguments, settings, places, say is not None)
         try:
-            for part in parts:
-                kind, value = ray.get(part)
+            for kind, value in ray.get(task):
                 if kind == "said":
                     tell(value)
                 elif kind == "failed":
@@ -77,6 +74,15 @@ def on_worker(
         except RayError as error:
             raise WorkerFailure(f"the worker died: {first_line(error)}") from None
     return found
+
+
+def _all_told(*arguments: Any) -> list[tuple[str, Any]]:
+    """Return what :func:`_told` yields.
+
+    Not as a stream: a worker that shows no token cannot call a driver that has one, and a stream's
+    driver would wait for ever.
+    """
+    return list(_told(*arguments))
 
 
 def _told(
