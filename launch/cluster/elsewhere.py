@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import queue
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager, nullcontext
 from pathlib import Path
@@ -58,7 +56,7 @@ def on_worker(
         slots = cluster.slots()
         device = "cuda" if slots.gpu and resources.device != "cpu" else "cpu"
         settings = {"device": device, "threads": slots.cpu}
-        remote: Any = ray.remote(num_cpus=slots.cpu, num_gpus=slots.gpu, max_retries=0)(_all_told)
+        remote: Any = ray.remote(num_cpus=slots.cpu, num_gpus=slots.gpu, max_retries=0)(_told)
         places = os.getcwd(), os.environ.get(ROOT_VARIABLE)
         task = remote.remote(function, arguments, settings, places, say is not None)
         try:
@@ -76,47 +74,30 @@ def on_worker(
     return found
 
 
-def _all_told(*arguments: Any) -> list[tuple[str, Any]]:
-    """Return what :func:`_told` yields.
-
-    Not as a stream: a worker that shows no token cannot call a driver that has one, and a stream's
-    driver would wait for ever.
-    """
-    return list(_told(*arguments))
-
-
 def _told(
     function: Callable[..., Any],
     arguments: tuple[Any, ...],
     settings: dict[str, Any],
     places: tuple[str, str | None],
     tells: bool,
-) -> Iterator[tuple[str, Any]]:
-    """Yield what a function says while it runs, then what it returned or raised of ours."""
-    lines: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+) -> list[tuple[str, Any]]:
+    """Return what a function said, then what it returned or refused.
+
+    Not as a stream: a worker that shows no token cannot call a driver that has one, and a stream's
+    driver would wait for ever.
+    """
+    told: list[tuple[str, Any]] = []
     if tells:
-        settings = {**settings, "say": lambda line: lines.put(("said", line))}
-
-    def run() -> None:
-        try:
-            check_device(settings["device"])
-            with _as_the_driver(*places):
-                lines.put(("returned", cloudpickle.dumps(function(*arguments, **settings))))
-        except InputError as error:
-            lines.put(("failed", InputError(f"{error} (on node {socket.gethostname()})")))
-        except PsinasError as error:
-            lines.put(("failed", error))
-        except BaseException as error:  # noqa: BLE001  raised again below, in Ray's own thread
-            lines.put(("raised", error))
-
-    threading.Thread(target=run, daemon=True).start()
-    while True:
-        kind, value = lines.get()
-        if kind == "raised":
-            raise value
-        yield kind, value
-        if kind != "said":
-            return
+        settings = {**settings, "say": lambda line: told.append(("said", line))}
+    try:
+        check_device(settings["device"])
+        with _as_the_driver(*places):
+            told.append(("returned", cloudpickle.dumps(function(*arguments, **settings))))
+    except InputError as error:
+        told.append(("failed", InputError(f"{error} (on node {socket.gethostname()})")))
+    except PsinasError as error:
+        told.append(("failed", error))
+    return told
 
 
 @contextmanager
