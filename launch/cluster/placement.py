@@ -75,18 +75,14 @@ class Placement:
         """Trials a GPU at most, as it stands."""
         return self._climb.most
 
-    def has_room(self, coming: int = 0) -> bool:
-        """Return whether the search should propose one more trial now.
-
-        Args:
-            coming: so many may wait for nodes that are to come.
-        """
+    def has_room(self) -> bool:
+        """Return whether the search should propose one more trial now."""
         if self._packing is None or not self.on_gpu():
             return True
         nodes = tuple(self._nodes())
-        state = nodes, self._changes, self._climb.most, coming
+        state = nodes, self._changes, self._climb.most
         if self._answer[0] != state:  # Tune asks many times a second
-            self._answer = state, self._look(nodes, coming)
+            self._answer = state, self._look(nodes)
         return self._answer[1]
 
     def asks(self, number: int, trial: Trial) -> dict[str, Any]:
@@ -155,15 +151,15 @@ class Placement:
         self._ladder.forget(number)
         return {**outcome, MEMORY_STEPS: steps} if steps else outcome
 
-    def _look(self, nodes: Sequence[Node], coming: int) -> bool:
+    def _look(self, nodes: Sequence[Node]) -> bool:
         if self._workers is not None and len(self._out) >= self._workers:
             return False
         requests = [(o.request, o.began) for o in self._out.values()]
         running = [request for request, began in requests if request and began]
         waiting = [request for request, began in requests if request and not began]
-        late = without_room(nodes, running, waiting)
-        if not requests or late < coming:
+        if not requests:
             return True
+        late = without_room(nodes, running, waiting)
         gpus = sum(int(node.gpus) for node in nodes)
         least = Request(share_of(self._climb.most), cpu=self._cpu)
         return late < max(1, gpus // WAITING) and room(nodes, running, least, waiting)

@@ -87,9 +87,6 @@ def test_what_may_come_is_waited_for():
     assert place.has_room()  # an autoscaler adds nodes for what waits
     place.asks(0, trial(1))
     assert not place.has_room()
-    assert place.has_room(coming=2)
-    place.asks(1, trial(1))
-    assert not place.has_room(coming=2)
 
 
 def test_measured_peaks_change_what_is_asked_for():
