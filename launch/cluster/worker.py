@@ -26,7 +26,8 @@ from nas.search.hanging import grace_seconds
 from nas.trial.evaluation import Evaluation
 from nas.trial.files import HANGING, save_trial, trial_directory
 from nas.trial.runner import TrialRunner
-from nas.trial.training import EPOCH_SCORES, Epoch
+from nas.trial.state import Epoch
+from nas.trial.training import EPOCH_SCORES
 from nas.trial.trial import Trial
 
 if TYPE_CHECKING:

@@ -30,7 +30,8 @@ from nas.trial.machine import environment_of, peak_memory
 from nas.trial.process import process_as_found
 from nas.trial.repeats import repeated
 from nas.trial.scoring import metric_key, score
-from nas.trial.training import Epoch, Training, Weights, drain, train
+from nas.trial.state import Epoch, Weights
+from nas.trial.training import Training, drain, train
 from nas.trial.trial import Trial
 from search_spaces import InvalidArchitecture, Task, space_of
 

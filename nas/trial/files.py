@@ -11,7 +11,7 @@ from typing import Any
 
 from nas.files import read_kept, write_whole
 from nas.trial.evaluation import Evaluation
-from nas.trial.training import Epoch, Weights
+from nas.trial.state import Epoch, Weights
 from nas.trial.trial import Trial
 
 WEIGHTS = "weights.safetensors"

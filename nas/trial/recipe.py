@@ -13,7 +13,7 @@ from nas.seeds import value_hash
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("one-cycle", "cosine", "step", "halving", "constant")
-LOSSES = ("cross-entropy", "mse")
+LOSSES = ("cross-entropy", "mse", "trades", "mart")
 PRECISIONS = ("auto", "float32", "bf16")
 EPSILON = 8 / 255  # usual in L infinity
 
@@ -50,6 +50,20 @@ class Recipe:
         precision: ``bf16`` autocasts; ``auto`` does so on a GPU that has bf16.
         selection_images: validation images that judge an epoch; of 0 none is judged, and the last
             epoch's weights are kept.
+        beta: weight of the robust part of ``trades`` (Zhang et al. 2019, 1/λ there) and ``mart``
+            (Wang et al. 2020, λ there).
+        weight_average: decay a step of an exponential average of the weights; None keeps none.
+        awp: size of the adversarial weight perturbation, as a share of each weight's norm (γ of Wu
+            et al. 2020); 0 does not perturb.
+        awp_warmup: epochs before the first perturbed one.
+        cutout: side in pixels of a square that is blackened in every image; 0 does not.
+        milestones: of ``step``: parts of the training after which the rate falls to a tenth.
+        warmup_epochs: epochs, also parts of one, over which the rate climbs linearly from 0.
+        accumulate: minibatches whose gradients are averaged for one step.
+        patience: epochs without a better one after which training ends; None: never.
+        attack_precision: of the training attack; ``auto`` is bf16 on a device with fast bf16.
+        early_steps: attack steps in the first epoch, from which they rise to ``steps`` in the last.
+        carry_perturbations: attacks begin where those of the epoch before ended.
 
     Raises:
         ValueError: a value out of range or an unknown name.
@@ -82,6 +96,18 @@ class Recipe:
     crop_padding: int = 0
     precision: str = "auto"
     selection_images: int = 500
+    beta: float = 6.0
+    weight_average: float | None = None
+    awp: float = 0.0
+    awp_warmup: int = 0
+    cutout: int = 0
+    milestones: tuple[float, ...] = (0.5, 0.75)
+    warmup_epochs: float = 0.0
+    accumulate: int = 1
+    patience: int | None = None
+    attack_precision: str = "auto"
+    early_steps: int | None = None
+    carry_perturbations: bool = False
 
     def __post_init__(self) -> None:
         for setting in fields(self):  # 1 and 1.0 are one recipe, with one hash

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from nas.trial.deviations import DEVIATION, FLAG, FLAG_RAISED, has_deviation
-from nas.trial.training import Epoch
+from nas.trial.state import Epoch
 from nas.trial.trial import Trial
 
 Result = TypeVar("Result")  # an ``Evaluation``, whose module stands above this one

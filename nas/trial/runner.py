@@ -16,7 +16,7 @@ from nas.data.arrays import Data, Images, prepare
 from nas.errors import DeviceFault, InputError, one_line
 from nas.trial.evaluation import Evaluation, evaluation
 from nas.trial.repeats import repeated
-from nas.trial.training import Epoch
+from nas.trial.state import Epoch
 from nas.trial.trial import Trial
 from search_spaces import Architecture
 

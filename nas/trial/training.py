@@ -17,10 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch import nn
 
 from metrics.attacks import Attack
 from metrics.deadline import doing
@@ -28,30 +25,18 @@ from metrics.engine.memory import at_most
 from metrics.robustness.accuracy import robust_accuracy
 from nas.data.arrays import Data
 from nas.errors import Diverged
+from nas.trial.augmentation import augment
 from nas.trial.minibatch import gradients
+from nas.trial.optimizing import learning_rate
 from nas.trial.recipe import Recipe
+from nas.trial.state import Epoch, TrainingState, Weights, copied_weights, untrained
 
 CHECK_EVERY = 16  # steps between looks at the loss: each one waits for a GPU
 
 EpochScore = Literal["robust_accuracy", "clean_accuracy"]
 EPOCH_SCORES: tuple[EpochScore, ...] = get_args(EpochScore)
 """What every epoch is judged by, on ``recipe.selection_images`` images."""
-Weights = dict[str, Tensor]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One epoch's report; accuracies are of the first ``selection_images`` validation images.
-
-    NaN where there are none.
-    """
-
-    epoch: int
-    train_loss: float
-    clean_accuracy: float
-    robust_accuracy: float
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -103,56 +88,59 @@ def train(
     """
     if micro_batch is not None and micro_batch < 1:
         raise ValueError(f"micro_batch: expected a number of images >= 1, got {micro_batch}")
-    optimizer = _optimizer(model, recipe)
-    steps_an_epoch = math.ceil(len(data.train) / recipe.batch_size)
-    schedule = _schedule(optimizer, recipe, steps_an_epoch)
-    judge_seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-    device = data.train.labels.device
-    epochs: list[Epoch] = []
-    best: Epoch | None = None
-    best_weights: Weights = {}
-    for number in range(1, recipe.epochs + 1):
+    state = TrainingState.begun(model, recipe, generator)
+    for number in range(state.first_epoch(), recipe.epochs + 1):
         started = time.perf_counter()
-        model.train()
-        losses = []
-        order = torch.randperm(len(data.train), generator=generator, device=generator.device)
-        batches = order.to(device).split(recipe.batch_size)
-        if len(batches) > 1 and len(batches[-1]) == 1:
-            batches = batches[:-1]  # batch norm has no variance of one image
-        for step, indices in enumerate(batches):
-            doing(f"in epoch {number} of {recipe.epochs}, step {step + 1}")
-            x, y = data.train.images(indices), data.train.labels[indices]
-            loss = gradients(
-                model, _augment(x, recipe, generator), y, recipe, attack, generator, micro_batch
-            )
-            losses.append(loss)
-            if step % CHECK_EVERY == 0 and not math.isfinite(loss.item()):
-                raise Diverged(f"the loss is {loss.item()} in epoch {number}, step {step + 1}")
-            if recipe.gradient_clip is not None:
-                nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_clip)
-            optimizer.step()
-            schedule.step()
-        train_loss = torch.stack(losses).mean().item()
-        if not math.isfinite(train_loss) or not _finite(model):
-            raise Diverged(f"the loss is {train_loss} after epoch {number}, or a weight not finite")
+        train_loss = _epoch(state, number, data, recipe, attack, micro_batch)
         doing(f"while judging epoch {number} of {recipe.epochs}")
-        optimizer.zero_grad(set_to_none=True)  # an evaluator would keep copies of gradients
+        state.optimizer.zero_grad(set_to_none=True)  # an evaluator would keep copies of gradients
         with at_most(micro_batch):
-            clean, robust = _judge(model, data, recipe, judge_seed)
+            clean, robust = _judge(model, data, recipe, state.judge_seed)
         report = Epoch(number, train_loss, clean, robust, time.perf_counter() - started)
-        epochs.append(report)
-        better = best is None or (robust, clean) > (best.robust_accuracy, best.clean_accuracy)
-        if better or not recipe.selection_images:
-            best, best_weights = report, _copy(model)
+        state.note(report, judged=recipe.selection_images > 0)
         yield report
-    optimizer.state.clear()  # it is in a cycle with its schedule
-    last_weights = _copy(model)
+    last_weights = copied_weights(model)
     model.eval()
-    if best is None:
-        best = Epoch(0, math.nan, math.nan, math.nan, 0.0)
-        return Training((), best, best, last_weights)
-    model.load_state_dict(best_weights)
-    return Training(tuple(epochs), best, epochs[-1], last_weights)
+    if state.best is None:
+        return Training((), untrained(), untrained(), last_weights)
+    model.load_state_dict(state.best_weights)
+    return Training(tuple(state.epochs), state.best, state.epochs[-1], last_weights)
+
+
+def _epoch(
+    state: TrainingState,
+    number: int,
+    data: Data,
+    recipe: Recipe,
+    attack: Attack | None,
+    micro_batch: int | None,
+) -> float:
+    """Go through the training images once, and return the mean loss."""
+    model, optimizer, generator = state.model, state.optimizer, state.generator
+    device = data.train.labels.device
+    steps_an_epoch = math.ceil(len(data.train) / recipe.batch_size)
+    model.train()
+    losses = []
+    order = torch.randperm(len(data.train), generator=generator, device=generator.device)
+    batches = order.to(device).split(recipe.batch_size)
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches = batches[:-1]  # batch norm has no variance of one image
+    for step, indices in enumerate(batches):
+        doing(f"in epoch {number} of {recipe.epochs}, step {step + 1}")
+        x, y = augment(data.train.images(indices), recipe, generator), data.train.labels[indices]
+        losses.append(gradients(model, x, y, recipe, attack, generator, micro_batch))
+        if step % CHECK_EVERY == 0 and not math.isfinite(loss := losses[-1].item()):
+            raise Diverged(f"the loss is {loss} in epoch {number}, step {step + 1}")
+        if recipe.gradient_clip is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_clip)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, state.step, steps_an_epoch)
+        optimizer.step()
+        state.step += 1
+    train_loss = torch.stack(losses).mean().item()
+    if not math.isfinite(train_loss) or not _finite(model):
+        raise Diverged(f"the loss is {train_loss} after epoch {number}, or a weight not finite")
+    return train_loss
 
 
 def drain(steps: Generator[Any, None, T]) -> T:
@@ -176,55 +164,5 @@ def _judge(model: nn.Module, data: Data, recipe: Recipe, seed: int) -> tuple[flo
     return found.clean.double().mean().item(), found.accuracy
 
 
-def _augment(x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    n, _, height, width = x.shape
-    if recipe.flip:
-        mirror = torch.rand(n, 1, 1, 1, generator=generator, device=generator.device) < 0.5
-        x = torch.where(mirror.to(x.device), x.flip(3), x)
-    if pad := recipe.crop_padding:
-        offsets = torch.randint(
-            2 * pad + 1, (2, n), generator=generator, device=generator.device
-        ).to(x.device)
-        rows = (offsets[0, :, None] + torch.arange(height, device=x.device))[:, None, :, None]
-        columns = (offsets[1, :, None] + torch.arange(width, device=x.device))[:, None, None, :]
-        samples = torch.arange(n, device=x.device)[:, None, None, None]
-        channels = torch.arange(x.shape[1], device=x.device)[None, :, None, None]
-        x = functional.pad(x, (pad, pad, pad, pad))[samples, channels, rows, columns]
-    return x
-
-
-def _optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
-    settings: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(
-            model.parameters(), momentum=recipe.momentum, nesterov=recipe.momentum > 0, **settings
-        )
-    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-    return kind(model.parameters(), **settings)
-
-
-def _schedule(optimizer: Optimizer, recipe: Recipe, steps_an_epoch: int) -> LRScheduler:
-    total = max(1, recipe.epochs * steps_an_epoch)
-
-    def factor(step: int) -> float:
-        done = min(step / total, 1.0)
-        if recipe.schedule == "one-cycle":
-            warm = max(1, total // 4)
-            return (step + 1) / warm if step < warm else (total - step) / (total - warm + 1)
-        if recipe.schedule == "cosine":
-            return 0.5 * (1 + math.cos(math.pi * done))
-        if recipe.schedule == "halving":
-            return 0.5 ** (5 * step // total)
-        if recipe.schedule == "step":
-            return 0.1 ** ((done >= 0.5) + (done >= 0.75))
-        return 1.0
-
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-
-
 def _finite(model: nn.Module) -> bool:
     return all(bool(w.isfinite().all()) for w in model.state_dict().values())
-
-
-def _copy(model: nn.Module) -> Weights:
-    return {name: w.detach().clone() for name, w in model.state_dict().items()}

@@ -21,7 +21,7 @@ from nas.ledger.table import load_table
 from nas.search.rungs import Rungs
 from nas.search.running import Running
 from nas.search.running_file import seen
-from nas.trial.training import Epoch
+from nas.trial.state import Epoch
 
 
 class Clock:

@@ -17,7 +17,8 @@ from nas.trial.evaluation import Evaluation, evaluate
 from nas.trial.recipe import Recipe
 from nas.trial.repeats import mean_scores, nearest, repeated
 from nas.trial.runner import TrialRunner
-from nas.trial.training import Epoch, drain
+from nas.trial.state import Epoch
+from nas.trial.training import drain
 from nas.trial.trial import Trial
 from search_spaces import DepthChannels
 

@@ -15,9 +15,11 @@ from metrics.attacks import ATTACKS, FGSM, PGD, Attack, StepLL
 from metrics.robustness.accuracy import correct
 from nas.data.arrays import Data, Split
 from nas.errors import Diverged
+from nas.trial.augmentation import augment
 from nas.trial.minibatch import batch_loss
+from nas.trial.optimizing import learning_rate
 from nas.trial.recipe import Recipe
-from nas.trial.training import _augment, _schedule, drain, train
+from nas.trial.training import drain, train
 from search_spaces import SEARCH_SPACES, DepthChannels, Task
 
 QUICK = Recipe(epochs=2, batch_size=32, epsilon=0.1, steps=2, selection_images=50)
@@ -208,15 +210,8 @@ def test_every_optimizer_and_schedule_learns(optimizer, schedule, digits):
 
 def test_schedules_by_hand():
     def rates(schedule, epochs=2, steps=4):
-        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.8)
         recipe = Recipe(epochs=epochs, schedule=schedule, learning_rate=0.8)
-        scheduler = _schedule(optimizer, recipe, steps)
-        found = []
-        for _ in range(epochs * steps):
-            found.append(optimizer.param_groups[0]["lr"])
-            optimizer.step()
-            scheduler.step()
-        return found
+        return [learning_rate(recipe, step, steps) for step in range(epochs * steps)]
 
     assert rates("constant") == [0.8] * 8
     assert rates("step") == pytest.approx([0.8] * 4 + [0.08] * 2 + [0.008] * 2)
@@ -244,7 +239,7 @@ def test_augmentation_moves_whole_images():
     padded = nn.functional.pad(x, (2, 2, 2, 2))
     mirrored = nn.functional.pad(x.flip(3), (2, 2, 2, 2))
     seen = set()
-    for i, image in enumerate(_augment(x, recipe, generator)):
+    for i, image in enumerate(augment(x, recipe, generator)):
         places = [
             (which, r, c)
             for which, source in enumerate((padded, mirrored))
@@ -255,7 +250,7 @@ def test_augmentation_moves_whole_images():
         assert places
         seen.update(places)
     assert len(seen) > 10
-    assert torch.equal(_augment(x, Recipe(), generator), x)
+    assert torch.equal(augment(x, Recipe(), generator), x)
 
 
 def test_a_last_batch_of_one_is_left_out():
