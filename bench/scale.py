@@ -122,8 +122,9 @@ def begin(run: Path, asked: dict[str, Any], *, resume: bool) -> tuple[Any, Any]:
 def plain(run: Path, asked: dict[str, Any]) -> dict[str, float]:
     """Propose and finish trials one by one."""
     from nas.trial.machine import environment_of
+    from nas.trial.recipe import Recipe
 
-    environment = environment_of(torch.device("cpu"))
+    environment = environment_of(torch.device("cpu"), Recipe())
     _, search = begin(run, asked, resume=False)
     generator = torch.Generator().manual_seed(0)
     meter = Meter()

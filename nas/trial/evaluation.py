@@ -57,7 +57,7 @@ class Evaluation:
         scores: flat name -> number.
         epochs: one report an epoch.
         seconds: wall time of the whole trial.
-        environment: versions, device and threads that the numbers depend on.
+        environment: versions, device, threads and precision that the numbers depend on.
         traceback: of an ``error``.
         repeats: the scores of every repeat, where the trial has several; ``scores`` are means.
         kept_repeat: the repeat whose weights these are; see ``nas.trial.repeats``.
@@ -145,7 +145,7 @@ def evaluation(
     started = time.perf_counter()
     device = data.train.labels.device
     epochs: list[Epoch] = []
-    environment = environment_of(device)
+    environment = environment_of(device, trial.recipe)
 
     def failed(status: str, reason: str, trace: str = "") -> Evaluation:
         seconds = time.perf_counter() - started

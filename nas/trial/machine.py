@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from nas.trial.precision import training_precision
+from nas.trial.recipe import Recipe
 
-def environment_of(device: torch.device) -> dict[str, Any]:
-    """Return versions, device and threads, as JSON types."""
+
+def environment_of(device: torch.device, recipe: Recipe) -> dict[str, Any]:
+    """Return versions, device, threads and the precision of training there, as JSON types."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
         "python": platform.python_version(),
@@ -19,6 +22,7 @@ def environment_of(device: torch.device) -> dict[str, Any]:
         "device": device.type,
         "device_name": name,
         "threads": torch.get_num_threads(),
+        "training_precision": training_precision(recipe, device),
     }
 
 

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from metrics.attacks import Attack
+from nas.trial.precision import training_precision
 from nas.trial.recipe import Recipe
 
 
 def autocast(recipe: Recipe, device: torch.device) -> AbstractContextManager[Any]:
     """Return the context in which the model runs."""
-    auto = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    enabled = recipe.precision == "bf16" or (recipe.precision == "auto" and auto)
+    enabled = training_precision(recipe, device) == "bf16"
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 

@@ -47,7 +47,9 @@ class Recipe:
         gradient_clip: largest norm of the gradient; None does not clip.
         flip: mirror images at random.
         crop_padding: pad by so many pixels and crop at random; 0 does not.
-        precision: ``bf16`` autocasts; ``auto`` does so on a GPU that has bf16.
+        precision: of the model in training: ``float32``, ``bf16`` (autocast; refused on a GPU that
+            only emulates it) or ``auto``: bf16 on a GPU that computes it natively. Epochs are
+            judged, and trials scored, in float32.
         selection_images: validation images that judge an epoch; of 0 none is judged, and the last
             epoch's weights are kept.
         beta: weight of the robust part of ``trades`` (Zhang et al. 2019, 1/λ there) and ``mart``

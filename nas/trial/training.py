@@ -28,6 +28,7 @@ from nas.errors import Diverged
 from nas.trial.augmentation import augment
 from nas.trial.minibatch import gradients
 from nas.trial.optimizing import learning_rate
+from nas.trial.precision import check_precision
 from nas.trial.recipe import Recipe
 from nas.trial.state import Epoch, TrainingState, Weights, copied_weights, untrained
 
@@ -83,11 +84,12 @@ def train(
 
     Raises:
         Diverged: the loss or a weight is not finite.
-        ValueError: micro_batch below 1.
+        ValueError: micro_batch below 1, or bf16 on a card that has none.
         TimeUp: a limit has passed (:mod:`metrics.deadline`), which every step looks at.
     """
     if micro_batch is not None and micro_batch < 1:
         raise ValueError(f"micro_batch: expected a number of images >= 1, got {micro_batch}")
+    check_precision(recipe, data.train.labels.device)
     state = TrainingState.begun(model, recipe, generator)
     for number in range(state.first_epoch(), recipe.epochs + 1):
         started = time.perf_counter()

@@ -250,11 +250,11 @@ class Generator(torch.Generator):
 
 
 @contextlib.contextmanager
-def fake_cuda() -> Iterator[FakeCuda]:
+def fake_cuda(*, bf16: bool = False) -> Iterator[FakeCuda]:
     """Give torch a CUDA device, in this thread and within; tensors on it may outlive it.
 
-    It says that it has no bf16, so that ``auto`` computes in float32 as on the CPU; where it is
-    asked for, autocast is the CPU's.
+    It says that it has no bf16, so that ``auto`` computes in float32 as on the CPU, unless ``bf16``
+    says that it has; autocast is the CPU's.
     """
     gpu = FakeCuda()
 
@@ -273,7 +273,7 @@ def fake_cuda() -> Iterator[FakeCuda]:
         "get_device_name": lambda device=None: NAME,
         "get_rng_state": lambda device="cuda": gpu.generator.get_state(),
         "is_available": lambda: True,
-        "is_bf16_supported": lambda *_, **__: False,
+        "is_bf16_supported": lambda *_, **__: bf16,
         "is_current_stream_capturing": lambda: False,
         "manual_seed": gpu.generator.manual_seed,
         "manual_seed_all": gpu.generator.manual_seed,

@@ -1,0 +1,111 @@
+"""bf16 is for training alone, on devices that compute it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from fake_cuda import NAME, fake_cuda
+from torch import nn
+
+import nas.trial.precision
+from metrics import METRICS
+from nas.data.config import DataConfig, Limit
+from nas.data.datasets import load_images
+from nas.trial.evaluation import evaluate
+from nas.trial.machine import environment_of
+from nas.trial.precision import check_precision, training_precision
+from nas.trial.recipe import Recipe
+from nas.trial.trial import Trial
+from search_spaces import DepthChannels
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
+
+
+@pytest.fixture
+def fast(monkeypatch):
+    """Return a function that decides which kinds of device have fast bf16."""
+
+    def decide(*kinds):
+        monkeypatch.setattr(nas.trial.precision, "fast_bf16", lambda device: device.type in kinds)
+
+    return decide
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "kinds", "expected"),
+    [
+        ("auto", CUDA, ("cuda",), "bf16"),
+        ("auto", CUDA, (), "float32"),
+        ("auto", CPU, ("cpu",), "float32"),
+        ("bf16", CUDA, ("cuda",), "bf16"),
+        ("bf16", CPU, (), "bf16"),
+        ("float32", CUDA, ("cuda",), "float32"),
+    ],
+)
+def test_which_precision_a_model_is_trained_in(fast, precision, device, kinds, expected):
+    fast(*kinds)
+    recipe = Recipe(precision=precision)
+    check_precision(recipe, device)
+    assert training_precision(recipe, device) == expected
+    with fake_cuda():
+        assert environment_of(device, recipe)["training_precision"] == expected
+
+
+def trial(**settings):
+    space = DepthChannels(depth=(2,), channels=(4,), stem="small")
+    recipe = Recipe(
+        epochs=1, batch_size=16, epsilon=0.1, steps=1, adversarial_share=1.0, selection_images=8,
+        **settings,
+    )  # fmt: skip
+    metrics = (
+        METRICS["clean"](), METRICS["pgd"](steps=1), METRICS["psi"](limit=4),
+        METRICS["cost"](),
+    )  # fmt: skip
+    data = DataConfig(limit=Limit(train=32, validation=16))
+    return Trial(space.architecture({"depth": 2, "channels": 4}), recipe, data, metrics)
+
+
+def test_bf16_is_refused_on_a_card_that_only_emulates_it():
+    asked = trial(precision="bf16")
+    images = load_images(asked.data)
+    with fake_cuda():
+        found = evaluate(asked, images, device="cuda")
+        auto = evaluate(replace(asked, recipe=replace(asked.recipe, precision="auto")), images,
+                        device="cuda")  # fmt: skip
+    assert found.status == "error"
+    assert "precision: expected auto or float32" in found.reason
+    assert NAME in found.reason
+    assert auto.status == "complete"
+    assert auto.environment["training_precision"] == "float32"
+
+
+def test_only_training_runs_in_bf16(monkeypatch):
+    """Every convolution but those of the training steps computes in float32."""
+    seen = []
+    convolution = nn.Conv2d.forward
+    training_step = nas.trial.training.gradients
+    inside = []
+
+    def watched(module, x):
+        out = convolution(module, x)
+        seen.append((bool(inside), module.training, out.dtype))
+        return out
+
+    def step(*arguments):
+        inside.append(True)
+        try:
+            return training_step(*arguments)
+        finally:
+            inside.pop()
+
+    monkeypatch.setattr(nn.Conv2d, "forward", watched)
+    monkeypatch.setattr(nas.trial.training, "gradients", step)
+    found = evaluate(trial(precision="bf16"))
+    assert found.status == "complete"
+    assert found.environment["training_precision"] == "bf16"
+    assert {dtype for inside, training, dtype in seen if inside and training} == {torch.bfloat16}
+    outside = {dtype for inside, _, dtype in seen if not inside}
+    assert outside == {torch.float32}
+    assert {w.dtype for w in found.weights.values()} == {torch.float32, torch.int64}
