@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from metrics.attacks import Attack
+from metrics.checks import values_known
 from metrics.deadline import doing
 from metrics.engine.memory import at_most
 from metrics.robustness.accuracy import robust_accuracy
@@ -31,8 +32,7 @@ from nas.trial.optimizing import learning_rate
 from nas.trial.precision import check_precision
 from nas.trial.recipe import Recipe
 from nas.trial.state import Epoch, TrainingState, Weights, copied_weights, untrained
-
-CHECK_EVERY = 16  # steps between looks at the loss: each one waits for a GPU
+from nas.trial.waiting import LossWatch, values_fine
 
 EpochScore = Literal["robust_accuracy", "clean_accuracy"]
 EPOCH_SCORES: tuple[EpochScore, ...] = get_args(EpochScore)
@@ -91,9 +91,15 @@ def train(
         raise ValueError(f"micro_batch: expected a number of images >= 1, got {micro_batch}")
     check_precision(recipe, data.train.labels.device)
     state = TrainingState.begun(model, recipe, generator)
+    known = values_fine(data)
+
+    def compute(x: Tensor, y: Tensor) -> Tensor:
+        with values_known(known):
+            return gradients(model, x, y, recipe, attack, generator, micro_batch)
+
     for number in range(state.first_epoch(), recipe.epochs + 1):
         started = time.perf_counter()
-        train_loss = _epoch(state, number, data, recipe, attack, micro_batch)
+        train_loss = _epoch(state, number, data, recipe, compute)
         doing(f"while judging epoch {number} of {recipe.epochs}")
         state.optimizer.zero_grad(set_to_none=True)  # an evaluator would keep copies of gradients
         with at_most(micro_batch):
@@ -114,15 +120,19 @@ def _epoch(
     number: int,
     data: Data,
     recipe: Recipe,
-    attack: Attack | None,
-    micro_batch: int | None,
+    compute: Callable[[Tensor, Tensor], Tensor],
 ) -> float:
-    """Go through the training images once, and return the mean loss."""
+    """Go through the training images once, and return the mean loss.
+
+    ``compute`` takes images ``(N, C, H, W)`` and labels ``(N,)`` of a minibatch, sets every
+    ``.grad`` and returns the loss, detached.
+    """
     model, optimizer, generator = state.model, state.optimizer, state.generator
     device = data.train.labels.device
     steps_an_epoch = math.ceil(len(data.train) / recipe.batch_size)
     model.train()
-    losses = []
+    losses: list[Tensor] = []
+    watch = LossWatch(number)
     order = torch.randperm(len(data.train), generator=generator, device=generator.device)
     batches = order.to(device).split(recipe.batch_size)
     if len(batches) > 1 and len(batches[-1]) == 1:
@@ -130,9 +140,8 @@ def _epoch(
     for step, indices in enumerate(batches):
         doing(f"in epoch {number} of {recipe.epochs}, step {step + 1}")
         x, y = augment(data.train.images(indices), recipe, generator), data.train.labels[indices]
-        losses.append(gradients(model, x, y, recipe, attack, generator, micro_batch))
-        if step % CHECK_EVERY == 0 and not math.isfinite(loss := losses[-1].item()):
-            raise Diverged(f"the loss is {loss} in epoch {number}, step {step + 1}")
+        losses.append(compute(x, y))
+        watch.note(step, losses[-1])
         if recipe.gradient_clip is not None:
             nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_clip)
         for group in optimizer.param_groups:
@@ -167,4 +176,4 @@ def _judge(model: nn.Module, data: Data, recipe: Recipe, seed: int) -> tuple[flo
 
 
 def _finite(model: nn.Module) -> bool:
-    return all(bool(w.isfinite().all()) for w in model.state_dict().values())
+    return bool(torch.stack([w.isfinite().all() for w in model.state_dict().values()]).all())

@@ -210,31 +210,44 @@ class FakeCuda(TorchFunctionMode):
         other = kwargs.pop("other", args[0] if args else None)
         if isinstance(other, Tensor):
             args = (other.device, other.dtype, *args[1:])
-        device, dtype, _, layout = torch._C._nn._parse_to(*args, **kwargs)
+        device, dtype, runs_on, layout = torch._C._nn._parse_to(*args, **kwargs)
         layout = torch.preserve_format if layout is None else layout
         x = torch.Tensor.to(x, dtype or x.dtype, copy=copy, memory_format=layout)
-        return self._move(x, device or x.device)
+        return self._move(x, device or x.device, waits=not runs_on)
 
-    def _move(self, x: Tensor, device: torch.device) -> Tensor:
+    def _move(self, x: Tensor, device: torch.device, *, waits: bool = True) -> Tensor:
         if "cuda" not in (x.device.type, device.type):
             return torch.Tensor.to(x, device)
-        return x if x.device.type == device.type else _Move.apply(x, self)
+        return x if x.device.type == device.type else _Move.apply(x, self, waits)
 
 
 class _Move(torch.autograd.Function):
     """To the other device and, for the gradient, back."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, gpu: FakeCuda) -> Tensor:
+    def forward(ctx: Any, x: Tensor, gpu: FakeCuda, waits: bool) -> Tensor:
         ctx.gpu = gpu
         if isinstance(x, CudaTensor):
-            gpu.syncs["cpu"] += 1
+            gpu.syncs["cpu"] += waits
             return x.inner.clone()
         return CudaTensor(x.detach().clone(), gpu)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _Move.apply(gradient, ctx.gpu), None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _Move.apply(gradient, ctx.gpu, True), None, None
+
+
+class Event:
+    """An event that has happened when it is recorded; waiting for one is counted as ``event``."""
+
+    def __init__(self, gpu: FakeCuda) -> None:
+        self._gpu = gpu
+
+    def record(self) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        self._gpu.syncs["event"] += 1
 
 
 class Generator(torch.Generator):
@@ -266,6 +279,7 @@ def fake_cuda(*, bf16: bool = False) -> Iterator[FakeCuda]:
 
     torch_has = {"Generator": Generator, "autocast": autocast}
     cuda_has = {
+        "Event": lambda: Event(gpu),
         "current_device": lambda: 0,
         "default_generators": (gpu.generator,),
         "device_count": lambda: 1,
