@@ -26,6 +26,7 @@ from metrics.engine.sharing import sharing
 from nas.data.arrays import Data, Images, prepare
 from nas.data.datasets import load_images
 from nas.errors import DeviceFault, Diverged, one_line, writable
+from nas.trial.captured import capture_asked
 from nas.trial.machine import environment_of, peak_memory
 from nas.trial.process import process_as_found
 from nas.trial.repeats import repeated
@@ -179,7 +180,10 @@ def evaluation(
         scores = _score(trial, model, data, "init", micro_batch)
         early_seconds = time.perf_counter() - started
         attack = trial.recipe.attack()
-        steps = train(model, data, trial.recipe, attack, generator, micro_batch=micro_batch)
+        steps = train(
+            model, data, trial.recipe, attack, generator, micro_batch=micro_batch,
+            capture=capture_asked(),
+        )  # fmt: skip
         while True:
             try:
                 epochs.append(next(steps))
@@ -210,7 +214,7 @@ def evaluation(
             scores=scores,
             epochs=tuple(epochs),
             seconds=time.perf_counter() - started,
-            environment=environment,
+            environment=environment | {"capture": training.capture},
             micro_batch=micro_batch,
             peak_memory_bytes=peak_memory(device),
             task=data.task,

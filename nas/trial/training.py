@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
@@ -27,6 +27,7 @@ from metrics.robustness.accuracy import robust_accuracy
 from nas.data.arrays import Data
 from nas.errors import Diverged
 from nas.trial.augmentation import augment
+from nas.trial.captured import Compute, captured
 from nas.trial.minibatch import gradients
 from nas.trial.optimizing import learning_rate
 from nas.trial.precision import check_precision
@@ -45,13 +46,14 @@ class Training:
     """What training left: the model holds the best epoch's weights.
 
     Of no epochs, ``best`` and ``last`` are the untrained model, as epoch 0; it has no loss, and is
-    not judged.
+    not judged. ``capture`` says whether steps were replayed: ``off``, ``on`` or ``refused (why)``.
     """
 
     epochs: tuple[Epoch, ...]
     best: Epoch
     last: Epoch
     last_weights: Weights
+    capture: str = "off"
 
 
 def train(
@@ -62,6 +64,7 @@ def train(
     generator: torch.Generator,
     *,
     micro_batch: int | None = None,
+    capture: bool = False,
 ) -> Generator[Epoch, None, Training]:
     """Train ``model`` in place, yield a report after every epoch, return the training.
 
@@ -81,6 +84,7 @@ def train(
         attack: makes the adversarial images; None trains on clean ones.
         generator: on that device; decides order, augmentation and random starts.
         micro_batch: images at a time; None is the whole batch.
+        capture: replay steps as a CUDA graph where that can be done (:mod:`nas.trial.captured`).
 
     Raises:
         Diverged: the loss or a weight is not finite.
@@ -97,9 +101,10 @@ def train(
         with values_known(known):
             return gradients(model, x, y, recipe, attack, generator, micro_batch)
 
+    replayed = captured(compute, model, generator, micro_batch) if capture else None
     for number in range(state.first_epoch(), recipe.epochs + 1):
         started = time.perf_counter()
-        train_loss = _epoch(state, number, data, recipe, compute)
+        train_loss = _epoch(state, number, data, recipe, replayed or compute)
         doing(f"while judging epoch {number} of {recipe.epochs}")
         state.optimizer.zero_grad(set_to_none=True)  # an evaluator would keep copies of gradients
         with at_most(micro_batch):
@@ -108,11 +113,12 @@ def train(
         state.note(report, judged=recipe.selection_images > 0)
         yield report
     last_weights = copied_weights(model)
+    in_use = "off" if replayed is None else replayed.status
     model.eval()
     if state.best is None:
-        return Training((), untrained(), untrained(), last_weights)
+        return Training((), untrained(), untrained(), last_weights, in_use)
     model.load_state_dict(state.best_weights)
-    return Training(tuple(state.epochs), state.best, state.epochs[-1], last_weights)
+    return Training(tuple(state.epochs), state.best, state.epochs[-1], last_weights, in_use)
 
 
 def _epoch(
@@ -120,13 +126,9 @@ def _epoch(
     number: int,
     data: Data,
     recipe: Recipe,
-    compute: Callable[[Tensor, Tensor], Tensor],
+    compute: Compute,
 ) -> float:
-    """Go through the training images once, and return the mean loss.
-
-    ``compute`` takes images ``(N, C, H, W)`` and labels ``(N,)`` of a minibatch, sets every
-    ``.grad`` and returns the loss, detached.
-    """
+    """Go through the training images once, and return the mean loss."""
     model, optimizer, generator = state.model, state.optimizer, state.generator
     device = data.train.labels.device
     steps_an_epoch = math.ceil(len(data.train) / recipe.batch_size)
