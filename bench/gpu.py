@@ -1,10 +1,11 @@
 """psinas on a CUDA card: are its numbers the CPU's, what memory does it take, how fast is it?
 
-    python bench/gpu.py [--data npz:FILE] [--only numbers,attacks] [--seconds 360] [--json FILE]
+    python bench/gpu.py [--data npz:FILE] [--only numbers,attacks] [--seconds 440] [--json FILE]
 
-Six sections of cases: masks and Ψ on the card against the CPU's; peak memory; attacks against
-torchattacks; adversarial training against a plain loop; a trial that runs out of memory, and the
-next one; a search through Ray with several trials a GPU. A case that fails is shown as FAILED, the
+Seven sections of cases: masks and Ψ on the card against the CPU's; peak memory; attacks against
+torchattacks; adversarial training in each precision against a plain loop and the card's peak; what
+is learned in each; a trial that runs out of memory, and the next one; a search through Ray with
+several trials a GPU. A case that fails is shown as FAILED, the
 rest goes on, and the exit code is 1. After ``--seconds`` what is left is skipped, and named. Each
 case is told on stderr when it is done, the tables come at the end.
 
@@ -23,7 +24,6 @@ import json
 import os
 import platform
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -32,14 +32,27 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
+from gpu_setting import (
+    Case,
+    Net,
+    Row,
+    Setting,
+    T,
+    built,
+    depth_channels,
+    nasbench201,
+    nasnet,
+    ratios,
+    resnet,
+)
+from gpu_training import learning, training
 from torch import Tensor, nn
-from torch.nn import functional
 
 from metrics import (
     APGD,
@@ -55,104 +68,18 @@ from metrics import (
     susceptibility,
 )
 from metrics.susceptibility import susceptibility_limit
-from nas.data.arrays import Data, Images, Split, prepare
+from nas.data.arrays import Images
 from nas.data.config import DataConfig, Limit
-from nas.data.datasets import load_images
 from nas.errors import one_line
 from nas.trial.recipe import Recipe
 from nas.trial.runner import TrialRunner
 from nas.trial.training import drain, train
 from nas.trial.trial import Trial
-from search_spaces import (
-    Architecture,
-    DepthChannels,
-    NASBench201,
-    NASNet,
-    ResNets,
-    SearchSpace,
-    Task,
-)
-
-Row = dict[str, Any]
-Case = tuple[Row, Callable[[], Row]]
-"""What tells a case from the others of its table, and the work that returns the rest of the row."""
-Net = tuple[SearchSpace, Architecture]
-T = TypeVar("T")
+from search_spaces import Architecture, Task
 
 MIB = 2**20
 BATCH = 256  # on both sides: draws depend on it
 GRACE = 30  # seconds after the budget's end, when a case that hangs is broken off
-CELL201 = (
-    "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+"
-    "|skip_connect~0|nor_conv_1x1~1|nor_conv_3x3~2|"
-)
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Where and how large."""
-
-    device: torch.device
-    quick: bool
-    config: DataConfig
-
-    def pick(self, full: T, quick: T) -> T:
-        return quick if self.quick else full
-
-    @cached_property
-    def data(self) -> Data:
-        return prepare(load_images(self.config), self.config, self.device)
-
-    @property
-    def epsilon(self) -> float:
-        return 0.1 if self.config.name == "digits" else 8 / 255
-
-    def judged(self, count: int) -> tuple[Tensor, Tensor]:
-        """Return the first validation images and their labels."""
-        return self.data.validation.images(slice(count)), self.data.validation.labels[:count]
-
-    def generator(self) -> torch.Generator:
-        return torch.Generator(self.device).manual_seed(0)
-
-    def wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-
-    def seconds(self, work: Callable[[], object]) -> float:
-        self.wait()
-        started = time.perf_counter()
-        work()
-        self.wait()
-        return time.perf_counter() - started
-
-
-# ---------------------------------------------------------------------------------------------
-# nets
-
-
-def depth_channels(depth: int, channels: int, stem: str = "small") -> Net:
-    space = DepthChannels(depth=(depth,), channels=(channels,), stem=stem)
-    return space, space.architecture({"depth": depth, "channels": channels})
-
-
-def resnet(stem: str) -> Net:
-    space = ResNets(depth=(18,), stem=stem)
-    return space, space.architecture({"depth": 18})
-
-
-def nasnet(blocks: int, filters: int, stem_stride: int = 1) -> Net:
-    space = NASNet(blocks=blocks, cells=1, filters=filters, stem_stride=stem_stride)
-    return space, space.sample(np.random.default_rng(0))
-
-
-def nasbench201(filters: int) -> Net:
-    space = NASBench201(cells=1, filters=filters)
-    return space, space.from_string(CELL201)
-
-
-def built(s: Setting, net: Net, task: Task) -> nn.Module:
-    space, architecture = net
-    return space.build(architecture, task, seed=0).to(s.device)
 
 
 def trained(s: Setting, net: Net) -> tuple[nn.Module, float]:
@@ -436,99 +363,6 @@ def convolutions(tf32: bool) -> AbstractContextManager[None]:
     return flags
 
 
-def ratios(
-    s: Setting, other: str, count: int, ours: Callable[[], object], theirs: Callable[[], object]
-) -> Row:
-    """Time the two in turn; the ratio is theirs over ours in a round, its median and range."""
-    rounds = [(s.seconds(ours), s.seconds(theirs)) for _ in range(s.pick(3, 2))]
-    ratio = [b / a for a, b in rounds]
-    mine, their = (statistics.median(times) for times in zip(*rounds, strict=True))
-    return {
-        "psinas_per_s": count / mine,
-        f"{other}_per_s": count / their,
-        "ratio": statistics.median(ratio),
-        "from": min(ratio),
-        "to": max(ratio),
-    }
-
-
-# ---------------------------------------------------------------------------------------------
-# training: against a plain loop
-
-
-def training(s: Setting) -> Iterator[Case]:
-    """Images a second of PGD training, against a plain loop; above 1 psinas is the faster."""
-    nets = {
-        "resnet": resnet(s.pick("small", "imagenet")),
-        "nasnet": s.pick(nasnet(5, 24), nasnet(2, 4)),
-        "depth-channels": s.pick(depth_channels(8, 32), depth_channels(2, 8)),
-    }
-    shape = s.pick((3, 32, 32), (3, 12, 12))
-    count, batch, steps = s.pick((1024, 128, 7), (16, 16, 2))
-    x = torch.rand(count, *shape, generator=s.generator(), device=s.device)
-    split = Split(x, torch.arange(count, device=s.device) % 10)
-    data = Data(split, split, Task.plain(shape, 10))
-    for precision, (name, net) in itertools.product(("float32", "bf16"), nets.items()):
-        recipe = Recipe(
-            epochs=1,
-            batch_size=batch,
-            steps=steps,
-            adversarial_share=1.0,
-            learning_rate=0.01,
-            schedule="constant",
-            precision=precision,
-            selection_images=0,
-        )
-        label = {"net": name, "adversary": f"PGD-{steps}", "precision": precision}
-        yield label, partial(against_plain_loop, s, net, data, recipe)
-
-
-def against_plain_loop(s: Setting, net: Net, data: Data, recipe: Recipe) -> Row:
-    model = built(s, net, data.task)
-    start = copy.deepcopy(model.state_dict())
-
-    def ours() -> None:
-        model.load_state_dict(start)
-        drain(train(model, data, recipe, recipe.attack(), s.generator()))
-
-    def plain() -> None:
-        model.load_state_dict(start)
-        plain_epoch(model, data.train.pixels, data.train.labels, recipe)
-
-    for warm_up in (ours, plain):
-        warm_up()
-    row = ratios(s, "plain", len(data.train), ours, plain)
-    return {"batch": recipe.batch_size, **row}
-
-
-def plain_epoch(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> None:
-    """Train as one would write it for this one case (Madry et al. 2018), attacks in ``eval()``."""
-    epsilon, step_size = recipe.epsilon, recipe.epsilon / 4
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
-        nesterov=True,
-        weight_decay=recipe.weight_decay,
-    )
-    for chosen in torch.randperm(len(x), device=x.device).split(recipe.batch_size):
-        a, b = x[chosen], y[chosen]
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-            model.eval()
-            moved = (a + torch.empty_like(a).uniform_(-epsilon, epsilon)).clamp(0, 1)
-            for _ in range(recipe.steps):
-                moved.requires_grad_()
-                loss = functional.cross_entropy(model(moved), b)
-                (gradient,) = torch.autograd.grad(loss, moved)
-                moved = moved.detach() + step_size * gradient.sign()
-                moved = (a + (moved - a).clamp(-epsilon, epsilon)).clamp(0, 1)
-            model.train()
-            logits = model(moved)
-        optimizer.zero_grad(set_to_none=True)
-        functional.cross_entropy(logits.float(), b).backward()
-        optimizer.step()
-
-
 # ---------------------------------------------------------------------------------------------
 # search: trials that share a GPU
 
@@ -659,6 +493,7 @@ SECTIONS: dict[str, Callable[[Setting], Iterator[Case]]] = {
     "memory": memory,
     "attacks": attacks,
     "training": training,
+    "learning": learning,
     "oom": oom,
     "search": search,  # the dearest
 }
@@ -763,7 +598,7 @@ def main() -> int:
     parser.add_argument("--data", default="digits", help="digits or npz:FILE")
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections, with commas")
     parser.add_argument(
-        "--seconds", type=float, default=360, help="after which the rest is skipped"
+        "--seconds", type=float, default=440, help="after which the rest is skipped"
     )
     parser.add_argument("--json", type=Path, help="a file for the same numbers")
     arguments = parser.parse_args()
