@@ -138,9 +138,23 @@ class Attack(ABC):
         ):
             x = x.detach().clone()
             labels = None if labels is None else labels.clone()
-            if size is None or len(x) <= size:
-                return self.made(self.perturb(model, x, labels, generator), x)
-            return self.made(self._in_batches(model, x, labels, generator, size), x)
+            return self.on_ready(model, x, labels, generator, size)
+
+    def on_ready(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        labels: Tensor | None,
+        generator: torch.Generator,
+        batch_size: int | None,
+    ) -> Tensor:
+        """Do what a call does of what it has checked: images ``x`` of its own, gradients on.
+
+        The model is in ``eval()``, and whatever happens to it is the caller's affair.
+        """
+        if batch_size is None or len(x) <= batch_size:
+            return self.made(self.perturb(model, x, labels, generator), x)
+        return self.made(self._in_batches(model, x, labels, generator, batch_size), x)
 
     def made(self, images: Any, x: Tensor) -> Tensor:
         """Return ``images``, detached; raise ValueError unless they are as many of one kind."""

@@ -50,6 +50,11 @@ class Randomness:
         """Which images of the batch are left."""
 
     @property
+    def places(self) -> Tensor:
+        """Where the images that are left stand in the blocks."""
+        return self._places.index_select(0, self.rows)
+
+    @property
     def generator(self) -> torch.Generator:
         """The generator of the first block: for attacks that draw for a whole batch themselves."""
         return self._blocks[0][0]
@@ -74,7 +79,7 @@ class Randomness:
         whole = drawn[0] if len(drawn) == 1 else torch.cat(drawn)
         if self._all:
             return whole
-        return whole.index_select(0, self._places.index_select(0, self.rows))
+        return whole.index_select(0, self.places)
 
 
 def own_generator(generator: torch.Generator | None, device: torch.device) -> torch.Generator:

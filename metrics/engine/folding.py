@@ -95,6 +95,8 @@ def channels_last(v: Tensor) -> Tensor:
 def folded(model: nn.Module) -> fx.GraphModule:
     """Return the traced model, made faster; it takes the model's own modules.
 
+    ``meta["folded"]`` names the convolutions that took up a batch norm, and that norm.
+
     Its memory is free as soon as nobody holds it: cycles are cut that would wait for a collection.
 
     Raises:
@@ -105,7 +107,7 @@ def folded(model: nn.Module) -> fx.GraphModule:
     vars(tracer).clear()  # closures of its own hold it, and it the model
     if any(_writes_through_a_view(node) for node in traced.graph.nodes):
         raise ValueError("a view is written to: the copy's views may be copies")
-    _fold_batch_norms(traced)
+    traced.meta["folded"] = _fold_batch_norms(traced)
     _relu_in_place(traced)
     _views_to_reshapes(traced)
     _faster_intake(traced)
@@ -219,14 +221,17 @@ def _is_changed(module: nn.Module) -> bool:
     )
 
 
-def _fold_batch_norms(traced: fx.GraphModule) -> None:
-    """Fold every batch norm that alone reads a convolution into it."""
+def _fold_batch_norms(traced: fx.GraphModule) -> dict[str, str]:
+    """Fold every batch norm that alone reads a convolution into it; return their names."""
+    names = {}
     for before, conv, node, norm in _behind_convolutions(traced):
         once = _calls(traced, before) == _calls(traced, node) == 1  # a shared one stays as it is
         if isinstance(norm, nn.BatchNorm2d) and norm.track_running_stats and once:
             traced.set_submodule(str(before.target), fuse_conv_bn_eval(conv, norm))
             node.replace_all_uses_with(before)
             traced.graph.erase_node(node)
+            names[str(before.target)] = str(node.target)
+    return names
 
 
 def _relu_in_place(traced: fx.GraphModule) -> None:

@@ -31,15 +31,24 @@ class IntakeConv2d(nn.Module):
         self.bias = None
         if conv.bias is not None:
             self.bias = nn.Parameter(conv.bias.detach().clone(), requires_grad=False)
-        # Zeros behind the kernel make its side a multiple of the stride.
-        back = -conv.kernel_size[0] % self.stride
-        padded = functional.pad(self.weight.data, (0, back, 0, back))
-        blocks = functional.pixel_unshuffle(padded, self.stride)
-        # That of the gradient: output channels to input channels, the kernel turned around.
-        turned = blocks.transpose(0, 1).flip(2, 3)
+        turned = self._turned_of(self.weight.data)
         self.turned = nn.Parameter(
             turned.contiguous(memory_format=torch.channels_last), requires_grad=False
         )
+
+    def _turned_of(self, weight: Tensor) -> Tensor:
+        """Return the gradient's weights: output to input channels, the kernel turned around."""
+        back = -weight.shape[-1] % self.stride  # zeros make its side a multiple of the stride
+        blocks = functional.pixel_unshuffle(functional.pad(weight, (0, back, 0, back)), self.stride)
+        return blocks.transpose(0, 1).flip(2, 3)
+
+    @torch.no_grad()
+    def put(self, weight: Tensor, bias: Tensor | None) -> None:
+        """Take other weights, in place."""
+        self.weight.copy_(weight)
+        self.turned.copy_(self._turned_of(self.weight))
+        if self.bias is not None and bias is not None:
+            self.bias.copy_(bias)
 
     @staticmethod
     def fits(conv: nn.Conv2d) -> bool:
