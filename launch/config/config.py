@@ -29,7 +29,7 @@ from launch.config.values import (
     plain,
     validated,
 )
-from launch.config.vary import varied_values
+from launch.config.vary import share_of_all, varied_values
 from metrics.metric import Metric
 from nas.data.checksum import DATA_CHECKSUM
 from nas.data.config import DataConfig
@@ -267,7 +267,8 @@ def within(key: str, parts: Iterable[str]) -> bool:
 
 def deciding(config: Config) -> dict[str, Any]:
     """Return every key that decides scores with its value, by dotted keys."""
-    return {k: v for k, v in flat(config.resolved()).items() if not within(k, MAY_DIFFER)}
+    found = {k: v for k, v in flat(config.resolved()).items() if not within(k, MAY_DIFFER)}
+    return found | {"recipe.adversarial_share": share_of_all(config.recipe, config.vary)}
 
 
 def differing_keys(old: Config, new: Config) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from launch.config.values import build_value, plain
@@ -56,6 +56,14 @@ def varied_values(
                 f"vary: expected recipe.{key} once, got it in vary.recipe and by itself"
             )
     return varied
+
+
+def share_of_all(recipe: Recipe, vary: Mapping[str, Sequence[Any]]) -> float | None:
+    """Return the share of a minibatch that is attacked, None where losses have each their own."""
+    losses = [recipe.loss, *vary.get("recipe.loss", ())]
+    losses += [keys["loss"] for keys in vary.get("recipe", ()) if "loss" in keys]
+    shares = {replace(recipe, loss=loss).attacked_share for loss in losses}
+    return shares.pop() if len(shares) == 1 else None
 
 
 def _repeat(value: Any) -> int:

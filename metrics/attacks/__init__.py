@@ -10,6 +10,7 @@ configuration can ask for. What an attack leaves standing is measured in
 
 from metrics.attacks.apgd import APGD
 from metrics.attacks.base import Attack, Found
+from metrics.attacks.divergence_pgd import DivergencePGD
 from metrics.attacks.fgsm import FGSM
 from metrics.attacks.noise import Noise
 from metrics.attacks.pgd import PGD
@@ -24,6 +25,7 @@ __all__ = [
     "FGSM",
     "PGD",
     "Attack",
+    "DivergencePGD",
     "Found",
     "Noise",
     "Square",

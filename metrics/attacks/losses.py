@@ -33,6 +33,12 @@ def targeted_dlr(logits: Tensor, targets: Tensor) -> Tensor:
     return -(ordered[:, 0] - target) / scale
 
 
+def divergence(logits: Tensor, others: Tensor) -> Tensor:
+    """Return ``(N,)``: KL(p || q) in nats, p the softmax of ``logits`` and q that of ``others``."""
+    log_p, log_q = logits.log_softmax(dim=1), others.log_softmax(dim=1)
+    return (log_p.exp() * (log_p - log_q)).sum(dim=1)
+
+
 def _check_classes(logits: Tensor, least: int) -> None:
     if logits.shape[1] < least:
         raise ValueError(

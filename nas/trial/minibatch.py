@@ -7,14 +7,15 @@ through the model at a time: random starts belong to images, and the loss is a m
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from metrics.attacks import Attack
+from nas.trial.objective import mean_loss, passes
 from nas.trial.precision import training_precision
 from nas.trial.recipe import Recipe
 
@@ -40,18 +41,8 @@ def gradients(
     gradient is the sum over them, each image counting the same.
     """
     model.zero_grad(set_to_none=True)  # before the attack, which would keep copies of them
-    if micro_batch is None or micro_batch >= len(x):
-        loss = batch_loss(model, x, y, recipe, attack, generator)
-        loss.backward()
-        return loss.detach()
-    x = _with_adversarial(model, x, y, recipe, attack, generator, micro_batch)
-    parts = math.ceil(len(x) / micro_batch)  # equal ones: batch norm has no variance of one image
-    total = torch.zeros((), device=x.device)
-    for part, labels in zip(x.tensor_split(parts), y.tensor_split(parts), strict=True):
-        loss = _mean_loss(model, part, labels, recipe) * (len(part) / len(x))
-        loss.backward()
-        total += loss.detach()
-    return total
+    adversarial = _adversarial(model, x, y, recipe, attack, generator, micro_batch)
+    return _backward(model, x, adversarial, y, recipe, micro_batch)
 
 
 def batch_loss(
@@ -62,12 +53,12 @@ def batch_loss(
     attack: Attack | None,
     generator: torch.Generator,
 ) -> Tensor:
-    """Return the loss of one minibatch, its first part made adversarial."""
-    x = _with_adversarial(model, x, y, recipe, attack, generator)
-    return _mean_loss(model, x, y, recipe)
+    """Return the loss of one minibatch, its first part attacked."""
+    adversarial = _adversarial(model, x, y, recipe, attack, generator)
+    return _mean_loss(model, x, adversarial, y, recipe)
 
 
-def _with_adversarial(
+def _adversarial(
     model: nn.Module,
     x: Tensor,
     y: Tensor,
@@ -76,31 +67,51 @@ def _with_adversarial(
     generator: torch.Generator,
     micro_batch: int | None = None,
 ) -> Tensor:
-    """Return the images of a batch, the first of them made adversarial, so many at a time."""
-    attacked = round(recipe.adversarial_share * len(x)) if attack is not None else 0
+    """Return adversarial images of the first of a batch, made so many at a time."""
+    attacked = round(recipe.attacked_share * len(x)) if attack is not None else 0
     if attack is None or not attacked:
-        return x
+        return x[:0]
     labels = None if attack.leaks_labels else y[:attacked]
     with autocast(recipe, x.device):
-        adversarial = attack(
-            model, x[:attacked], labels, generator=generator, batch_size=micro_batch
-        )
-    return torch.cat([adversarial, x[attacked:]])
+        return attack(model, x[:attacked], labels, generator=generator, batch_size=micro_batch)
 
 
-def _mean_loss(model: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> Tensor:
+def _backward(
+    model: nn.Module,
+    x: Tensor,
+    adversarial: Tensor,
+    y: Tensor,
+    recipe: Recipe,
+    micro_batch: int | None,
+) -> Tensor:
+    """Add to ``.grad`` the gradient of the batch's loss, and return that, detached."""
+    if micro_batch is None or micro_batch >= len(x):
+        loss = _mean_loss(model, x, adversarial, y, recipe)
+        loss.backward()
+        return loss.detach()
+    parts = math.ceil(len(x) / micro_batch)  # equal ones: batch norm has no variance of one image
+    total = torch.zeros((), device=x.device)
+    for part, attacked, labels in _parts(x, adversarial, y, parts):
+        loss = _mean_loss(model, part, attacked, labels, recipe) * (len(part) / len(x))
+        loss.backward()
+        total += loss.detach()
+    return total
+
+
+def _parts(
+    x: Tensor, adversarial: Tensor, y: Tensor, parts: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield images, the adversarial ones of the first of them, and labels."""
+    begin = 0
+    for part, labels in zip(x.tensor_split(parts), y.tensor_split(parts), strict=True):
+        yield part, adversarial[begin : begin + len(part)], labels
+        begin += len(part)
+
+
+def _mean_loss(
+    model: nn.Module, x: Tensor, adversarial: Tensor, y: Tensor, recipe: Recipe
+) -> Tensor:
     """Return the loss of these images, a mean over them."""
     with autocast(recipe, x.device):
-        logits = model(x).float()
-    loss = _loss(logits, y, recipe)
-    if recipe.entropy_weight:
-        log_p = logits.log_softmax(dim=1)
-        loss = loss - recipe.entropy_weight * (log_p.exp() * log_p).sum(dim=1).mean()
-    return loss
-
-
-def _loss(logits: Tensor, y: Tensor, recipe: Recipe) -> Tensor:
-    if recipe.loss == "mse":
-        wanted = functional.one_hot(y, logits.shape[1])
-        return (logits.softmax(dim=1) - wanted).square().mean()
-    return functional.cross_entropy(logits, y, label_smoothing=recipe.label_smoothing)
+        logits = [model(images).float() for images in passes(x, adversarial, recipe)]
+    return mean_loss(logits[0] if len(logits) == 1 else torch.cat(logits), y, recipe)

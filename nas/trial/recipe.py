@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
-from metrics.attacks import ATTACKS, PGD, Attack
-from metrics.stability.input_noise import INPUT_NOISE
+from metrics.attacks import ATTACKS, PGD, Attack, DivergencePGD, Noise
+from metrics.stability.input_noise import INPUT_NOISE, InputNoise
 from nas.names import find
 from nas.seeds import value_hash
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("one-cycle", "cosine", "step", "halving", "constant")
 LOSSES = ("cross-entropy", "mse", "trades", "mart")
+PAIRED = ("trades", "mart")
+"""Losses of a clean image and its adversarial one together."""
 PRECISIONS = ("auto", "float32", "bf16")
 EPSILON = 8 / 255  # usual in L infinity
 
@@ -32,17 +34,23 @@ class Recipe:
             of 100 epochs in Sutton et al. 2023 after 20) or ``constant``.
         momentum: of ``sgd``.
         weight_decay: L2 penalty; decoupled for ``adamw``.
-        loss: ``cross-entropy``, or ``mse``: the squared error of the probabilities, mean over
-            classes, which for two of them is that of a sigmoid (Sutton et al. 2023).
-        label_smoothing: share of the label spread over all classes.
+        loss: ``cross-entropy``; ``mse``: the squared error of the probabilities, mean over
+            classes, which for two of them is that of a sigmoid (Sutton et al. 2023); ``trades``:
+            CE(f(x), y) + β KL(p(x) || p(x')) (Zhang et al. 2019); ``mart``: BCE(p(x'), y) +
+            β KL(p(x) || p(x')) (1 - p_y(x)) (Wang et al. 2020).
+        label_smoothing: share of the label spread over all classes, in cross entropies: of
+            ``trades`` that of clean images, of ``mart`` the one in its BCE.
         adversary: ``none``, a name in ``ATTACKS``, random noise that is not clipped
             (``noise-cube``, ``noise-ball``: :mod:`metrics.stability.input_noise`), or
             ``pkg.module:Attack``. One that would leak the true labels into its images (``fgsm``,
-            ``step-ll``) is given predicted ones.
+            ``step-ll``) is given predicted ones. With the loss ``trades``, ``pgd`` in any norm
+            climbs the divergence that the loss has, from x + 0.001 N(0, 1); noise, and an attack of
+            one's own that is no PGD, stay what they are.
         epsilon: radius of the adversary, pixels in [0, 1]; an adversary in L2 has to be given one.
         steps: of an adversary that has steps, and of the PGD that judges epochs.
         step_size: the same; None is epsilon / 4.
-        adversarial_share: share of each minibatch that is adversarial.
+        adversarial_share: share of each minibatch that is attacked; None is 1 for ``trades`` and
+            ``mart``, as published, and 0.5 for the others. The rest counts its cross entropy.
         entropy_weight: λ in loss + λ H(p).
         gradient_clip: largest norm of the gradient; None does not clip.
         flip: mirror images at random.
@@ -91,7 +99,7 @@ class Recipe:
     epsilon: float = EPSILON
     steps: int = 7
     step_size: float | None = None
-    adversarial_share: float = 0.5
+    adversarial_share: float | None = None
     entropy_weight: float = 0.0
     gradient_clip: float | None = None
     flip: bool = False
@@ -130,9 +138,10 @@ class Recipe:
         for field in ("epochs", "selection_images", "weight_decay", "crop_padding"):
             if getattr(self, field) < 0:
                 raise ValueError(f"{field}: expected >= 0, got {getattr(self, field)}")
-        for field in ("adversarial_share", "label_smoothing", "momentum"):
+        for field in ("attacked_share", "label_smoothing", "momentum"):
             if not 0 <= getattr(self, field) <= 1:
-                raise ValueError(f"{field}: expected a share in [0, 1], got "
+                name = field.replace("attacked", "adversarial")
+                raise ValueError(f"{name}: expected a share in [0, 1], got "
                                  f"{getattr(self, field)}")  # fmt: skip
         for field in ("learning_rate", "entropy_weight", "weight_decay"):
             if not math.isfinite(getattr(self, field)):
@@ -145,6 +154,13 @@ class Recipe:
             raise ValueError(f"learning_rate: expected > 0, got {self.learning_rate}")
         if self.gradient_clip is not None and not self.gradient_clip > 0:
             raise ValueError(f"gradient_clip: expected > 0 or null, got {self.gradient_clip}")
+        if not (math.isfinite(self.beta) and self.beta >= 0):
+            raise ValueError(f"beta: expected a finite number >= 0, got {self.beta}")
+        if self.loss in PAIRED and self.adversary == "none":
+            raise ValueError(
+                f"adversary: expected one for the loss {self.loss}, which compares images with "
+                "their adversarial ones, got none"
+            )
         self.judge()  # checks adversary, epsilon, steps and step_size
         if self.norm == "l2" and self.epsilon == EPSILON:
             raise ValueError(
@@ -154,14 +170,24 @@ class Recipe:
 
     @property
     def hash(self) -> str:
-        """16 hex digits over every field; ``loss``, which came later, where it is another."""
-        return value_hash(self)
+        """16 hex digits over every field, of which later ones count where they are not default.
+
+        A share that is left to the loss counts as what it comes to.
+        """
+        return value_hash(replace(self, adversarial_share=self.attacked_share))
+
+    @property
+    def attacked_share(self) -> float:
+        """The share of each minibatch that is attacked: as asked for, or the loss's own."""
+        if self.adversarial_share is None:
+            return 1.0 if self.loss in PAIRED else 0.5
+        return self.adversarial_share
 
     def attack(self) -> Attack | None:
         """Return the attack that training images are made with; None trains on clean ones.
 
         Raises:
-            ValueError: an unknown adversary.
+            ValueError: an unknown adversary, or one that climbs another loss than ``trades``.
         """
         if self.adversary == "none":
             return None
@@ -170,7 +196,21 @@ class Recipe:
         if not (isinstance(kind, type) and issubclass(kind, Attack)):
             raise ValueError(f"adversary: expected a subclass of Attack, got {kind!r}")
         shared = {f.name for f in fields(kind)} & {"epsilon", "steps", "step_size"}
-        return kind(**{name: getattr(self, name) for name in shared})
+        attack: Attack = kind(**{name: getattr(self, name) for name in shared})
+        return attack if self.loss != "trades" else self._of_trades(attack)
+
+    def _of_trades(self, attack: Attack) -> Attack:
+        """Return what makes the images of TRADES, where ``attack`` is the adversary by its name."""
+        if isinstance(attack, PGD):
+            return DivergencePGD(
+                epsilon=self.epsilon, step_size=self.step_size, steps=self.steps, norm=attack.norm
+            )
+        if self.adversary in ATTACKS and not isinstance(attack, Noise | InputNoise):
+            raise ValueError(
+                "adversary: expected pgd, noise, noise-cube, noise-ball or one of your own for the "
+                f"loss trades, got {self.adversary}, which climbs another loss"
+            )
+        return attack
 
     @property
     def norm(self) -> str:

@@ -1,7 +1,7 @@
 """Adversarial training under a :class:`Recipe`, one epoch at a time.
 
-A share of every minibatch is replaced by adversarial images made against the current weights
-(0.5 as Kurakin et al. 2017, 1.0 as Madry et al. 2018); the loss is the cross entropy plus
+A share of every minibatch is attacked, against the current weights (0.5 as Kurakin et al. 2017,
+1.0 as Madry et al. 2018); the loss is the recipe's (:mod:`nas.trial.objective`) plus
 ``entropy_weight`` times the entropy of the prediction (Cubuk et al. 2017: it penalises entropy).
 Where a batch does not fit into memory, its gradient is summed over micro-batches (:func:`train`).
 After each epoch the model is judged on validation images; the weights of the best epoch *and* of
