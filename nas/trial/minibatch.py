@@ -18,6 +18,7 @@ from metrics.attacks import Attack
 from nas.trial.objective import mean_loss, passes
 from nas.trial.precision import training_precision
 from nas.trial.recipe import Recipe
+from nas.trial.weight_perturbation import buffers_as_found, perturbed
 
 
 def autocast(recipe: Recipe, device: torch.device) -> AbstractContextManager[Any]:
@@ -34,15 +35,23 @@ def gradients(
     attack: Attack | None,
     generator: torch.Generator,
     micro_batch: int | None,
+    *,
+    perturb: bool = False,
 ) -> Tensor:
     """Set ``.grad`` to the gradient of :func:`batch_loss`, and return that loss, detached.
 
     With ``micro_batch`` so many images at a time are attacked, and go forwards and backwards; the
-    gradient is the sum over them, each image counting the same.
+    gradient is the sum over them, each image counting the same. With ``perturb`` loss and gradient
+    are those at weights that :mod:`nas.trial.weight_perturbation` has moved; they are back after.
     """
     model.zero_grad(set_to_none=True)  # before the attack, which would keep copies of them
     adversarial = _adversarial(model, x, y, recipe, attack, generator, micro_batch)
-    return _backward(model, x, adversarial, y, recipe, micro_batch)
+    if not perturb:
+        return _backward(model, x, adversarial, y, recipe, micro_batch)
+    with buffers_as_found(model):
+        _backward(model, x, adversarial, y, recipe, micro_batch)
+    with perturbed(model, recipe.awp):
+        return _backward(model, x, adversarial, y, recipe, micro_batch)
 
 
 def batch_loss(

@@ -25,7 +25,7 @@ from metrics.robustness.scores import AttackAccuracy, CleanAccuracy
 from metrics.susceptibility.scores import PsiRatio
 from nas.trial.live_bytes import LiveBytes
 from nas.trial.minibatch import gradients
-from nas.trial.recipe import Recipe
+from nas.trial.recipe import PAIRED, Recipe
 from nas.trial.trial import Trial
 from search_spaces import Task
 
@@ -70,7 +70,10 @@ class Rehearsal:
         attack: Any = recipe.attack()
         standin: Any = None if attack is None else _AsCalled(attack)
         with self._activations():
-            gradients(self.model, x, y, recipe, standin, torch.Generator(), self.micro_batch)
+            gradients(
+                self.model, x, y, recipe, standin, torch.Generator(), self.micro_batch,
+                perturb=recipe.perturbs(recipe.epochs),
+            )  # fmt: skip
         sizes = [p.numel() * p.element_size() for p in self.model.parameters()] or [0]
         # A GPU's optimizer takes all parameters at a time, a CPU's one after another.
         step = self._step_copies() * (sum(sizes) if self.device == "cuda" else max(sizes))
@@ -130,7 +133,8 @@ class Rehearsal:
 
     @contextmanager
     def _activations(self) -> Iterator[None]:
-        """Note what forward passes in training mode leave behind."""
+        """Note what forward passes in training mode leave behind, those of one loss together."""
+        kept: list[int] = []
         before = 0
 
         def begin(module: nn.Module, inputs: Any) -> None:
@@ -139,7 +143,9 @@ class Rehearsal:
 
         def end(module: nn.Module, inputs: Any, output: Any) -> None:
             if module.training:
-                self.activation_bytes = max(self.activation_bytes, self.live.now - before)
+                kept.append(self.live.now - before)
+                of_one_loss = kept[-2:] if self.recipe.loss in PAIRED else kept[-1:]
+                self.activation_bytes = max(self.activation_bytes, sum(of_one_loss))
 
         handles = (
             self.model.register_forward_pre_hook(begin),

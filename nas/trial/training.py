@@ -99,7 +99,8 @@ def train(
 
     def compute(x: Tensor, y: Tensor) -> Tensor:
         with values_known(known):
-            return gradients(model, x, y, recipe, attack, generator, micro_batch)
+            perturb = recipe.perturbs(state.first_epoch())
+            return gradients(model, x, y, recipe, attack, generator, micro_batch, perturb=perturb)
 
     replayed = captured(compute, model, generator, micro_batch) if capture else None
     for number in range(state.first_epoch(), recipe.epochs + 1):

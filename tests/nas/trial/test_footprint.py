@@ -85,9 +85,10 @@ def drawn(name, seed):
     return trial, Task.plain(shape, 2), micro_batch, images(shape, 8 * batch)
 
 
-def share(name, seed):
-    """Return the estimate over the measured peak of one trial."""
+def share(name, seed, **keys):
+    """Return the estimate over the measured peak of one trial, with ``keys`` in its recipe."""
     trial, task, micro_batch, pictures = drawn(name, seed)
+    trial = replace(trial, recipe=replace(trial.recipe, **keys))
     estimate = footprint(trial, task, micro_batch=micro_batch)
     evaluation, peak = allocated(lambda: evaluate(trial, pictures, micro_batch=micro_batch))
     assert evaluation.status == "complete", evaluation.reason
@@ -100,6 +101,13 @@ def share(name, seed):
 )
 def test_the_estimate_is_near_what_the_allocator_held(name):
     assert share(name, 101) == pytest.approx(1, abs=WITHIN)
+
+
+@pytest.mark.parametrize("name", ["depth-channels", "feedforward"])
+@pytest.mark.parametrize(("loss", "share_of", "awp"), [("trades", None, 0.005), ("mart", 0.5, 0.0)])
+def test_so_it_is_where_a_loss_takes_two_batches_and_weights_move(loss, share_of, awp, name):
+    keys = {"loss": loss, "adversarial_share": share_of, "awp": awp, "adversary": "pgd"}
+    assert share(name, 101, **keys) == pytest.approx(1, abs=WITHIN)
 
 
 @pytest.mark.slow
@@ -128,6 +136,22 @@ def test_a_dense_net_by_hand():
     images, hidden, logits = 4 * 64 * 64, 4 * 64 * 300, 4 * 64 * 10
     assert found.activation_bytes == pytest.approx(images + hidden + logits, rel=0.1)
     assert found.image_bytes == (128 + 40) * (64 + 8)
+
+
+def test_two_batches_keep_twice_and_moved_weights_a_copy_and_a_step():
+    trial, task = dense()
+    plain, trades, moved = (
+        footprint(replace(trial, recipe=replace(trial.recipe, **keys)), task)
+        for keys in ({}, {"loss": "trades"}, {"awp": 0.01})
+    )
+    assert trades.activation_bytes == pytest.approx(2 * plain.activation_bytes, rel=0.1)
+    assert moved.activation_bytes == plain.activation_bytes
+    weights = 4 * (64 * 300 + 300 * 10)
+    assert weights <= moved.temporary_bytes - plain.temporary_bytes <= 2 * weights + 200
+    parts = footprint(
+        replace(trial, recipe=replace(trial.recipe, loss="trades")), task, micro_batch=16
+    )
+    assert parts.activation_bytes == pytest.approx(trades.activation_bytes / 4, rel=0.1)
 
 
 def test_parts_come_together_and_settings_count():
