@@ -1,7 +1,7 @@
 """PGD on the divergence between the predictions of an image and of its neighbour.
 
-Source: Zhang et al. 2019 (arXiv 1901.08573), equation 5 and algorithm 1, whose training takes its
-adversarial images from here. Labels play no part: an image that is wrong moves too.
+Source: Zhang et al. 2019 (arXiv 1901.08573), algorithm 1, whose training takes its adversarial
+images from here. Labels play no part: an image that is wrong moves too.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """The loss of a minibatch, of which the first images are attacked: what training minimises.
 
 Cross entropy and ``mse`` take each adversarial image instead of its clean one, and all images go
-through the model in one batch. ``trades`` (Zhang et al. 2019, arXiv 1901.08573, equation 5) and
-``mart`` (Wang et al. 2020, ICLR, equation 11) take both, which go through it in two batches, the
-clean one first: so the authors' programs do, and batch norm then normalises the adversarial images
-by statistics of their own. (The program of TRADES runs the clean batch twice; once is enough, as
-it gives the same logits.) Both directions of a divergence carry gradients, as theirs do.
+through the model in one batch. ``trades`` (Zhang et al. 2019, arXiv 1901.08573) and ``mart`` (Wang
+et al. 2020, ICLR) take both, which go through it in two batches, the clean one first: so the
+authors' programs do, and batch norm then normalises the adversarial images by statistics of their
+own. (That of TRADES runs the clean batch once more, for the same logits.) Gradients go through both
+predictions of a divergence, as theirs do.
 
 Images that are not attacked count their cross entropy, and the loss is the mean over images.
 Label smoothing goes to cross entropies alone: that of TRADES' clean images, and -log p_y(x') of

@@ -1,10 +1,10 @@
 """Adversarial weight perturbation: the loss's gradient is taken where weights make it worse.
 
-Source: Wu et al. 2020 (arXiv 2004.05884), algorithm 1. Every parameter with more than one dimension
-(weights of convolutions and linear layers; no biases, not those of batch norm) moves by
-γ ||w|| g / ||g||, g the gradient of the minibatch's own loss. The authors' program takes an SGD
-step on a copy of the model and scales each difference to the norm of its parameter: that is this
-step, whatever the rate. Its copy runs in training mode, and keeps batch norm's statistics to
+Source: Wu et al. 2020 (arXiv 2004.05884). Every parameter with more than one dimension (weights of
+convolutions and linear layers; no biases, not those of batch norm) moves by γ ||w|| g / ||g||, g
+the gradient of the minibatch's own loss, norms over the whole parameter. The authors' program takes
+an SGD step on a copy of the model and scales each difference to the norm of its parameter: that is
+this step, whatever the rate. Its copy runs in training mode, and keeps batch norm's statistics to
 itself; those of the model are updated once a minibatch, by the pass at the moved weights. So here.
 It puts weights back after the optimizer's step, and so decays the moved ones; here they are back
 before.
@@ -48,7 +48,7 @@ def step(parameter: Tensor, gamma: float) -> Tensor:
     gradient = parameter.grad
     assert gradient is not None
     length = gradient.norm()
-    scale = gamma * parameter.norm() / torch.where(length > 0, length, 1)
+    scale: Tensor = gamma * parameter.norm() / torch.where(length > 0, length, 1)
     return gradient * scale  # on the device: nothing here waits for it
 
 
