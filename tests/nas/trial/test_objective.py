@@ -253,6 +253,22 @@ def test_it_begins_beside_the_image_by_a_thousandth():
     assert delta.mean().item() == pytest.approx(0, abs=1e-4)
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_it_looks_at_images_inside_ball_and_box_alone(norm):
+    """Of white and black ones too, which its start would leave by a thousandth."""
+    model, (x, _) = net(), noise(20)
+    x = x.round()
+    seen = []
+    model.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0].detach()))
+    DivergencePGD(epsilon=1e-4, steps=2, norm=norm)(model, x, generator=torch.Generator())
+    assert len(seen) == 3  # the clean images, the start and the first step
+    for images in seen:
+        delta = (images - x).flatten(1)
+        assert (delta.abs().amax(dim=1) if norm == "linf" else delta.norm(dim=1)).max() <= 1e-4
+        assert images.min() >= 0
+        assert images.max() <= 1
+
+
 def test_it_climbs_away_from_the_prediction_and_not_from_the_label():
     """Of two classes with logits ±w·x, KL falls and rises with |w·(x' - x)|: by hand."""
 
