@@ -62,7 +62,10 @@ class Recipe:
             epoch's weights are kept.
         beta: weight of the robust part of ``trades`` (Zhang et al. 2019, 1/λ there) and ``mart``
             (Wang et al. 2020, λ there).
-        weight_average: decay a step of an exponential average of the weights; None keeps none.
+        weight_average: decay a step of an exponential average of the weights, such as 0.995
+            (Gowal et al. 2020) or 0.999 (Rebuffi et al. 2021), less in the first steps; judged
+            beside the plain weights, and the better of both kept
+            (:mod:`nas.trial.averaging`). None keeps none.
         awp: size of the adversarial weight perturbation, as a share of each weight's norm (γ of Wu
             et al. 2020, 0.01 for cross entropy and 0.005 for ``trades`` there); 0 does not perturb.
         awp_warmup: epochs before the first perturbed one.
@@ -70,7 +73,8 @@ class Recipe:
         milestones: of ``step``: parts of the training after which the rate falls to a tenth.
         warmup_epochs: epochs, also parts of one, over which the rate climbs linearly from 0.
         accumulate: minibatches whose gradients are averaged for one step.
-        patience: epochs without a better one after which training ends; None: never.
+        patience: epochs without a better one, as judged on ``selection_images``, after which
+            training ends (robust overfitting: Rice et al. 2020); None: never.
         attack_precision: of the training attack; ``auto`` is bf16 on a device with fast bf16.
         early_steps: attack steps in the first epoch, from which they rise to ``steps`` in the last.
         carry_perturbations: attacks begin where those of the epoch before ended.
@@ -162,6 +166,17 @@ class Recipe:
             raise ValueError(
                 f"adversary: expected one for the loss {self.loss}, which compares images with "
                 "their adversarial ones, got none"
+            )
+        if self.weight_average is not None and not 0 < self.weight_average < 1:
+            raise ValueError(
+                f"weight_average: expected a decay in (0, 1) or null, got {self.weight_average}"
+            )
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience: expected >= 1 or null, got {self.patience}")
+        if self.patience is not None and not self.selection_images:
+            raise ValueError(
+                "patience: expected selection_images >= 1 to judge epochs by, got 0 "
+                f"with patience {self.patience}"
             )
         self.judge()  # checks adversary, epsilon, steps and step_size
         if self.norm == "l2" and self.epsilon == EPSILON:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from nas.trial.averaging import WeightAverage
 from nas.trial.optimizing import optimizer_of
 from nas.trial.recipe import Recipe
 
@@ -19,7 +20,7 @@ Weights = dict[str, Tensor]
 class Epoch:
     """One epoch's report; accuracies are of the first ``selection_images`` validation images.
 
-    NaN where there are none.
+    NaN where there are none. Those of the averaged weights are NaN where none are averaged.
     """
 
     epoch: int
@@ -27,6 +28,28 @@ class Epoch:
     clean_accuracy: float
     robust_accuracy: float
     seconds: float
+    average_clean_accuracy: float = math.nan
+    average_robust_accuracy: float = math.nan
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """What plain weights are compared by: robust, then clean accuracy."""
+        return self.robust_accuracy, self.clean_accuracy
+
+    @property
+    def average_rank(self) -> tuple[float, float]:
+        """What averaged weights are compared by."""
+        return self.average_robust_accuracy, self.average_clean_accuracy
+
+    @property
+    def average_is_better(self) -> bool:
+        """Whether the averaged weights are better than the plain ones of this epoch."""
+        return self.average_rank > self.rank
+
+    @property
+    def better_rank(self) -> tuple[float, float]:
+        """The accuracies, robust and clean, of the better of the two."""
+        return self.average_rank if self.average_is_better else self.rank
 
 
 @dataclass
@@ -40,7 +63,8 @@ class TrainingState:
         judge_seed: of the random starts of the attack that judges epochs, the same in each.
         step: optimizer steps so far.
         epochs: reports so far.
-        best, best_weights: the best epoch's, None and empty before the first.
+        best, best_weights: the best epoch's by its plain weights, None and empty before the first.
+        average: of the weights, with the best of its own; None where none are averaged.
     """
 
     model: nn.Module
@@ -51,23 +75,39 @@ class TrainingState:
     epochs: list[Epoch] = field(default_factory=list)
     best: Epoch | None = None
     best_weights: Weights = field(default_factory=dict)
+    average: WeightAverage | None = None
 
     @classmethod
     def begun(cls, model: nn.Module, recipe: Recipe, generator: torch.Generator) -> TrainingState:
         """Return the state before the first epoch."""
         judge_seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-        return cls(model, optimizer_of(model, recipe), generator, judge_seed)
+        state = cls(model, optimizer_of(model, recipe), generator, judge_seed)
+        if recipe.weight_average is not None:
+            state.average = WeightAverage(model, recipe.weight_average)
+        return state
 
     def note(self, report: Epoch, *, judged: bool) -> None:
         """Add an epoch's report, and keep its weights where it is the best so far.
 
         Best is by robust accuracy, then clean accuracy, then the earlier epoch; the last one where
-        none is ``judged``.
+        none is ``judged``. Plain and averaged weights each have their best.
         """
         self.epochs.append(report)
         best = self.best
-        if best is None or not judged or _rank(report) > _rank(best):
+        if best is None or not judged or report.rank > best.rank:
             self.best, self.best_weights = report, copied_weights(self.model)
+        average, best = self.average, self.best_average
+        if average is None:
+            return
+        if best is None or not judged or report.average_rank > best.average_rank:
+            average.best_epoch = report.epoch
+            average.best_weights = average.weights()
+
+    @property
+    def best_average(self) -> Epoch | None:
+        """The best epoch by its averaged weights; None before the first."""
+        number = 0 if self.average is None else self.average.best_epoch
+        return self.epochs[number - 1] if number else None
 
     def first_epoch(self) -> int:
         """Return the number of the epoch that comes next, from 1 on."""
@@ -82,7 +122,3 @@ def copied_weights(model: nn.Module) -> Weights:
 def untrained() -> Epoch:
     """Return the report of a model that was not trained: epoch 0, which nothing judged."""
     return Epoch(0, math.nan, math.nan, math.nan, 0.0)
-
-
-def _rank(report: Epoch) -> tuple[float, float]:
-    return report.robust_accuracy, report.clean_accuracy

@@ -5,7 +5,9 @@ A share of every minibatch is attacked, against the current weights (0.5 as Kura
 ``entropy_weight`` times the entropy of the prediction (Cubuk et al. 2017: it penalises entropy).
 Where a batch does not fit into memory, its gradient is summed over micro-batches (:func:`train`).
 After each epoch the model is judged on validation images; the weights of the best epoch *and* of
-the last are kept, since robust accuracy can fall while training goes on (robust overfitting).
+the last are kept, since robust accuracy can fall while training goes on (robust overfitting). Of a
+``weight_average`` the averaged model is judged beside the plain one, by the same attack from the
+same random starts, and the better of the two is kept.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar, get_args
 
 import torch
@@ -27,6 +29,7 @@ from metrics.robustness.accuracy import robust_accuracy
 from nas.data.arrays import Data
 from nas.errors import Diverged
 from nas.trial.augmentation import augment
+from nas.trial.averaging import statistics_batches
 from nas.trial.captured import Compute, captured
 from nas.trial.minibatch import gradients
 from nas.trial.optimizing import learning_rate
@@ -42,17 +45,43 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
+class Kept:
+    """The best and the last of plain weights alone, or of averaged ones alone.
+
+    ``best`` is the best epoch by these weights.
+    """
+
+    best: Epoch
+    best_weights: Weights
+    last_weights: Weights
+
+
+@dataclass(frozen=True)
 class Training:
     """What training left: the model holds the best epoch's weights.
 
     Of no epochs, ``best`` and ``last`` are the untrained model, as epoch 0; it has no loss, and is
-    not judged. ``capture`` says whether steps were replayed: ``off``, ``on`` or ``refused (why)``.
+    not judged.
+
+    Attributes:
+        epochs: reports of all.
+        best: the best epoch, by the better of its plain and its averaged weights.
+        last: the last epoch.
+        last_weights: the last epoch's better ones.
+        best_is_average, last_is_average: whether the weights of ``best`` and of ``last`` are
+            averaged ones. Where no images judge, averaged ones are kept if there are any.
+        plain, average: the best and the last of either; None where no weights are averaged.
+        capture: whether steps were replayed: ``off``, ``on`` or ``refused (why)``.
     """
 
     epochs: tuple[Epoch, ...]
     best: Epoch
     last: Epoch
     last_weights: Weights
+    best_is_average: bool = False
+    last_is_average: bool = False
+    plain: Kept | None = None
+    average: Kept | None = None
     capture: str = "off"
 
 
@@ -77,8 +106,8 @@ def train(
 
     Args:
         model: on the device of ``data``; afterwards in ``eval()`` with the best epoch's weights,
-            best by robust accuracy, then clean accuracy, then the earlier epoch; the last one's
-            where no images judge them.
+            best by robust accuracy, then clean accuracy, then the earlier epoch, then plain before
+            averaged ones; the last epoch's where no images judge them.
         data: train and validation images.
         recipe: how.
         attack: makes the adversarial images; None trains on clean ones.
@@ -110,16 +139,43 @@ def train(
         state.optimizer.zero_grad(set_to_none=True)  # an evaluator would keep copies of gradients
         with at_most(micro_batch):
             clean, robust = _judge(model, data, recipe, state.judge_seed)
-        report = Epoch(number, train_loss, clean, robust, time.perf_counter() - started)
+            averages = _judge_average(state, data, recipe, micro_batch)
+        seconds = time.perf_counter() - started
+        report = Epoch(number, train_loss, clean, robust, seconds, *averages)
         state.note(report, judged=recipe.selection_images > 0)
         yield report
-    last_weights = copied_weights(model)
-    in_use = "off" if replayed is None else replayed.status
+    training = _ended(state, judged=recipe.selection_images > 0)
     model.eval()
+    return replace(training, capture="off" if replayed is None else replayed.status)
+
+
+def _ended(state: TrainingState, *, judged: bool) -> Training:
+    """Return what a training left, and give the model the best weights."""
+    model, last_weights = state.model, copied_weights(state.model)
     if state.best is None:
-        return Training((), untrained(), untrained(), last_weights, in_use)
-    model.load_state_dict(state.best_weights)
-    return Training(tuple(state.epochs), state.best, state.epochs[-1], last_weights, in_use)
+        return Training((), untrained(), untrained(), last_weights)
+    epochs, last = tuple(state.epochs), state.epochs[-1]
+    average, best_average = state.average, state.best_average
+    if average is None or best_average is None:
+        model.load_state_dict(state.best_weights)
+        return Training(epochs, state.best, last, last_weights)
+    plain = Kept(state.best, state.best_weights, last_weights)
+    averaged = Kept(best_average, average.best_weights, average.weights())
+    order = (best_average.average_rank, -best_average.epoch), (plain.best.rank, -plain.best.epoch)
+    best_is_average = not judged or order[0] > order[1]
+    last_is_average = not judged or last.average_is_better
+    of_best, of_last = (averaged if a else plain for a in (best_is_average, last_is_average))
+    model.load_state_dict(of_best.best_weights)
+    return Training(
+        epochs,
+        of_best.best,
+        last,
+        of_last.last_weights,
+        best_is_average,
+        last_is_average,
+        plain,
+        averaged,
+    )
 
 
 def _epoch(
@@ -151,6 +207,8 @@ def _epoch(
             group["lr"] = learning_rate(recipe, state.step, steps_an_epoch)
         optimizer.step()
         state.step += 1
+        if state.average is not None:
+            state.average.update()
     train_loss = torch.stack(losses).mean().item()
     if not math.isfinite(train_loss) or not _finite(model):
         raise Diverged(f"the loss is {train_loss} after epoch {number}, or a weight not finite")
@@ -176,6 +234,18 @@ def _judge(model: nn.Module, data: Data, recipe: Recipe, seed: int) -> tuple[flo
     generator = torch.Generator(device=y.device).manual_seed(seed)
     found = robust_accuracy(model, x, y, recipe.judge(), generator=generator)
     return found.clean.double().mean().item(), found.accuracy
+
+
+def _judge_average(
+    state: TrainingState, data: Data, recipe: Recipe, micro_batch: int | None
+) -> tuple[float, float]:
+    """Return clean and robust accuracy of the averaged model; NaN where there is none."""
+    average = state.average
+    if average is None:
+        return math.nan, math.nan
+    average.renew(statistics_batches(data.train, recipe, state.judge_seed, micro_batch=micro_batch))
+    with average.in_model():
+        return _judge(state.model, data, recipe, state.judge_seed)
 
 
 def _finite(model: nn.Module) -> bool:
