@@ -134,7 +134,8 @@ class Placement:
         outcome = outcome or {}
         work = None
         if outcome.get("status") == "complete":
-            epochs = out.trial.recipe.epochs * out.trial.repeats
+            all_of_them = out.trial.recipe.epochs * out.trial.repeats
+            epochs = int(outcome.get("epochs", all_of_them))  # fewer where patience ran out
             work = float(outcome["scores"].get("macs", 1.0)) * max(1, epochs)
         self._climb.ended(number, self._clock(), gpu=gpu_of(place), work=work)
         peak = outcome.get(PEAK)

@@ -9,12 +9,14 @@ import launch.cluster.environment  # isort: skip  # noqa: F401  before ray
 from ray.tune.schedulers import TrialScheduler
 
 from launch.cluster.forgetting import ForgettingScheduler
+from launch.cluster.worker import OF
 from launch.config.config import Config
 from launch.config.sections import Scheduler
 from nas.ledger.results import RUNGS
 from nas.search.books import failure
 from nas.search.rungs import Rungs, rung_epochs
 from nas.search.search import Search
+from nas.trial.state import better_scores
 from nas.trial.training import EPOCH_SCORES
 
 
@@ -40,7 +42,7 @@ def reached(config: Config, search: Search, reports: Sequence[Mapping[str, Any]]
         return {}
     values = {report["epoch"]: report for report in reports}
     there = [epoch for epoch in rungs.epochs if epoch in values]
-    return {RUNGS: {str(e): {n: values[e][n] for n in EPOCH_SCORES} for e in there}}
+    return {RUNGS: {str(e): better_scores(values[e]) for e in there}}
 
 
 def stopped(result: Mapping[str, Any], scheduler: Scheduler | None) -> dict[str, Any]:
@@ -64,6 +66,8 @@ def stopped(result: Mapping[str, Any], scheduler: Scheduler | None) -> dict[str,
 class RungScheduler(ForgettingScheduler):
     """Stops a trial at a rung; Tune asks it after every epoch but a trial's last.
 
+    One whose training ended early is noted at a rung that it ends at, and is not stopped.
+
     Args:
         rungs: of the search; the searcher takes from them what it writes to the ledger.
     """
@@ -77,7 +81,8 @@ class RungScheduler(ForgettingScheduler):
         number, epoch, last = trial.config["number"], result["epoch"], result["epochs"]
         values: dict[str, float] = {name: float(result[name]) for name in EPOCH_SCORES}
         goes_on = self._rungs.arrive(number, epoch, values, last)
-        decision: str = TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP
+        ended = result.get(OF) == epoch  # early: its scores are all that is left
+        decision: str = TrialScheduler.CONTINUE if goes_on or ended else TrialScheduler.STOP
         return decision
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:

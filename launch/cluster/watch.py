@@ -78,7 +78,7 @@ class Watch:
         self._book.at(number, place.host, place.gpus)
         robust = float(result["robust_accuracy"])
         judged = None if math.isnan(robust) else robust
-        self._book.told(number, int(result["epoch"]), judged)
+        self._book.told(number, int(result["epoch"]), judged, of=int(result[OF]))
 
     def end(self, number: int, *, whole: bool) -> str | None:
         """Note that a trial does not run any more; return why it was given up, if it was.

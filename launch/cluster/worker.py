@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,7 @@ from nas.search.hanging import grace_seconds
 from nas.trial.evaluation import Evaluation
 from nas.trial.files import HANGING, save_trial, trial_directory
 from nas.trial.runner import TrialRunner
-from nas.trial.state import Epoch
-from nas.trial.training import EPOCH_SCORES
+from nas.trial.state import Epoch, better_scores
 from nas.trial.trial import Trial
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 OUTCOME = "psinas_outcome"  # the key of Tune's result that holds a finished trial
 PLACE = "psinas_place"  # the key of where it runs
-OF = "psinas_of"  # the key of how many epochs it will have, over all repeats
+OF = "psinas_of"  # the key of its last epoch's number, over all repeats
 SICK = 3  # equal errors in a row after which a worker's process is not used any more
 Sources = dict[tuple[str, str | None, int | None], Images]
 
@@ -94,7 +94,10 @@ class TrialActor(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Run one epoch; the last one goes on to the scores, so that no scheduler cuts them off."""
+        """Run one epoch; the last one goes on to the scores, so that no scheduler cuts them off.
+
+        Of one that ends early the number is told as the last one's, and the next step scores.
+        """
         assert self._steps is not None
         try:
             with self._watched():
@@ -102,9 +105,9 @@ class TrialActor(tune.Trainable):
                     epoch = next(self._steps)
                     epochs = self._trial.recipe.epochs
                     if epoch.epoch < (of := epochs * self._trial.repeats):
-                        scores: dict[str, Any] = {
-                            name: getattr(epoch, name) for name in EPOCH_SCORES
-                        }
+                        scores: dict[str, Any] = better_scores(asdict(epoch))
+                        if epoch.stopped_early and epoch.epoch > of - epochs:
+                            of = epoch.epoch  # of the last repeat: scores come next
                         here = {PLACE: self._place.to_list(), OF: of}
                         return {"epoch": epoch.epoch, "epochs": epochs, **scores, **here}
         except StopIteration as end:

@@ -43,6 +43,7 @@ from nas.search.spaces import check_space
 from nas.search.trust import plain_names
 from nas.trial.deviations import DEVIATION, has_deviation
 from nas.trial.evaluation import TRAINING_SCORES
+from nas.trial.kept import BEST_IS_AVERAGE
 from nas.trial.recipe import Recipe
 from nas.trial.trial import Trial
 from search_spaces import SEARCH_SPACES, SearchSpace, space_class
@@ -57,7 +58,7 @@ MAY_DIFFER = ("trials", "keep", "resources", "retrain", "data.root", "data.downl
 """
 RESERVED = tuple(
     "number status reason epochs rung seconds architecture repeat_of peak_memory_bytes "
-    "micro_batch memory_steps".split()
+    f"micro_batch memory_steps {BEST_IS_AVERAGE}".split()
 )
 """Columns of the trial table that no decision may be called."""
 

@@ -22,6 +22,7 @@ from nas.data.datasets import load_as_before, load_images
 from nas.device import choose_device
 from nas.search.trust import advice, suspicions
 from nas.seeds import derive_seed
+from nas.trial.kept import averaged
 from nas.trial.recipe import Recipe
 from nas.trial.trial import Trial
 
@@ -105,7 +106,7 @@ def measure(
         test=_test(best.trial),
         made={
             **(made or {}),
-            **_trained(best.trial),
+            **_trained(best.trial, best.result),
             "chooser": where.objective,
             "recipes": len(results),
             "completed": sum(r["status"] == "complete" for r in results),
@@ -160,14 +161,19 @@ def _test(trial: Trial) -> dict[str, Any]:
     }
 
 
-def _trained(trial: Trial) -> dict[str, Any]:
+def _trained(trial: Trial, result: Mapping[str, Any]) -> dict[str, Any]:
     data = prepare(load_images(trial.data), trial.data)
-    best = "best epoch by PGD on held-out images"
+    epoch = "last epoch"
+    if trial.recipe.selection_images:
+        epoch = "best epoch by PGD on held-out images"
+    if averaged(result):
+        epoch += ", averaged weights"
+    every = trial.recipe.epochs * trial.repeats
     return {
-        "epochs": trial.recipe.epochs,
+        "epochs": round(result.get("epochs", every) / trial.repeats),  # fewer out of patience
         "train_images": len(data.train),
         "held_out_images": len(data.validation),
-        "epoch": best if trial.recipe.selection_images else "last epoch",
+        "epoch": epoch,
     }
 
 

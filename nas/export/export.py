@@ -14,6 +14,7 @@ from nas.errors import InputError
 from nas.search.trust import BEGIN, suspicions, was_checked
 from nas.trial.deviations import DEVIATION
 from nas.trial.files import WEIGHTS, trial_directory
+from nas.trial.kept import averaged
 from nas.trial.trial import Trial
 
 MODEL, DESCRIPTION, CARD = "model.safetensors", "architecture.json", "README.md"
@@ -67,6 +68,8 @@ def export_trial(
         "repeats": result.get("repeats", []),
         "environment": result["environment"],
     }
+    if averaged(result):
+        description["trial"]["averaged_weights"] = True
     if modules:
         description["trial"]["modules"] = list(modules)
     text, card = json.dumps(description, indent=2) + "\n", model_card(description)
@@ -119,12 +122,15 @@ def model_card(description: Mapping[str, Any]) -> str:
     scores = _scores(trial)
     doubts = _doubts(trial["scores"])
     recipe = "\n".join(f"| {name} | {value} |" for name, value in trial["recipe"].items())
+    kind = ""
+    if trial.get("averaged_weights"):
+        kind = "\n\nThe weights are a moving average of those of training (`weight_average`)."
     versions = ", ".join(f"{k} {v}" for k, v in trial["environment"].items())
     return f"""# {architecture["space"]}: {choices}
 
 Found and trained by psinas: trial {trial["number"]}, architecture `{architecture["hash"]}`,
 search seed {trial["seed"]}. The scores are of **validation** images, which also chose the epoch
-and the architecture: expect somewhat less on test images (`psinas score` measures them).
+and the architecture: expect somewhat less on test images (`psinas score` measures them).{kind}
 
 ## Use
 

@@ -17,7 +17,7 @@ from nas.files import write_whole
 from nas.ledger.results import ORDER, REUSED_FROM, RUNGS
 from nas.search.shared import TRAINED_IN
 from nas.trial.files import LAST_WEIGHTS, WEIGHTS, trial_directory
-from nas.trial.training import EPOCH_SCORES
+from nas.trial.state import better_scores
 
 REUSABLE = ("complete", "diverged", "invalid")
 """Statuses that follow from the trial alone. A machine, a limit or a mistake that has been mended
@@ -68,11 +68,7 @@ class Earlier:
             try:
                 with path.open(newline="", encoding="utf-8") as file:
                     rows = {int(row["epoch"]): row for row in csv.DictReader(file)}
-                return {
-                    str(epoch): {name: float(rows[epoch][name]) for name in EPOCH_SCORES}
-                    for epoch in epochs
-                    if epoch in rows
-                }
+                return {str(epoch): better_scores(rows[epoch]) for epoch in epochs if epoch in rows}
             except (OSError, KeyError, ValueError):
                 continue
         return None

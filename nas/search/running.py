@@ -22,7 +22,7 @@ class Row:
 
     Attributes:
         number: of the trial.
-        epochs: it will have, over all its repeats.
+        epochs: the number of its last one, over all its repeats.
         seconds: since it began.
         silent_seconds: since it last told of an epoch, or began.
         epoch: the last one that it told of; 0 before the first.
@@ -99,8 +99,18 @@ class Running:
             trial.host, trial.gpus = host, gpus
             self.changes += 1
 
-    def told(self, number: int, epoch: int, robust_accuracy: float | None = None) -> None:
-        """Note an epoch of a trial; one of a trial that does not run is no news."""
+    def told(
+        self,
+        number: int,
+        epoch: int,
+        robust_accuracy: float | None = None,
+        *,
+        of: int | None = None,
+    ) -> None:
+        """Note an epoch of a trial; one of a trial that does not run is no news.
+
+        ``of``: the number of its last epoch, which comes sooner where training ends early.
+        """
         trial = self._trials.get(number)
         if trial is None:
             return
@@ -108,6 +118,7 @@ class Running:
         self._epochs.append(now - trial.told)
         trial.turns.append(now - trial.told)
         trial.told, trial.epoch, trial.robust_accuracy = now, epoch, robust_accuracy
+        trial.epochs = trial.epochs if of is None else of
         self.changes += 1
 
     def end(self, number: int, *, whole: bool = True) -> None:

@@ -12,8 +12,8 @@ DEVIATION = "_std"
 """Ends the name of the sample deviation of a score over the repeats of its trial."""
 
 FLAG, FLAG_RAISED = "suspicion_", "_raised"
-_WITHOUT = ("_stderr", "_low", "_high", "_seconds", DEVIATION)
-"""Ends of names of scores that are no quantity of their own, or wall time."""
+_WITHOUT = ("_stderr", "_low", "_high", "_seconds", "_is_average", DEVIATION)
+"""Ends of names of scores that are no quantity of their own, wall time, or yes or no."""
 
 
 def has_deviation(name: str) -> bool:

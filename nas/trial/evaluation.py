@@ -12,7 +12,7 @@ import time
 import traceback
 from collections.abc import Generator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,7 @@ from nas.data.arrays import Data, Images, prepare
 from nas.data.datasets import load_images
 from nas.errors import DeviceFault, Diverged, one_line, writable
 from nas.trial.captured import capture_asked
+from nas.trial.kept import BEST_IS_AVERAGE
 from nas.trial.machine import environment_of, peak_memory
 from nas.trial.process import process_as_found
 from nas.trial.repeats import repeated
@@ -196,17 +197,23 @@ def evaluation(
                 early_seconds += time.perf_counter() - scored
             yield epochs[-1]
         trained = time.perf_counter()
+        training = replace(training, plain=None, average=None)  # no memory while scoring
         scores.update(_score(trial, model, data, "end", micro_batch))
         best, last = training.best, training.last
+        robust = [
+            (e.average_rank if averaged else e.rank)[0]
+            for e, averaged in ((best, training.best_is_average), (last, training.last_is_average))
+        ]
         own = (
             best.epoch,
-            best.robust_accuracy,
-            last.robust_accuracy,
+            *robust,
             trained - started - early_seconds,
             early_seconds + time.perf_counter() - trained,
         )
         named = zip(TRAINING_SCORES, map(float, own), strict=True)
         scores.update((name, v) for name, v in named if not math.isnan(v))  # no epochs, no judge
+        if trial.recipe.weight_average is not None:
+            scores[BEST_IS_AVERAGE] = float(training.best_is_average)
         weights = {name: w.cpu() for name, w in model.state_dict().items()}
         last_weights = {name: w.cpu() for name, w in training.last_weights.items()}
         return Evaluation(
@@ -219,7 +226,7 @@ def evaluation(
             peak_memory_bytes=peak_memory(device),
             task=data.task,
             weights=weights,
-            last_weights=None if best == last else last_weights,
+            last_weights=None if best.epoch == last.epoch else last_weights,
         )
     except TimeUp as late:
         return failed("timeout", str(late))

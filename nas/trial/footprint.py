@@ -38,7 +38,7 @@ class Footprint:
     """Bytes that a trial takes on its device.
 
     Attributes:
-        state_bytes: parameters, buffers, gradients and the optimizer's state.
+        state_bytes: parameters, buffers, gradients, the optimizer's state and averaged weights.
         activation_bytes: what the forward pass of one (micro-)batch keeps for its backward pass.
         temporary_bytes: the most that stands beside those and the images while training: of
             backward, of the attack, the best epoch's weights.

@@ -7,7 +7,7 @@ a model before and after), what that code allocates stands here instead.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -55,8 +55,11 @@ class Rehearsal:
         for parameter in parameters:
             parameter.grad = torch.empty_like(parameter)
         self._state = [[torch.empty_like(p) for p in parameters] for _ in range(copies)]
+        averaged = recipe.weight_average is not None
+        self._average = [torch.empty_like(v) for v in (*parameters, *model.buffers()) if averaged]
         self.state_bytes = live.now
-        self._best = [torch.empty_like(v) for v in model.state_dict().values()]
+        self._best = self._weights()
+        self._best_average = self._weights() if averaged else []
 
     def training(self, count: int) -> int:
         """Return the peak of a training step, from the second epoch on."""
@@ -77,7 +80,9 @@ class Rehearsal:
         sizes = [p.numel() * p.element_size() for p in self.model.parameters()] or [0]
         # A GPU's optimizer takes all parameters at a time, a CPU's one after another.
         step = self._step_copies() * (sum(sizes) if self.device == "cuda" else max(sizes))
-        better = sum(v.numel() * v.element_size() for v in self._best)
+        better = _bytes(self._best)
+        if self._average:  # beside the new best average the model's own weights, put aside
+            better *= 2
         return max(live.most, live.now + step, live.now + better)
 
     def scoring(self, trial: Trial, count: int, free_bytes: int | None) -> int:
@@ -95,9 +100,12 @@ class Rehearsal:
             self._pass(quick, recipe.judge(), judged)
             a_pass = live.most - before
         judging = live.most + 4 * math.prod(self.task.shape) * min(recipe.selection_images, count)
+        judging += _bytes(self._average)  # the model's own weights, put aside
         rows = max((_rows(metric, size, count) for metric in trial.metrics), default=0)
-        # Then the optimizer is gone, and the last epoch's weights stand for the best's.
-        held = before - sum(v.numel() * v.element_size() for copy in self._state for v in copy)
+        # Then the optimizer and an average are gone, and the last epoch's weights stand for the
+        # best's.
+        held = before - _bytes(v for copy in self._state for v in copy)
+        held -= _bytes(self._average) + _bytes(self._best_average)
         scored = 4 * math.prod(self.task.shape) * count
         scoring = held + scored + a_pass * rows // max(judged, 1) if rows else 0
         return max(judging if recipe.selection_images else 0, scoring)
@@ -124,6 +132,9 @@ class Rehearsal:
         if self.device == "cuda":
             room = math.inf if free_bytes is None else SHARE * free_bytes / TWICE
         return int(max(min(LEAST, most), min(most, room / max(saved, 1))))
+
+    def _weights(self) -> list[Tensor]:
+        return [torch.empty_like(v) for v in self.model.state_dict().values()]
 
     def _step_copies(self) -> int:
         """Return how many copies of parameters an optimizer's step makes."""
@@ -189,6 +200,10 @@ class _AsCalled:
             images = torch.cat(parts) if batch_size else parts[0]
         model.train(training)
         return images.detach()
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(v.numel() * v.element_size() for v in tensors)
 
 
 def _short(attack: Attack) -> Any:

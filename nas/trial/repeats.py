@@ -29,7 +29,8 @@ def repeated(
 
     The epochs of repeat r are numbered from ``r * recipe.epochs + 1`` on. So a scheduler, which
     judges by the epochs below ``recipe.epochs``, sees those of the first repeat alone: it stops a
-    trial there or never, and the other repeats are trained for what it let pass.
+    trial there or never, and the other repeats are trained for what it let pass. One that ends
+    early (``patience``) leaves numbers out.
 
     The first repeat that fails ends the trial with its status and reason, and says which it was;
     the scores of those before it stay in ``repeats``.

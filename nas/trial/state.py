@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +23,7 @@ class Epoch:
     """One epoch's report; accuracies are of the first ``selection_images`` validation images.
 
     NaN where there are none. Those of the averaged weights are NaN where none are averaged.
+    ``stopped_early``: training ends with it, before the recipe's last epoch (``patience``).
     """
 
     epoch: int
@@ -30,6 +33,7 @@ class Epoch:
     seconds: float
     average_clean_accuracy: float = math.nan
     average_robust_accuracy: float = math.nan
+    stopped_early: bool = False
 
     @property
     def rank(self) -> tuple[float, float]:
@@ -117,6 +121,32 @@ class TrainingState:
 def copied_weights(model: nn.Module) -> Weights:
     """Return a copy of everything in the model's state dict."""
     return {name: w.detach().clone() for name, w in model.state_dict().items()}
+
+
+def better_scores(report: Mapping[str, Any]) -> dict[str, float]:
+    """Return both accuracies of an epoch's better weights, plain or averaged.
+
+    It is by these that a scheduler compares trials: a trial is worth what it can end with.
+
+    Args:
+        report: of an epoch, as ``asdict`` or a row of ``epochs.csv`` gives it; those of earlier
+            versions have no averages.
+
+    Raises:
+        KeyError, ValueError: it is no report.
+    """
+    names = "robust_accuracy", "clean_accuracy"
+    plain = tuple(float(report[name]) for name in names)
+    average = tuple(float(report.get(f"average_{name}", math.nan)) for name in names)
+    return dict(zip(names, average if average > plain else plain, strict=True))
+
+
+def out_of_patience(recipe: Recipe, epochs: Sequence[Epoch]) -> bool:
+    """Whether the last ``patience`` of these epochs were all no better than one before them."""
+    if recipe.patience is None:
+        return False
+    ranks = [epoch.better_rank for epoch in epochs]
+    return len(ranks) - 1 - ranks.index(max(ranks)) >= recipe.patience
 
 
 def untrained() -> Epoch:

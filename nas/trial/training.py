@@ -7,7 +7,8 @@ Where a batch does not fit into memory, its gradient is summed over micro-batche
 After each epoch the model is judged on validation images; the weights of the best epoch *and* of
 the last are kept, since robust accuracy can fall while training goes on (robust overfitting). Of a
 ``weight_average`` the averaged model is judged beside the plain one, by the same attack from the
-same random starts, and the better of the two is kept.
+same random starts, and the better of the two is kept. With ``patience`` training ends where that
+long no epoch was better (Rice et al. 2020, arXiv 2002.11569).
 """
 
 from __future__ import annotations
@@ -35,12 +36,20 @@ from nas.trial.minibatch import gradients
 from nas.trial.optimizing import learning_rate
 from nas.trial.precision import check_precision
 from nas.trial.recipe import Recipe
-from nas.trial.state import Epoch, TrainingState, Weights, copied_weights, untrained
+from nas.trial.state import (
+    Epoch,
+    TrainingState,
+    Weights,
+    copied_weights,
+    out_of_patience,
+    untrained,
+)
 from nas.trial.waiting import LossWatch, values_fine
 
 EpochScore = Literal["robust_accuracy", "clean_accuracy"]
 EPOCH_SCORES: tuple[EpochScore, ...] = get_args(EpochScore)
-"""What every epoch is judged by, on ``recipe.selection_images`` images."""
+"""What every epoch is judged by, on ``recipe.selection_images`` images: of plain and averaged
+weights the better (``nas.trial.state.better_scores``)."""
 T = TypeVar("T")
 
 
@@ -133,6 +142,8 @@ def train(
 
     replayed = captured(compute, model, generator, micro_batch) if capture else None
     for number in range(state.first_epoch(), recipe.epochs + 1):
+        if state.epochs and state.epochs[-1].stopped_early:
+            break
         started = time.perf_counter()
         train_loss = _epoch(state, number, data, recipe, replayed or compute)
         doing(f"while judging epoch {number} of {recipe.epochs}")
@@ -142,6 +153,8 @@ def train(
             averages = _judge_average(state, data, recipe, micro_batch)
         seconds = time.perf_counter() - started
         report = Epoch(number, train_loss, clean, robust, seconds, *averages)
+        if number < recipe.epochs and out_of_patience(recipe, [*state.epochs, report]):
+            report = replace(report, stopped_early=True)
         state.note(report, judged=recipe.selection_images > 0)
         yield report
     training = _ended(state, judged=recipe.selection_images > 0)

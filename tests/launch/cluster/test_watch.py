@@ -243,13 +243,31 @@ def test_a_worker_tells_of_every_epoch_but_the_last_and_a_scheduler_of_one_repea
         assert goes_on == (number == 0 or epoch_number != 1 or epochs == 1)
 
 
+def test_a_worker_says_that_training_ended_early_and_then_scores():
+    """Of three repeats of five epochs the first ends after two, the last after its third."""
+    steps = Steps(5, 3)
+    numbers = [1, 2, 6, 7, 8, 9, 10, 11, 12, 13]
+    steps.worker._steps = (
+        Epoch(n, 1.0, 0.5, 0.25, 0.1, 0.75, 0.5, stopped_early=n in (2, 13)) for n in numbers
+    )
+    told = steps.told()
+    assert [row[0] for row in told] == numbers
+    assert [row[2] for row in told] == [15] * 9 + [13]
+    assert {row[4] for row in told} == {0.5}  # of the averaged weights, which are better
+
+
 def test_repeats_tell_of_all_their_epochs(made):
     _, watch, _, _ = made()
     trial = replace(parse_config({}).plan().template, repeats=3)
     watch.begin(0, trial)
-    watch.told(0, epoch(7, robust_accuracy=math.nan))
+    of = 3 * trial.recipe.epochs
     (row,) = watch._book.rows()
-    assert (row.epoch, row.epochs, row.robust_accuracy) == (7, 3 * trial.recipe.epochs, None)
+    assert (row.epoch, row.epochs) == (0, of)
+    watch.told(0, epoch(7, robust_accuracy=math.nan, **{OF: of}))
+    (row,) = watch._book.rows()
+    assert (row.epoch, row.epochs, row.robust_accuracy) == (7, of, None)
+    watch.told(0, epoch(8, **{OF: 8}))
+    assert watch._book.rows()[0].last_turn  # it ended early
 
 
 def test_the_file_is_there_while_the_search_runs(made, tmp_path):

@@ -86,6 +86,20 @@ def test_a_kill_leaves_no_description_beside_other_weights(
     assert {p.name for p in out.iterdir()} == set(whole)
 
 
+def test_a_model_card_says_that_weights_are_averaged(run, tmp_path):
+    done = Run(run).trial(0)
+
+    def card(**scores):
+        result = {**done.result, "scores": {**done.result["scores"], **scores}}
+        out = tmp_path / "out"
+        way_out.export_trial(run, 0, done.trial, result, out, metrics=[])
+        return (out / "README.md").read_text()
+
+    assert "moving average" not in card()
+    assert "moving average" not in card(best_is_average=0.0)
+    assert "moving average" in card(best_is_average=1.0)
+
+
 def test_a_file_is_no_directory(run, psinas, tmp_path) -> None:
     (tmp_path / "out").write_text("mine")
     one_line(psinas("export", run, "--trial", 0, "--out", tmp_path / "out"), "got the file")

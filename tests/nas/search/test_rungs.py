@@ -11,6 +11,7 @@ import pytest
 
 import launch.cluster.session  # noqa: F401  sets what ray reads when it is imported
 from launch.cluster.scheduler import RungScheduler, open_rungs
+from launch.cluster.worker import OF
 from launch.config.config import parse_config
 from launch.runs.begin import open_search
 from nas.errors import InputError
@@ -252,6 +253,15 @@ def test_the_scheduler_stops_trials_by_number_and_by_their_own_last_epoch():
     assert list(rungs.reached(7)) == ["1", "2"]
     scheduler.on_trial_error(None, tune_trial(7))
     assert rungs.reached(7) == {}
+
+
+def test_a_trial_whose_training_ended_early_is_noted_at_a_rung_and_goes_on_to_its_scores():
+    rungs = Rungs(rung_epochs(1, 2, 4), {"robust_accuracy": "max"}, 2)
+    told = RungScheduler(rungs).on_trial_result
+    assert told(None, tune_trial(7), epoch(1, 0.9)) == "CONTINUE"
+    assert told(None, tune_trial(8), {**epoch(1, 0.1), OF: 4}) == "STOP"
+    assert told(None, tune_trial(9), {**epoch(1, 0.1), OF: 1}) == "CONTINUE"
+    assert rungs.reached(9) == {"1": {"robust_accuracy": 0.1, "clean_accuracy": 0.5}}
 
 
 def test_a_search_keeps_its_rungs_from_one_driver_to_the_next(tiny, tmp_path):

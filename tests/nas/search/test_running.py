@@ -96,6 +96,25 @@ def test_the_last_turn_scores_too_and_is_compared_with_last_turns(book, clock):
     assert Hangs(10, None).silent(book.rows(), book.usual_seconds) == []
 
 
+def test_a_trial_that_ends_early_scores_in_its_last_turn(book, clock):
+    run_epochs(book, clock, 0, 1, 1, epochs=3)
+    clock.now += 400
+    book.end(0)
+    book.begin(1, 20)
+    clock.now += 1
+    book.told(1, 1, 0.5, of=20)
+    assert not book.rows()[0].last_turn
+    book.told(1, 2, 0.5, of=2)
+    (row,) = book.rows()
+    assert (row.epoch, row.epochs, row.last_turn) == (2, 2, True)
+    clock.now += 300  # longer than any epoch, but not than others scored
+    assert Hangs(10, None).silent(book.rows(), book.usual_seconds) == []
+    book.end(1)
+    assert book.usual_seconds(row) is None
+    run_epochs(book, clock, 2, 1, epochs=2)
+    assert book.usual_seconds(book.rows()[0]) == statistics.median([400, 300])
+
+
 def test_a_trial_that_hangs_is_said_once_for_each_silence(book, clock):
     hangs = Hangs(10, None)
     run_epochs(book, clock, 7, 20, 30)

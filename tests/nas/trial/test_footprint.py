@@ -172,6 +172,35 @@ def test_parts_come_together_and_settings_count():
         footprint(trial, task, device="tpu")
 
 
+def test_averaged_weights_count():
+    """Once as they are, once as the best of them, and while they are in the model its own."""
+    trial, task = dense()
+    recipe = replace(trial.recipe, adversary="none", selection_images=40)
+    footprint(replace(trial, recipe=recipe), task)  # torch.fx warns once, an error in tests
+    plain = footprint(replace(trial, recipe=recipe), task)
+    recipe = replace(recipe, weight_average=0.9)
+    found = footprint(replace(trial, recipe=recipe), task)
+    weights = 4 * (64 * 300 + 300 + 300 * 10 + 10) + 4 * 2
+    assert found.state_bytes == plain.state_bytes + weights
+    assert found.training_bytes >= plain.training_bytes + 2 * weights
+    assert found.scoring_bytes == plain.scoring_bytes + 3 * weights
+
+
+@pytest.mark.parametrize("metrics", [(), (METRICS["clean"](), METRICS["pgd"](epsilon=0.01))])
+def test_the_estimate_of_averaged_weights_is_near_what_the_allocator_held(metrics):
+    space = FeedForward(kinds=("dense",), hidden_layers=(2,), units=(900,), dropout=(0.0,))
+    recipe = Recipe(
+        batch_size=32, epochs=1, steps=1, epsilon=0.001, selection_images=40, weight_average=0.9
+    )
+    data = DataConfig("npz:none", limit=Limit(train=128, validation=40))
+    trial = Trial(next(iter(space)), recipe, data, metrics)
+    estimate = footprint(trial, Task.plain((1, 16, 16), 2))
+    pictures = images((1, 16, 16), 200)
+    evaluation, peak = allocated(lambda: evaluate(trial, pictures))
+    assert evaluation.status == "complete", evaluation.reason
+    assert estimate.peak_bytes / peak == pytest.approx(1, abs=WITHIN)
+
+
 def test_activations_grow_with_the_micro_batch():
     space = DepthChannels(depth=(4,), channels=(16,), stem="small")
     architecture = next(iter(space))
