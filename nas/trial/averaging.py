@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from metrics.deadline import check
 from nas.data.arrays import Split
 from nas.trial.augmentation import augment
 from nas.trial.recipe import Recipe
@@ -156,6 +157,7 @@ def _recompute(model: nn.Module, norms: list[_BatchNorm], batches: Iterable[Tens
             norm.momentum = None  # every batch counts the same
             norm.train()
         for x in batches:
+            check()  # the time limit
             model(x)
     finally:
         for norm, momentum, count in found:
