@@ -31,17 +31,16 @@ class Follower:
     def __init__(self, model: nn.Module, module: fx.GraphModule, dtype: torch.dtype) -> None:
         self.model, self.module, self.dtype = model, module, dtype
         norms: dict[str, str] = module.meta["folded"]
-        self._folded = [
-            (_conv(module, name), model.get_submodule(name), model.get_submodule(norm))
+        self._folded: list[tuple[Any, Any, Any]] = [
+            (module.get_submodule(name), model.get_submodule(name), model.get_submodule(norm))
             for name, norm in norms.items()
         ]
         inside = {id(v) for conv, _, _ in self._folded for v in conv.parameters()}
         own = _named(model)
         self._copied: list[tuple[Tensor, Tensor]] = []
-        self._intakes: list[tuple[IntakeConv2d, nn.Module]] = []
+        self._intakes: list[tuple[IntakeConv2d, Any]] = []
         for name, part in module.named_modules():
-            plain = isinstance(part, IntakeConv2d) and name not in norms
-            if isinstance(part, IntakeConv2d) and plain:
+            if isinstance(part, IntakeConv2d) and name not in norms:
                 self._intakes.append((part, model.get_submodule(name)))
         at_intakes = {id(v) for conv, _ in self._intakes for v in conv.parameters()}
         for name, tensor in _named(module).items():
@@ -127,10 +126,6 @@ def _narrow(module: fx.GraphModule, dtype: torch.dtype) -> None:
 
 def _has_weights(module: nn.Module) -> bool:
     return any(True for _ in module.parameters())
-
-
-def _conv(module: fx.GraphModule, name: str) -> Any:
-    return module.get_submodule(name)
 
 
 def _named(module: nn.Module) -> dict[str, Tensor]:

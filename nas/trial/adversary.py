@@ -16,12 +16,14 @@ from torch import Tensor, nn
 from metrics.attacks import PGD, Attack
 from metrics.attacks.geometry import Randomness
 from metrics.attacks.iterative import Rows
+from metrics.checks import check_images
 from metrics.engine.following import Follower, follower
 from metrics.precision import full_float32
 from nas.trial.precision import attack_precision
 from nas.trial.recipe import Recipe
 
-LOOKED_AT = 4  # images on which the copy is compared with the model at the start of every epoch
+LOOKED_AT = 32  # images on which the copy is compared with the model when it is made
+LOOKED_AT_AGAIN = 4  # the same at the start of every epoch
 LEVELS = 127  # of a carried perturbation, from 0 to epsilon
 
 
@@ -30,6 +32,7 @@ class Adversary:
 
     Attributes:
         attack: the recipe's.
+        recipe: how training goes on.
         leaks_labels: as the attack's.
         precision: that attacks run at now: ``float32``, ``bf16``, or ``as trained``, where the
             model has no fast copy and is attacked itself.
@@ -38,10 +41,11 @@ class Adversary:
     def __init__(self, attack: Attack, model: nn.Module, images: Tensor, recipe: Recipe) -> None:
         self.attack, self.recipe = attack, recipe
         self.leaks_labels = attack.leaks_labels
-        self._model, self._images = model, images[:32].detach().clone()
+        self._model, self._images = model, images.detach().clone()
         self._follower = self._made()
         self._trusted = False
         self._steps: int | None = None
+        self._count = 0
         self._rows: Tensor | None = None
         self._carried: Tensor | None = None
 
@@ -54,13 +58,19 @@ class Adversary:
     def begin_epoch(self, number: int) -> None:
         """Compare the copy with the model, which it may have ceased to follow; count steps."""
         self._trusted = self._follower is not None and self._follower.agrees(
-            self._images[:LOOKED_AT]
+            self._images[:LOOKED_AT_AGAIN]
         )
         self._steps = steps_in_epoch(self.recipe, number)
 
     def at(self, rows: Tensor, count: int) -> None:
-        """Say which of ``count`` training images come next: theirs are perturbations carried on."""
+        """Say which of ``count`` training images come next, whose perturbations may be kept."""
         self._rows, self._count = rows, count
+
+    @property
+    def steady(self) -> bool:
+        """Whether every step attacks alike, so that it can be replayed."""
+        settings = self.recipe.early_steps, self.recipe.carry_perturbations
+        return settings == (None, False) and self._trusted
 
     def __call__(
         self,
@@ -81,10 +91,11 @@ class Adversary:
         if copy is None or not self._trusted:
             made = attack(model, images, labels, generator=generator, batch_size=batch_size)
         else:
+            x = check_images(images.detach())
+            attack.check_reach(x)
             copy.refresh()
             with full_float32(), torch.inference_mode(False), torch.enable_grad():
-                x = images.detach().clone()
-                made = attack.on_ready(copy.module, x, labels, generator, batch_size)
+                made = attack.on_ready(copy.module, x.clone(), labels, generator, batch_size)
         self._keep(images, made)
         return made
 

@@ -221,7 +221,7 @@ def evaluation(
             scores=scores,
             epochs=tuple(epochs),
             seconds=time.perf_counter() - started,
-            environment=environment | {"capture": training.capture},
+            environment=environment | in_use(training),
             micro_batch=micro_batch,
             peak_memory_bytes=peak_memory(device),
             task=data.task,
@@ -247,6 +247,12 @@ def evaluation(
             steps = model = None  # type: ignore[assignment]
             gc.collect()
             torch.cuda.empty_cache()
+
+
+def in_use(training: Training) -> dict[str, str]:
+    """Return what training ran on beside its device, for the environment."""
+    attack = {"attack_precision": training.attack_precision} if training.attack_precision else {}
+    return {"capture": training.capture, **attack}
 
 
 def _trace() -> str:

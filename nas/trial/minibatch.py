@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from metrics.attacks import Attack
+from nas.trial.adversary import Adversary
 from nas.trial.objective import mean_loss, passes
 from nas.trial.precision import training_precision
 from nas.trial.recipe import Recipe
@@ -32,7 +33,7 @@ def gradients(
     x: Tensor,
     y: Tensor,
     recipe: Recipe,
-    attack: Attack | None,
+    attack: Attack | Adversary | None,
     generator: torch.Generator,
     micro_batch: int | None,
     *,
@@ -59,7 +60,7 @@ def batch_loss(
     x: Tensor,
     y: Tensor,
     recipe: Recipe,
-    attack: Attack | None,
+    attack: Attack | Adversary | None,
     generator: torch.Generator,
 ) -> Tensor:
     """Return the loss of one minibatch, its first part attacked."""
@@ -72,7 +73,7 @@ def _adversarial(
     x: Tensor,
     y: Tensor,
     recipe: Recipe,
-    attack: Attack | None,
+    attack: Attack | Adversary | None,
     generator: torch.Generator,
     micro_batch: int | None = None,
 ) -> Tensor:

@@ -75,9 +75,13 @@ class Recipe:
         accumulate: minibatches whose gradients are averaged for one step.
         patience: epochs without a better one, as judged on ``selection_images``, after which
             training ends (robust overfitting: Rice et al. 2020); None: never.
-        attack_precision: of the training attack; ``auto`` is bf16 on a device with fast bf16.
-        early_steps: attack steps in the first epoch, from which they rise to ``steps`` in the last.
-        carry_perturbations: attacks begin where those of the epoch before ended.
+        attack_precision: ``float32`` or ``bf16``, of the training attack alone; ``auto`` is bf16
+            where the model trains in it, and on a CPU with fast bf16 for nets of enough arithmetic
+            (:mod:`nas.trial.precision`). Weights, judging and metrics do not follow it.
+        early_steps: attack steps in the first epoch, from which they rise to ``steps`` in the last
+            (Wang et al. 2019, arXiv 2112.08304, make attacks stronger as training goes on).
+        carry_perturbations: attacks begin where those of the epoch before ended (Zheng et al. 2020,
+            arXiv 1912.11969), for ``pgd`` on images that are not moved about.
 
     Raises:
         ValueError: a value out of range or an unknown name.
@@ -133,6 +137,7 @@ class Recipe:
             ("schedule", SCHEDULES),
             ("loss", LOSSES),
             ("precision", PRECISIONS),
+            ("attack_precision", PRECISIONS),
         ):
             if getattr(self, field) not in known:
                 raise ValueError(f"{field}: expected one of {list(known)}, got "
@@ -178,11 +183,34 @@ class Recipe:
                 "patience: expected selection_images >= 1 to judge epochs by, got 0 "
                 f"with patience {self.patience}"
             )
+        self._check_attack_settings()
         self.judge()  # checks adversary, epsilon, steps and step_size
         if self.norm == "l2" and self.epsilon == EPSILON:
             raise ValueError(
                 f"epsilon: expected one of its own for norm l2 (such as 0.5), got 8/255, the "
                 f"default of L infinity, for the adversary {self.adversary}"
+            )
+
+    def _check_attack_settings(self) -> None:
+        if self.early_steps is not None and not 1 <= self.early_steps <= self.steps:
+            raise ValueError(
+                f"early_steps: expected 1 to steps ({self.steps}) or null, got {self.early_steps}"
+            )
+        attack = self.attack()
+        if self.early_steps is not None and not hasattr(attack, "steps"):
+            raise ValueError(
+                f"early_steps: expected an adversary that has steps, got {self.adversary}"
+            )
+        if self.carry_perturbations and type(attack) is not PGD:
+            raise ValueError(
+                "carry_perturbations: expected the adversary pgd and no loss trades, got "
+                f"{self.adversary} and {self.loss}"
+            )
+        moved = [name for name in ("flip", "crop_padding", "cutout") if getattr(self, name)]
+        if self.carry_perturbations and moved:
+            raise ValueError(
+                "carry_perturbations: expected images that are not moved about, got "
+                f"{', '.join(moved)}"
             )
 
     @property

@@ -29,6 +29,7 @@ from metrics.engine.memory import at_most
 from metrics.robustness.accuracy import robust_accuracy
 from nas.data.arrays import Data
 from nas.errors import Diverged
+from nas.trial.adversary import LOOKED_AT, Adversary
 from nas.trial.augmentation import augment
 from nas.trial.averaging import statistics_batches
 from nas.trial.captured import Compute, captured
@@ -81,6 +82,7 @@ class Training:
             averaged ones. Where no images judge, averaged ones are kept if there are any.
         plain, average: the best and the last of either; None where no weights are averaged.
         capture: whether steps were replayed: ``off``, ``on`` or ``refused (why)``.
+        attack_precision: :attr:`nas.trial.adversary.Adversary.precision`; empty without an attack.
     """
 
     epochs: tuple[Epoch, ...]
@@ -92,6 +94,7 @@ class Training:
     plain: Kept | None = None
     average: Kept | None = None
     capture: str = "off"
+    attack_precision: str = ""
 
 
 def train(
@@ -134,18 +137,28 @@ def train(
     check_precision(recipe, data.train.labels.device)
     state = TrainingState.begun(model, recipe, generator)
     known = values_fine(data)
+    adversary = None
+    if attack is not None and recipe.epochs:
+        adversary = Adversary(attack, model, data.train.images(slice(LOOKED_AT)), recipe)
 
     def compute(x: Tensor, y: Tensor) -> Tensor:
         with values_known(known):
             perturb = recipe.perturbs(state.first_epoch())
-            return gradients(model, x, y, recipe, attack, generator, micro_batch, perturb=perturb)
+            return gradients(
+                model, x, y, recipe, adversary, generator, micro_batch, perturb=perturb
+            )
 
     replayed = captured(compute, model, generator, micro_batch) if capture else None
     for number in range(state.first_epoch(), recipe.epochs + 1):
         if state.epochs and state.epochs[-1].stopped_early:
             break
         started = time.perf_counter()
-        train_loss = _epoch(state, number, data, recipe, replayed or compute)
+        steady = not recipe.awp_warmup
+        if adversary is not None:
+            adversary.begin_epoch(number)
+            steady = steady and adversary.steady
+        step = replayed if replayed is not None and steady else compute
+        train_loss = _epoch(state, number, data, recipe, step, adversary)
         doing(f"while judging epoch {number} of {recipe.epochs}")
         state.optimizer.zero_grad(set_to_none=True)  # an evaluator would keep copies of gradients
         with at_most(micro_batch):
@@ -159,7 +172,11 @@ def train(
         yield report
     training = _ended(state, judged=recipe.selection_images > 0)
     model.eval()
-    return replace(training, capture="off" if replayed is None else replayed.status)
+    return replace(
+        training,
+        capture="off" if replayed is None else replayed.status,
+        attack_precision="" if adversary is None else adversary.precision,
+    )
 
 
 def _ended(state: TrainingState, *, judged: bool) -> Training:
@@ -197,6 +214,7 @@ def _epoch(
     data: Data,
     recipe: Recipe,
     compute: Compute,
+    adversary: Adversary | None,
 ) -> float:
     """Go through the training images once, and return the mean loss."""
     model, optimizer, generator = state.model, state.optimizer, state.generator
@@ -212,6 +230,8 @@ def _epoch(
     for step, indices in enumerate(batches):
         doing(f"in epoch {number} of {recipe.epochs}, step {step + 1}")
         x, y = augment(data.train.images(indices), recipe, generator), data.train.labels[indices]
+        if adversary is not None:
+            adversary.at(indices, len(data.train))
         losses.append(compute(x, y))
         watch.note(step, losses[-1])
         if recipe.gradient_clip is not None:
