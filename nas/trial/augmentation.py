@@ -10,7 +10,11 @@ from nas.trial.recipe import Recipe
 
 
 def augment(x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """Return images ``(N, C, H, W)`` augmented, each by draws of its own."""
+    """Return images ``(N, C, H, W)`` augmented, each by draws of its own.
+
+    Raises:
+        ValueError: a ``cutout`` larger than the images.
+    """
     n, _, height, width = x.shape
     if recipe.flip:
         mirror = torch.rand(n, 1, 1, 1, generator=generator, device=generator.device) < 0.5
@@ -24,4 +28,24 @@ def augment(x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
         samples = torch.arange(n, device=x.device)[:, None, None, None]
         channels = torch.arange(x.shape[1], device=x.device)[None, :, None, None]
         x = functional.pad(x, (pad, pad, pad, pad))[samples, channels, rows, columns]
-    return x
+    return _cut_out(x, recipe.cutout, generator) if recipe.cutout else x
+
+
+def _cut_out(x: Tensor, side: int, generator: torch.Generator) -> Tensor:
+    """Return images with a square of 0, whose centre is any pixel: borders may cut it.
+
+    Source: DeVries & Taylor 2017, section 3.2, where 0 is the mean of normalised images; here it is
+    black. A square of an even side has its centre right below its middle.
+    """
+    n, _, height, width = x.shape
+    if side > min(height, width):
+        raise ValueError(f"cutout: expected at most the {min(height, width)} pixels of a side of "
+                         f"the images, got {side}")  # fmt: skip
+
+    def covered(length: int) -> Tensor:
+        centres = torch.randint(length, (n, 1), generator=generator, device=generator.device)
+        places = torch.arange(length, device=x.device) - (centres.to(x.device) - side // 2)
+        return (places >= 0) & (places < side)
+
+    rows, columns = covered(height), covered(width)
+    return x.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
@@ -13,6 +14,8 @@ from nas.seeds import value_hash
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("one-cycle", "cosine", "step", "halving", "constant")
+CALLED_HERE = {"piecewise": "step", "multi-step": "step", "cyclic": "one-cycle"}
+"""Names that schedules have elsewhere -> the name here: one name for one training, and one hash."""
 LOSSES = ("cross-entropy", "mse", "trades", "mart")
 PAIRED = ("trades", "mart")
 """Losses of a clean image and its adversarial one together."""
@@ -30,8 +33,8 @@ class Recipe:
         optimizer: ``sgd`` (Nesterov momentum), ``adam`` or ``adamw``.
         learning_rate: the largest of the schedule.
         schedule: ``one-cycle`` (linear up over a quarter, linear down), ``cosine``, ``step``
-            (a tenth after half and after three quarters), ``halving`` (half after every fifth, as
-            of 100 epochs in Sutton et al. 2023 after 20) or ``constant``.
+            (a tenth after each of ``milestones``; elsewhere called piecewise), ``halving`` (half
+            after every fifth, as of 100 epochs in Sutton et al. 2023 after 20) or ``constant``.
         momentum: of ``sgd``.
         weight_decay: L2 penalty; decoupled for ``adamw``.
         loss: ``cross-entropy``; ``mse``: the squared error of the probabilities, mean over
@@ -69,10 +72,15 @@ class Recipe:
         awp: size of the adversarial weight perturbation, as a share of each weight's norm (γ of Wu
             et al. 2020, 0.01 for cross entropy and 0.005 for ``trades`` there); 0 does not perturb.
         awp_warmup: epochs before the first perturbed one.
-        cutout: side in pixels of a square that is blackened in every image; 0 does not.
-        milestones: of ``step``: parts of the training after which the rate falls to a tenth.
-        warmup_epochs: epochs, also parts of one, over which the rate climbs linearly from 0.
-        accumulate: minibatches whose gradients are averaged for one step.
+        cutout: side in pixels of a square that is blackened in every image, about a centre of its
+            own and cut at the borders (DeVries & Taylor 2017); 0 does not.
+        milestones: of ``step``: parts of the training, in (0, 1) and increasing, after each of
+            which the rate falls to a tenth.
+        warmup_epochs: epochs, also parts of one, over which the rate climbs linearly from 0 (Goyal
+            et al. 2017); of any schedule but ``one-cycle``, which climbs anyway. ``cosine`` falls
+            over the rest of the training; others change where they would without it.
+        accumulate: minibatches whose gradients are averaged for one step, each image counting the
+            same; an epoch's last step takes those that are left. Schedules count steps.
         patience: epochs without a better one, as judged on ``selection_images``, after which
             training ends (robust overfitting: Rice et al. 2020); None: never.
         attack_precision: ``float32`` or ``bf16``, of the training attack alone; ``auto`` is bf16
@@ -132,6 +140,10 @@ class Recipe:
             value = getattr(self, setting.name)
             if str(setting.type).startswith("float") and type(value) is int:
                 object.__setattr__(self, setting.name, float(value))
+        object.__setattr__(self, "milestones", tuple(self.milestones))  # a list in YAML and JSON
+        if self.schedule in CALLED_HERE:
+            raise ValueError(f"schedule: expected one of {list(SCHEDULES)}, got {self.schedule!r}, "
+                             f"which is called {CALLED_HERE[self.schedule]} here")  # fmt: skip
         for field, known in (
             ("optimizer", OPTIMIZERS),
             ("schedule", SCHEDULES),
@@ -142,9 +154,10 @@ class Recipe:
             if getattr(self, field) not in known:
                 raise ValueError(f"{field}: expected one of {list(known)}, got "
                                  f"{getattr(self, field)!r}")  # fmt: skip
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size: expected >= 1, got {self.batch_size}")
-        for field in ("epochs", "selection_images", "weight_decay", "crop_padding"):
+        for field in ("batch_size", "accumulate"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field}: expected >= 1, got {getattr(self, field)}")
+        for field in ("epochs", "selection_images", "weight_decay", "crop_padding", "cutout"):
             if getattr(self, field) < 0:
                 raise ValueError(f"{field}: expected >= 0, got {getattr(self, field)}")
         for field in ("attacked_share", "label_smoothing", "momentum"):
@@ -184,6 +197,7 @@ class Recipe:
                 f"with patience {self.patience}"
             )
         self._check_attack_settings()
+        self._check_schedule()
         self.judge()  # checks adversary, epsilon, steps and step_size
         if self.norm == "l2" and self.epsilon == EPSILON:
             raise ValueError(
@@ -212,6 +226,20 @@ class Recipe:
                 "carry_perturbations: expected images that are not moved about, got "
                 f"{', '.join(moved)}"
             )
+
+    def _check_schedule(self) -> None:
+        ends = (0.0, *self.milestones, 1.0)
+        if not all(earlier < later for earlier, later in itertools.pairwise(ends)):
+            raise ValueError(f"milestones: expected increasing parts of the training in (0, 1), "
+                             f"got {list(self.milestones)}")  # fmt: skip
+        if self.warmup_epochs == 0:
+            return
+        if not 0 < self.warmup_epochs < self.epochs:
+            raise ValueError(f"warmup_epochs: expected 0 or more, and fewer than the {self.epochs} "
+                             f"epochs, got {self.warmup_epochs}")  # fmt: skip
+        if self.schedule == "one-cycle":
+            raise ValueError("warmup_epochs: expected 0 for the schedule one-cycle, which climbs "
+                             f"over its first quarter, got {self.warmup_epochs}")  # fmt: skip
 
     @property
     def hash(self) -> str:

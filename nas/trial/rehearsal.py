@@ -52,6 +52,7 @@ class Rehearsal:
         copies = OPTIMIZER_COPIES[recipe.optimizer]
         if recipe.optimizer == "sgd" and not recipe.momentum:
             copies = 0
+        copies += recipe.accumulate > 1  # the sums of several minibatches
         for parameter in parameters:
             parameter.grad = torch.empty_like(parameter)
         self._state = [[torch.empty_like(p) for p in parameters] for _ in range(copies)]
@@ -66,7 +67,7 @@ class Rehearsal:
         size, live, recipe = min(self.recipe.batch_size, count), self.live, self.recipe
         self.batch = min(self.batch, size)
         loaded = torch.empty(size, *self.task.shape)
-        x = torch.empty_like(loaded) if recipe.flip or recipe.crop_padding else loaded
+        x = torch.empty_like(loaded) if _changes(recipe) else loaded
         y = torch.zeros(size, dtype=torch.long)
         self.model.train()
         live.begin()
@@ -167,6 +168,11 @@ class Rehearsal:
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def _changes(recipe: Recipe) -> bool:
+    """Whether training images are augmented, and so copied."""
+    return bool(recipe.flip or recipe.crop_padding or recipe.cutout)
 
 
 class _AsCalled:

@@ -34,7 +34,7 @@ from nas.trial.augmentation import augment
 from nas.trial.averaging import statistics_batches
 from nas.trial.captured import Compute, captured
 from nas.trial.minibatch import gradients
-from nas.trial.optimizing import learning_rate
+from nas.trial.optimizing import Accumulation, learning_rate, steps_of_epoch
 from nas.trial.precision import check_precision
 from nas.trial.recipe import Recipe
 from nas.trial.state import (
@@ -219,7 +219,8 @@ def _epoch(
     """Go through the training images once, and return the mean loss."""
     model, optimizer, generator = state.model, state.optimizer, state.generator
     device = data.train.labels.device
-    steps_an_epoch = math.ceil(len(data.train) / recipe.batch_size)
+    steps_an_epoch = steps_of_epoch(len(data.train), recipe)
+    accumulation = Accumulation(model, recipe.accumulate)
     model.train()
     losses: list[Tensor] = []
     watch = LossWatch(number)
@@ -234,6 +235,8 @@ def _epoch(
             adversary.at(indices, len(data.train))
         losses.append(compute(x, y))
         watch.note(step, losses[-1])
+        if not accumulation.step_due(len(indices), last=step + 1 == len(batches)):
+            continue
         if recipe.gradient_clip is not None:
             nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_clip)
         for group in optimizer.param_groups:

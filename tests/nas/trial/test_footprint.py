@@ -164,6 +164,8 @@ def test_parts_come_together_and_settings_count():
     adam = replace(trial, recipe=replace(trial.recipe, optimizer="adam"))
     weights = (found.state_bytes - 8) // 3
     assert footprint(adam, task).state_bytes == found.state_bytes + weights
+    summed = replace(trial, recipe=replace(trial.recipe, accumulate=2))
+    assert footprint(summed, task).state_bytes == found.state_bytes + weights
     assert footprint(trial, task, images=(1128, 40)).image_bytes == found.image_bytes + 72_000
     more = footprint(trial, task, device="cuda")
     assert more.peak_bytes > found.peak_bytes
