@@ -27,6 +27,26 @@ def test_presets_resolve_and_the_resolved_one_is_the_same(name):
     assert preset_about(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "differing"),
+    [
+        ("cifar10-trades", {"loss": "trades", "beta": 6.0, "schedule": "cosine"}),
+        ("cifar10-pgd-average", {"loss": "cross-entropy", "milestones": (0.5, 0.75)}),
+    ],
+)
+def test_presets_of_one_space_differ_in_the_recipe_alone(name, differing):
+    """So that what they find compares recipes; the settings in common are those of the papers."""
+    plain, config = load_config("cifar10-pgd"), load_config(name)
+    changed = {key.partition(".")[0] for key in differing_keys(plain, config)}
+    assert changed == {"name", "recipe"}
+    common = {
+        "batch_size": 128, "learning_rate": 0.1, "weight_decay": 5e-4, "momentum": 0.9,
+        "steps": 10, "step_size": 2 / 255, "epsilon": 8 / 255, "adversarial_share": 1.0,
+        "flip": True, "crop_padding": 4, "weight_average": 0.995,
+    }  # fmt: skip
+    assert {k: getattr(config.recipe, k) for k in common | differing} == common | differing
+
+
 def test_the_default_preset_comes_first():
     assert preset_names()[0] == "digits"
 
