@@ -249,6 +249,7 @@ def test_an_epoch_on_a_gpu_leaves_the_cpus_weights(name, precision):
         epochs=1, batch_size=8, learning_rate=0.01, epsilon=0.05, steps=2, selection_images=6,
         flip=True, crop_padding=1, entropy_weight=0.5, label_smoothing=0.1, gradient_clip=1.0,
         precision=precision, attack_precision="float32" if precision == "auto" else "auto",
+        cutout=3, accumulate=2,
     )  # fmt: skip
 
     def trained(device):
