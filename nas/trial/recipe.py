@@ -154,6 +154,7 @@ class Recipe:
             if getattr(self, field) not in known:
                 raise ValueError(f"{field}: expected one of {list(known)}, got "
                                  f"{getattr(self, field)!r}")  # fmt: skip
+        self._check_schedule()
         for field in ("batch_size", "accumulate"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field}: expected >= 1, got {getattr(self, field)}")
@@ -197,7 +198,6 @@ class Recipe:
                 f"with patience {self.patience}"
             )
         self._check_attack_settings()
-        self._check_schedule()
         self.judge()  # checks adversary, epsilon, steps and step_size
         if self.norm == "l2" and self.epsilon == EPSILON:
             raise ValueError(
