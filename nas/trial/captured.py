@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.errors import one_line
+from nas.trial.recipe import Recipe
 
 VARIABLE = "PSINAS_CAPTURE"
 WARM_UP = 3  # eager steps before recording: libraries choose algorithms and allocate
@@ -56,16 +57,16 @@ class Graph(Protocol):
 
 
 class CudaGraph:
-    """torch's, on a stream of its own.
+    """torch's, on a stream of its own; each record is another graph of torch's.
 
     Args:
         generator: draws in what is recorded, beside the device's own.
     """
 
     def __init__(self, generator: torch.Generator) -> None:
-        self._graph = torch.cuda.CUDAGraph()
-        self._graph.register_generator_state(generator)
+        self._generator = generator
         self._stream = torch.cuda.Stream(generator.device)
+        self._graph: torch.cuda.CUDAGraph | None = None
 
     def warm(self, work: Callable[[], Tensor]) -> Tensor:
         self._stream.wait_stream(torch.cuda.current_stream())
@@ -75,18 +76,28 @@ class CudaGraph:
         return done
 
     def capture(self, work: Callable[[], Tensor]) -> Tensor:
+        self._graph = None  # its memory first
+        graph = torch.cuda.CUDAGraph()
+        graph.register_generator_state(self._generator)
         with (
             torch.cuda.stream(self._stream),  # left also where the end of a capture raises
-            torch.cuda.graph(self._graph, stream=self._stream, capture_error_mode="thread_local"),
+            torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"),
         ):
-            return work()
+            done = work()
+        self._graph = graph
+        return done
 
     def replay(self) -> None:
+        assert self._graph is not None
         self._graph.replay()
 
 
 def captured(
-    compute: Compute, model: nn.Module, generator: torch.Generator, micro_batch: int | None
+    compute: Compute,
+    model: nn.Module,
+    generator: torch.Generator,
+    micro_batch: int | None,
+    recipe: Recipe,
 ) -> Captured:
     """Return ``compute`` to be recorded on the device of ``generator``, refused where it cannot be.
 
@@ -95,15 +106,20 @@ def captured(
         model: on that device.
         generator: decides what a step draws.
         micro_batch: images at a time; parts of a batch are not recorded.
+        recipe: what carries something from batch to batch is not recorded.
     """
-    if generator.device.type != "cuda":
-        return Captured(compute, model, (), f"no CUDA graphs on {generator.device.type}")
-    if micro_batch is not None:
-        return Captured(compute, model, (), "trains on micro-batches")
+    reasons = {
+        f"no CUDA graphs on {generator.device.type}": generator.device.type != "cuda",
+        "trains on micro-batches": micro_batch is not None,
+        "attacks begin where others ended": recipe.carry_perturbations,
+        "adds the gradients of several batches": recipe.accumulate > 1,
+    }
+    if why := next((reason for reason, holds in reasons.items() if holds), ""):
+        return Captured(compute, model, (), why)
     own = torch.cuda.default_generators[generator.device.index]
     try:
         graph = CudaGraph(generator)
-    except RuntimeError as error:  # a torch without them
+    except (RuntimeError, AssertionError) as error:  # a torch that has no streams
         return Captured(compute, model, (), one_line(error))
     return Captured(compute, model, (generator, own), graph)
 
@@ -131,6 +147,7 @@ class Captured:
         self._steps = 0
         self._recorded: _Recorded | None = None
         self._shape: torch.Size | None = None
+        self._kind: object = None
 
     @property
     def status(self) -> str:
@@ -138,6 +155,15 @@ class Captured:
         if self._refused:
             return f"refused ({self._refused})"
         return "off" if self._recorded is None else "on"
+
+    def begin_epoch(self, kind: object) -> None:
+        """Record anew where ``kind`` is another than in the epoch before.
+
+        That is all that steps depend on beside images, weights and draws, such as the number of an
+        attack's steps.
+        """
+        if kind != self._kind:
+            self._kind, self._steps, self._recorded = kind, 0, None
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """Do what ``compute`` does."""

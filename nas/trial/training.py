@@ -148,15 +148,17 @@ def train(
                 model, x, y, recipe, adversary, generator, micro_batch, perturb=perturb
             )
 
-    replayed = captured(compute, model, generator, micro_batch) if capture else None
+    replayed = captured(compute, model, generator, micro_batch, recipe) if capture else None
     for number in range(state.first_epoch(), recipe.epochs + 1):
         if state.epochs and state.epochs[-1].stopped_early:
             break
         started = time.perf_counter()
-        steady = not recipe.awp_warmup
+        steady = True
         if adversary is not None:
             adversary.begin_epoch(number)
-            steady = steady and adversary.steady
+            steady = adversary.steady
+        if replayed is not None:
+            replayed.begin_epoch(recipe.perturbs(number))
         step = replayed if replayed is not None and steady else compute
         train_loss = _epoch(state, number, data, recipe, step, adversary)
         doing(f"while judging epoch {number} of {recipe.epochs}")

@@ -17,7 +17,7 @@ import nas.trial.captured
 import nas.trial.training
 from nas.data.arrays import Data, Split
 from nas.data.config import DataConfig, Limit
-from nas.trial.captured import WARM_UP, Captured
+from nas.trial.captured import WARM_UP, Captured, captured
 from nas.trial.evaluation import evaluate
 from nas.trial.recipe import Recipe
 from nas.trial.training import drain, train
@@ -136,7 +136,7 @@ def graphs(monkeypatch):
         model = net()
         graph = None if kind is None else kind(model)
 
-        def captured(compute, model, generator, micro_batch):
+        def captured(compute, model, generator, micro_batch, recipe):
             return Captured(compute, model, (generator, torch.default_generator), graph)
 
         monkeypatch.setattr(nas.trial.training, "captured", captured)
@@ -168,6 +168,15 @@ def test_replayed_training_is_eager_training_to_the_bit(count, graphs):
     graph = found[2]
     assert (graph.warmed, graph.captures) == (WARM_UP, 1)
     assert graph.replays == 2 * 8 - WARM_UP + 1  # one of them for the check
+
+
+def test_steps_of_another_kind_are_recorded_anew(graphs):
+    """Adversarial weight perturbation from the second epoch on: two passes a step, not one."""
+    recipe = replace(RECIPE, awp=0.01, awp_warmup=1)
+    found = graphs(FakeGraph, 34, recipe)
+    same(found, graphs(None, 34, recipe))
+    assert found[0].capture == "on"
+    assert (found[2].warmed, found[2].captures) == (2 * WARM_UP, 2)
 
 
 def test_too_few_steps_record_nothing(graphs):
@@ -246,6 +255,21 @@ def test_the_environment_says_what_is_in_use(monkeypatch, asked, device, micro_b
         found = evaluate(trial(), device=device, micro_batch=micro_batch)
     assert found.status == "complete", found.reason
     assert found.environment["capture"] == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"carry_perturbations": True}, "attacks begin where others ended"),
+        ({"accumulate": 2}, "adds the gradients of several batches"),
+    ],
+)
+def test_what_goes_from_batch_to_batch_is_not_recorded(settings, why):
+    with fake_cuda():
+        generator = torch.Generator("cuda")
+        steps = captured(lambda x, y: x.sum(), net(), generator, None, replace(RECIPE, **settings))
+    assert steps.status == f"refused ({why})"
+    assert steps(torch.ones(2), torch.ones(2)) == 2
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a torch without a GPU")

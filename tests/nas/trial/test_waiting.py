@@ -12,8 +12,10 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from metrics.attacks import ATTACKS, PGD
+from metrics.checks import values_known
 from nas.data.arrays import Data, Split
 from nas.errors import Diverged
+from nas.trial.adversary import Adversary
 from nas.trial.recipe import Recipe
 from nas.trial.training import drain, train
 from nas.trial.waiting import CHECK_EVERY, LossWatch, values_fine
@@ -168,3 +170,39 @@ def test_labels_of_no_class_are_still_refused(label):
     assert not values_fine(spoilt(0.5, label))
     with pytest.raises(ValueError, match="labels: expected classes 0 ... 2"):
         drain(train(net(), spoilt(0.5, label), RECIPE, ATTACKS["pgd"](), torch.Generator()))
+
+
+@pytest.mark.parametrize("name", ["pgd", "fgsm", "step-ll", "noise-cube"])
+def test_an_attack_on_the_copy_that_follows_a_model_waits_for_nothing(name):
+    recipe = replace(RECIPE, adversary=name)
+    model, images = net(), data(1).train.images()
+    adversary = Adversary(recipe.attack(), model, images, recipe)
+    adversary.begin_epoch(1)
+    with Waits() as waits, values_known():
+        labels = None if adversary.leaks_labels else data(1).train.labels
+        adversary(model, images, labels, generator=torch.Generator())
+    assert not waits.found
+    assert adversary.precision != "as trained"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"loss": "trades"},
+        {"loss": "mart", "adversarial_share": 1.0},
+        {"awp": 0.01},
+        {"entropy_weight": 0.5, "label_smoothing": 0.1},
+        {"optimizer": "sgd", "momentum": 0.0, "gradient_clip": None},
+    ],
+    ids=str,
+)
+def test_no_other_setting_waits_in_a_step(settings):
+    """Adam counts its steps on the host, and averages look at as many batches after an epoch."""
+    recipe = replace(RECIPE, **settings)
+    found = []
+    for batches in (2, CHECK_EVERY):
+        generator = torch.Generator().manual_seed(0)
+        with Waits() as waits:
+            drain(train(net(), data(batches), recipe, Bare(recipe.attack()), generator))
+        found.append(waits.found)
+    assert found[0] == found[1]
