@@ -228,7 +228,8 @@ class _Move(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, gpu: FakeCuda, waits: bool) -> Tensor:
         ctx.gpu = gpu
         if isinstance(x, CudaTensor):
-            gpu.syncs["cpu"] += waits
+            if waits:
+                gpu.syncs["cpu"] += 1
             return x.inner.clone()
         return CudaTensor(x.detach().clone(), gpu)
 

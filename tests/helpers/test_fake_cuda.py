@@ -298,3 +298,16 @@ def test_nothing_of_it_is_left():
     assert has == had
     assert not torch.__future__.get_overwrite_module_params_on_conversion()
     assert torch.zeros(1).device.type == "cpu"
+
+
+def test_a_copy_that_does_not_wait_is_waited_for_by_an_event():
+    with fake_cuda() as gpu:
+        x = torch.arange(3.0).to("cuda")
+        copied, event = x.to("cpu", non_blocking=True), torch.cuda.Event()
+        event.record()
+        assert not gpu.syncs
+        event.synchronize()
+        assert gpu.syncs == {"event": 1}
+        assert torch.equal(copied, torch.arange(3.0))
+        x.to("cpu")
+        assert gpu.syncs == {"event": 1, "cpu": 1}

@@ -6,6 +6,7 @@ No GPU is needed: a record is a function that is kept, and a replay calls it.
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -17,7 +18,7 @@ import nas.trial.captured
 import nas.trial.training
 from nas.data.arrays import Data, Split
 from nas.data.config import DataConfig, Limit
-from nas.trial.captured import WARM_UP, Captured, captured
+from nas.trial.captured import WARM_UP, Captured, CudaGraph, captured
 from nas.trial.evaluation import evaluate
 from nas.trial.recipe import Recipe
 from nas.trial.training import drain, train
@@ -298,3 +299,82 @@ def test_on_a_card():
     assert found[1].capture == "on"
     for name, weight in found[0].last_weights.items():
         torch.testing.assert_close(found[1].last_weights[name], weight, rtol=1e-3, atol=1e-4)
+
+
+class Recorder:
+    """Stands in for ``torch.cuda``: says what was asked of it, in order."""
+
+    def __init__(self, patch):
+        self.said = said = []
+        self.now = "main"
+
+        class Stream:
+            def __init__(self, device):
+                assert device.type == "cuda"
+
+            def wait_stream(self, other):
+                said.append(("side waits for", other))
+
+        class Main:
+            def wait_stream(self, other):
+                said.append(("main waits for", other))
+
+        class Graph:
+            def register_generator_state(self, generator):
+                said.append(("registers", generator))
+
+            def replay(self):
+                said.append(("replays", self))
+
+        @contextmanager
+        def stream(which):
+            before, self.now = self.now, which
+            try:
+                yield
+            finally:
+                self.now = before
+
+        @contextmanager
+        def graph(of, *, stream, capture_error_mode):
+            said.append(("begins", of))
+            assert capture_error_mode == "thread_local"
+            yield
+            said.append(("ends", of))
+
+        self.main = Main()
+        for name, value in {
+            "CUDAGraph": Graph, "Stream": Stream, "current_stream": lambda: self.main,
+            "stream": stream, "graph": graph,
+        }.items():  # fmt: skip
+            patch.setattr(torch.cuda, name, value)
+
+
+def test_what_is_asked_of_torch(monkeypatch):
+    asked = Recorder(monkeypatch)
+    with fake_cuda():
+        generator = torch.Generator("cuda")
+    graph = CudaGraph(generator)
+    side = graph._stream
+    streams = []
+    assert graph.warm(lambda: streams.append(asked.now) or 5) == 5
+    assert asked.said == [("side waits for", asked.main), ("main waits for", side)]
+    asked.said.clear()
+    for _ in range(2):  # the second time a graph of its own
+        assert graph.capture(lambda: streams.append(asked.now) or 7) == 7
+        graph.replay()
+    one, other = (asked.said[i : i + 4] for i in (0, 4))
+    for (what, first), *rest in (one, other):
+        assert (what, first) == ("registers", generator)
+        assert [name for name, _ in rest] == ["begins", "ends", "replays"]
+        assert len({of for _, of in rest}) == 1
+    assert one[1][1] is not other[1][1]
+    assert streams == [side] * 3
+    with pytest.raises(RuntimeError, match="no memory"):
+        graph.capture(failing)
+    assert asked.now == "main"
+    with pytest.raises(AssertionError):  # nothing is recorded now
+        graph.replay()
+
+
+def failing():
+    raise RuntimeError("no memory")
