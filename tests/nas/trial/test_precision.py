@@ -9,7 +9,9 @@ import torch
 from fake_cuda import NAME, fake_cuda
 from torch import nn
 
+import nas.trial.evaluation
 import nas.trial.precision
+import nas.trial.training
 from metrics import METRICS
 from nas.data.config import DataConfig, Limit
 from nas.data.datasets import load_images
@@ -82,30 +84,36 @@ def test_bf16_is_refused_on_a_card_that_only_emulates_it():
 
 
 def test_only_training_runs_in_bf16(monkeypatch):
-    """Every convolution but those of the training steps computes in float32."""
-    seen = []
-    convolution = nn.Conv2d.forward
-    training_step = nas.trial.training.gradients
+    """Every convolution of judging and scoring computes in float32, whatever training does."""
+    seen = {"gradients": set(), "_judge": set(), "_score": set()}
     inside = []
+    convolution = nn.Conv2d.forward
 
     def watched(module, x):
         out = convolution(module, x)
-        seen.append((bool(inside), module.training, out.dtype))
+        if inside:
+            seen[inside[-1]].add(out.dtype)
         return out
 
-    def step(*arguments):
-        inside.append(True)
-        try:
-            return training_step(*arguments)
-        finally:
-            inside.pop()
+    def watch(module, name):
+        work = getattr(module, name)
+
+        def watching(*arguments, **settings):
+            inside.append(name)
+            try:
+                return work(*arguments, **settings)
+            finally:
+                inside.pop()
+
+        monkeypatch.setattr(module, name, watching)
 
     monkeypatch.setattr(nn.Conv2d, "forward", watched)
-    monkeypatch.setattr(nas.trial.training, "gradients", step)
+    watch(nas.trial.training, "gradients")
+    watch(nas.trial.training, "_judge")
+    watch(nas.trial.evaluation, "_score")
     found = evaluate(trial(precision="bf16"))
     assert found.status == "complete"
     assert found.environment["training_precision"] == "bf16"
-    assert {dtype for inside, training, dtype in seen if inside and training} == {torch.bfloat16}
-    outside = {dtype for inside, _, dtype in seen if not inside}
-    assert outside == {torch.float32}
+    assert torch.bfloat16 in seen["gradients"]
+    assert seen["_judge"] == seen["_score"] == {torch.float32}
     assert {w.dtype for w in found.weights.values()} == {torch.float32, torch.int64}
