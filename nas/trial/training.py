@@ -165,7 +165,7 @@ def train(
         state.optimizer.zero_grad(set_to_none=True)  # an evaluator would keep copies of gradients
         with at_most(micro_batch):
             clean, robust = _judge(model, data, recipe, state.judge_seed)
-            averages = _judge_average(state, data, recipe, micro_batch)
+            averages = _judge_average(state, data, recipe, attack, micro_batch)
         seconds = time.perf_counter() - started
         report = Epoch(number, train_loss, clean, robust, seconds, *averages)
         if number < recipe.epochs and out_of_patience(recipe, [*state.epochs, report]):
@@ -275,13 +275,21 @@ def _judge(model: nn.Module, data: Data, recipe: Recipe, seed: int) -> tuple[flo
 
 
 def _judge_average(
-    state: TrainingState, data: Data, recipe: Recipe, micro_batch: int | None
+    state: TrainingState,
+    data: Data,
+    recipe: Recipe,
+    attack: Attack | None,
+    micro_batch: int | None,
 ) -> tuple[float, float]:
     """Return clean and robust accuracy of the averaged model; NaN where there is none."""
     average = state.average
     if average is None:
         return math.nan, math.nan
-    average.renew(statistics_batches(data.train, recipe, state.judge_seed, micro_batch=micro_batch))
+    average.renew(
+        lambda: statistics_batches(
+            state.model, data.train, recipe, attack, state.judge_seed, micro_batch=micro_batch
+        )
+    )
     with average.in_model():
         return _judge(state.model, data, recipe, state.judge_seed)
 

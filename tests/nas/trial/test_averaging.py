@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from metrics.attacks import Attack
 from metrics.robustness.accuracy import robust_accuracy
 from nas.data.arrays import Split
 from nas.trial import training as training_module
@@ -111,7 +112,7 @@ def test_statistics_are_those_of_the_averaged_layers_in_float64():
     batches = [torch.rand(8, 1, 5, 5) for _ in range(4)]
     model.train()
     state = torch.get_rng_state()
-    average.renew(batches)
+    average.renew(lambda: batches)
     assert torch.equal(torch.get_rng_state(), state)
     assert model.training
     assert model.norm.training
@@ -136,23 +137,60 @@ def test_a_model_without_batch_norms_looks_at_no_images():
         yield
 
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
-    WeightAverage(model, 0.9).renew(none())
+    WeightAverage(model, 0.9).renew(none)
 
 
 @pytest.mark.parametrize(("images", "size"), [(5, 128), (100, 32), (3000, 128), (33, 16)])
 def test_statistics_are_of_equal_batches_of_different_training_images(images, size):
     pixels = torch.arange(images)[:, None, None, None] / 10_000 * torch.ones(1, 1, 2, 2)
     split = Split(pixels, torch.zeros(images, dtype=torch.long))
-    batches = list(statistics_batches(split, Recipe(batch_size=size), 3))
+    model, recipe = nn.Identity(), Recipe(batch_size=size)
+    batches = list(statistics_batches(model, split, recipe, None, 3))
     sizes = [len(batch) for batch in batches]
     assert max(sizes) <= size
     assert max(sizes) - min(sizes) <= 1
     seen = torch.cat(batches)[:, 0, 0, 0].tolist()
     assert len(set(seen)) == len(seen) == min(images, STATISTICS_IMAGES)
-    again = torch.cat(list(statistics_batches(split, Recipe(batch_size=size), 3)))
+    again = torch.cat(list(statistics_batches(model, split, recipe, None, 3)))
     assert again[:, 0, 0, 0].tolist() == seen
-    small = statistics_batches(split, Recipe(batch_size=size), 3, micro_batch=4)
+    small = statistics_batches(model, split, recipe, None, 3, micro_batch=4)
     assert max(len(batch) for batch in small) <= 4
+
+
+@pytest.mark.parametrize(
+    ("loss", "share", "attacked"),
+    [("cross-entropy", 0.5, [5]), ("cross-entropy", 1.0, [10]), ("trades", 1.0, [0, 10])],
+)
+@pytest.mark.parametrize("leaks", [False, True])
+def test_statistics_are_of_images_such_as_the_recipe_trains_on(loss, share, attacked, leaks):
+    """The attack sees the averaged model, and labels where it does not leak them."""
+    asked = []
+
+    class Blacken(Attack):
+        leaks_labels = leaks
+
+        def perturb(self, model, x, labels, generator):
+            asked.append((model[1].weight.detach().clone(), labels is None, model.training))
+            return torch.zeros_like(x)
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.BatchNorm1d(3)).train()
+    average = WeightAverage(model, 0.9)
+    first = average.parameters[0].clone()
+    with torch.no_grad():
+        model[1].weight += 1
+    split = Split(torch.full((20, 1, 2, 2), 0.5), torch.zeros(20, dtype=torch.long))
+    recipe = Recipe(batch_size=10, adversarial_share=share, loss=loss)
+    found = []
+
+    def make():
+        found.extend(statistics_batches(model, split, recipe, Blacken(), 3))
+        return found
+
+    average.renew(make)
+    black = [int((batch == 0).flatten(1).all(1).sum()) for batch in found]
+    assert black == attacked * 2
+    assert all(torch.equal(w, first) for w, *_ in asked)
+    assert [rest for _, *rest in asked] == [[leaks, False]] * 2
 
 
 def test_the_plain_weights_are_those_of_training_without_an_average(digits):
@@ -263,7 +301,7 @@ def test_an_average_goes_on_from_its_saved_state(digits):
         average.update()
 
     step(0)
-    average.renew([digits.train.images(slice(32))])
+    average.renew(lambda: [digits.train.images(slice(32))])
     average.best_epoch, average.best_weights = 1, average.weights()
     saved = {k: v.clone() if torch.is_tensor(v) else v for k, v in average.state_dict().items()}
     step(100)
