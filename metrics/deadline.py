@@ -9,7 +9,7 @@ pass of :mod:`metrics.answers` checks, and so does every step of training. A che
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -88,10 +88,16 @@ def doing(where: str) -> None:
         check()
 
 
-def limited(steps: Generator[Y, None, R], seconds: float | None) -> Generator[Y, None, R]:
+def limited(
+    steps: Generator[Y, None, R],
+    seconds: float | None,
+    *,
+    before: Callable[[], float] = lambda: 0.0,
+) -> Generator[Y, None, R]:
     """Advance a generator within a limit that runs from its first turn on; None: without one.
 
-    Whoever takes what it yields is not limited, and has no share in what is set.
+    Whoever takes what it yields is not limited, and has no share in what is set. ``before`` is
+    asked at every turn how many of the seconds had been spent before the first.
     """
     if seconds is None:
         return (yield from steps)
@@ -99,7 +105,7 @@ def limited(steps: Generator[Y, None, R], seconds: float | None) -> Generator[Y,
     try:
         while True:
             try:
-                with until(at, seconds):
+                with until(at - before(), seconds):
                     item = next(steps)
             except StopIteration as end:
                 found: R = end.value

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
+
 LONGEST = 300  # characters of a line that somebody else's exception says
+LONGEST_TRACE = 100_000  # characters
 
 
 class PsinasError(Exception):
@@ -72,6 +75,16 @@ def said(error: BaseException) -> str:
         return writable(str(error))
     except Exception:  # noqa: BLE001  anybody's exception: its text is code too
         return ""
+
+
+def handled_trace() -> str:
+    """Return the traceback of what is being handled, as text that a file can hold."""
+    try:
+        text = writable(traceback.format_exc())
+    except Exception:  # noqa: BLE001  anybody's exception: its text is code too
+        return "the exception cannot be printed\n"
+    most = LONGEST_TRACE // 2
+    return text if len(text) <= LONGEST_TRACE else f"{text[:most]}\n...\n{text[-most:]}"
 
 
 def writable(text: str) -> str:

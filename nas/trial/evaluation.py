@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import math
 import time
-import traceback
 from collections.abc import Generator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -25,8 +24,10 @@ from metrics.engine.memory import at_most, out_of_memory
 from metrics.engine.sharing import sharing
 from nas.data.arrays import Data, Images, prepare
 from nas.data.datasets import load_images
-from nas.errors import DeviceFault, Diverged, one_line, writable
+from nas.errors import DeviceFault, Diverged, handled_trace, one_line
 from nas.trial.captured import capture_asked
+from nas.trial.checkpoint import Checkpoints
+from nas.trial.generators import global_generators
 from nas.trial.kept import BEST_IS_AVERAGE
 from nas.trial.machine import environment_of, peak_memory
 from nas.trial.process import process_as_found
@@ -37,7 +38,6 @@ from nas.trial.training import Training, drain, train
 from nas.trial.trial import Trial
 from search_spaces import InvalidArchitecture, Task, space_of
 
-LONGEST_TRACE = 100_000  # characters
 SECONDS = "_seconds"  # ends the names of scores that are wall time, never the same twice
 TRAINING_SCORES = (
     "best_epoch",
@@ -132,11 +132,16 @@ def evaluate(
 
 
 def evaluation(
-    trial: Trial, data: Data, *, micro_batch: int | None = None
+    trial: Trial,
+    data: Data,
+    *,
+    micro_batch: int | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Generator[Epoch, None, Evaluation]:
     """Do what :func:`evaluate` does for one repeat, handing over after every epoch.
 
-    A limit is the caller's (:func:`metrics.deadline.limited`); the epochs before it are kept.
+    A limit is the caller's (:func:`metrics.deadline.limited`); the epochs before it are kept. With
+    ``checkpoints`` it goes on from what an earlier process left, whose epochs it hands over first.
 
     The global generators of torch, numpy and Python are seeded for the trial; they and what else
     a network may set in its process are given back as found.
@@ -144,10 +149,16 @@ def evaluation(
     Raises:
         DeviceFault: the device failed, in a way that ends this process's work on it.
     """
-    started = time.perf_counter()
+    began = time.perf_counter()
     device = data.train.labels.device
-    epochs: list[Epoch] = []
     environment = environment_of(device, trial.recipe)
+    checkpoint = (checkpoints or Checkpoints()).of(trial, environment, micro_batch)
+    kept = checkpoint.read(device)
+    if kept is not None and kept.ended is not None:
+        yield from checkpoint.epochs()
+        return Evaluation(**kept.ended, task=data.task)
+    epochs: list[Epoch] = []
+    started = began
 
     def failed(status: str, reason: str, trace: str = "") -> Evaluation:
         seconds = time.perf_counter() - started
@@ -160,10 +171,10 @@ def evaluation(
             environment,
             trace,
             micro_batch=micro_batch,
-            peak_memory_bytes=peak_memory(device),
+            peak_memory_bytes=checkpoint.peak(peak_memory(device)),
         )
 
-    generators = _global_generators(device)
+    generators = global_generators(device)
     saved = [generator.get_state() for generator in generators]
     for generator in generators:
         generator.manual_seed(trial.seed_for("torch"))
@@ -178,12 +189,18 @@ def evaluation(
         model = model.to(device)
         _check_output(model, data)
         generator = torch.Generator(device=device).manual_seed(trial.seed_for("training"))
-        scores = _score(trial, model, data, "init", micro_batch)
-        early_seconds = time.perf_counter() - started
+        if (kept := checkpoint.refuse(model)) is None:
+            scores = _score(trial, model, data, "init", micro_batch)
+        else:
+            scores, started = dict(kept.scores), began - kept.seconds
+        early_seconds = time.perf_counter() - began + (kept.score_seconds if kept else 0.0)
+        for epoch in checkpoint.epochs():
+            epochs.append(epoch)
+            yield epoch
         attack = trial.recipe.attack()
         steps = train(
-            model, data, trial.recipe, attack, generator, micro_batch=micro_batch,
-            capture=capture_asked(),
+            model, data, trial.recipe, attack, generator,
+            micro_batch=micro_batch, begin=checkpoint.begin, capture=capture_asked(),
         )  # fmt: skip
         while True:
             try:
@@ -195,6 +212,8 @@ def evaluation(
                 scored = time.perf_counter()
                 scores.update(_score(trial, model, data, "epoch1", micro_batch))
                 early_seconds += time.perf_counter() - scored
+            seconds = time.perf_counter() - started
+            checkpoint.note(scores, seconds, early_seconds, peak_memory(device))
             yield epochs[-1]
         trained = time.perf_counter()
         training = replace(training, plain=None, average=None)  # no memory while scoring
@@ -216,18 +235,20 @@ def evaluation(
             scores[BEST_IS_AVERAGE] = float(training.best_is_average)
         weights = {name: w.cpu() for name, w in model.state_dict().items()}
         last_weights = {name: w.cpu() for name, w in training.last_weights.items()}
-        return Evaluation(
+        ended = Evaluation(
             "complete",
             scores=scores,
             epochs=tuple(epochs),
             seconds=time.perf_counter() - started,
             environment=environment | in_use(training),
             micro_batch=micro_batch,
-            peak_memory_bytes=peak_memory(device),
+            peak_memory_bytes=checkpoint.peak(peak_memory(device)),
             task=data.task,
             weights=weights,
             last_weights=None if best.epoch == last.epoch else last_weights,
         )
+        checkpoint.end({f: v for f, v in vars(ended).items() if f != "task"})
+        return ended
     except TimeUp as late:
         return failed("timeout", str(late))
     except Diverged as error:
@@ -238,7 +259,7 @@ def evaluation(
         if device_fault(error):
             raise DeviceFault(one_line(error)) from error
         status = "oom" if out_of_memory(error) else "error"
-        return failed(status, one_line(error), _trace())
+        return failed(status, one_line(error), handled_trace())
     finally:
         found.close()
         for generator, state in zip(generators, saved, strict=True):
@@ -253,22 +274,6 @@ def in_use(training: Training) -> dict[str, str]:
     """Return what training ran on beside its device, for the environment."""
     attack = {"attack_precision": training.attack_precision} if training.attack_precision else {}
     return {"capture": training.capture, **attack}
-
-
-def _trace() -> str:
-    """Return the traceback of what is being handled, as text that a file can hold."""
-    try:
-        text = writable(traceback.format_exc())
-    except Exception:  # noqa: BLE001  anybody's exception: its text is code too
-        return "the exception cannot be printed\n"
-    most = LONGEST_TRACE // 2
-    return text if len(text) <= LONGEST_TRACE else f"{text[:most]}\n...\n{text[-most:]}"
-
-
-def _global_generators(device: torch.device) -> list[torch.Generator]:
-    """Return those that layers such as dropout draw from on ``device``, which has an index."""
-    on_gpu = [torch.cuda.default_generators[device.index]] if device.type == "cuda" else []
-    return [torch.default_generator, *on_gpu]
 
 
 def _score(

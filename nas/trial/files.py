@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.files import read_kept, write_whole
+from nas.trial.checkpoint_file import drop_checkpoints
 from nas.trial.evaluation import Evaluation
 from nas.trial.state import Epoch, Weights
 from nas.trial.trial import Trial
@@ -30,7 +31,8 @@ def trial_directory(run: Path, number: int) -> Path:
 def save_trial(run: Path, number: int, trial: Trial, evaluation: Evaluation) -> None:
     """Write architecture, epochs, weights and the traceback of an error, each file whole.
 
-    The outcome comes last: where it is, the others are.
+    The outcome comes last: where it is, the others are. What the trial could have gone on from is
+    deleted then, unless memory ran out, after which it may run again.
     """
     directory = trial_directory(run, number)
     directory.mkdir(parents=True, exist_ok=True)
@@ -53,6 +55,8 @@ def save_trial(run: Path, number: int, trial: Trial, evaluation: Evaluation) -> 
     write_whole(
         directory / OUTCOME, lambda p: p.write_text(outcome, encoding="utf-8"), durable=True
     )
+    if evaluation.status != "oom":
+        drop_checkpoints(directory)
 
 
 def save_trace(run: Path, number: int, text: str) -> None:

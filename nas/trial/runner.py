@@ -14,6 +14,7 @@ from metrics.engine.device_faults import device_fault
 from metrics.engine.memory import out_of_memory
 from nas.data.arrays import Data, Images, prepare
 from nas.errors import DeviceFault, InputError, one_line
+from nas.trial.checkpoint import Checkpoints
 from nas.trial.evaluation import Evaluation, evaluation
 from nas.trial.repeats import repeated
 from nas.trial.state import Epoch
@@ -54,11 +55,16 @@ class TrialRunner:
         return trial
 
     def run(
-        self, trial: Trial, *, micro_batch: int | None = None
+        self,
+        trial: Trial,
+        *,
+        micro_batch: int | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> Generator[Epoch, None, Evaluation]:
         """Do what :func:`evaluation` does, for every repeat.
 
-        A dataset that cannot be prepared fails the trial.
+        A dataset that cannot be prepared fails the trial. What a trial that goes on from
+        ``checkpoints`` has spent in earlier processes counts towards the limit.
         """
         if self._prepared is None or self._prepared[0] != trial.data.hash:
             self._prepared = None  # the old dataset makes room for the new one
@@ -73,5 +79,7 @@ class TrialRunner:
                 if not out_of_memory(error):
                     raise
                 return Evaluation("oom", f"the dataset does not fit: {one_line(error)}")
-        run = partial(evaluation, data=self._prepared[1], micro_batch=micro_batch)
-        return (yield from limited(repeated(run, trial), self._limit))
+        kept = checkpoints or Checkpoints()
+        run = partial(evaluation, data=self._prepared[1], micro_batch=micro_batch, checkpoints=kept)
+        steps = repeated(run, trial)
+        return (yield from limited(steps, self._limit, before=lambda: kept.spent))

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar, get_args
 
@@ -105,6 +105,7 @@ def train(
     generator: torch.Generator,
     *,
     micro_batch: int | None = None,
+    begin: Callable[[TrainingState], None] | None = None,
     capture: bool = False,
 ) -> Generator[Epoch, None, Training]:
     """Train ``model`` in place, yield a report after every epoch, return the training.
@@ -125,6 +126,8 @@ def train(
         attack: makes the adversarial images; None trains on clean ones.
         generator: on that device; decides order, augmentation and random starts.
         micro_batch: images at a time; None is the whole batch.
+        begin: is given the state before the first epoch, which it may set to that after a later
+            one (:mod:`nas.trial.checkpoint`): training goes on from there.
         capture: replay steps as a CUDA graph where that can be done (:mod:`nas.trial.captured`).
 
     Raises:
@@ -149,6 +152,8 @@ def train(
             )
 
     replayed = captured(compute, model, generator, micro_batch, recipe) if capture else None
+    if begin is not None:
+        begin(state)
     for number in range(state.first_epoch(), recipe.epochs + 1):
         if state.epochs and state.epochs[-1].stopped_early:
             break
