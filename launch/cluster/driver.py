@@ -128,6 +128,8 @@ def run_search(
             device=config.resources.device,
             threads=config.resources.cpu,
             time_limit_seconds=config.resources.time_limit_seconds,
+            checkpoint_seconds=config.keep.checkpoint_seconds,
+            reserve_bytes=config.keep.reserve_bytes,
         )
         tuner = tune.Tuner(
             tune.with_resources(actor, spread.of),

@@ -56,6 +56,7 @@ class Faults:
         self._nodes = nodes
         self._tries: Counter[int] = Counter()
         self._nodes_lost: Counter[int] = Counter()
+        self._kept: dict[int, int] = {}  # epochs of a trial's checkpoint when it was last lost
         self._row: list[int] = []  # trials lost since the last outcome, anywhere
         self._rows: dict[Place, list[int]] = {}  # the same at each place
         self._sick: dict[tuple[Place, str], int] = {}  # how much had worked then
@@ -68,6 +69,18 @@ class Faults:
         self._row.clear()
         self._worked += 1
         self._rows.pop(place, None)
+
+    def got_on(self, number: int, epochs: int) -> None:
+        """Note how far the checkpoint of a trial is that is lost now.
+
+        What it has lost before it got further is not held against it, nor against any place.
+        """
+        if epochs <= self._kept.get(number, 0):
+            return
+        self._kept[number] = epochs
+        self._tries[number] = self._nodes_lost[number] = 0
+        for row in (self._row, *self._rows.values()):
+            row[:] = [other for other in row if other != number]
 
     def lost(self, number: int, place: Place | None, what: str, text: str) -> Verdict:
         """Judge a device or a worker that was lost while a trial ran.

@@ -9,7 +9,7 @@ import launch.cluster.environment  # isort: skip  # noqa: F401  before ray
 from ray.tune.schedulers import TrialScheduler
 
 from launch.cluster.forgetting import ForgettingScheduler
-from launch.cluster.worker import OF
+from launch.cluster.worker import OF, SPENT
 from launch.config.config import Config
 from launch.config.sections import Scheduler
 from nas.ledger.results import RUNGS
@@ -59,7 +59,7 @@ def stopped(result: Mapping[str, Any], scheduler: Scheduler | None) -> dict[str,
         **failure("stopped", reason),
         "stopped_by": list(scheduler.metrics),
         "epochs": int(result["epoch"]),
-        "seconds": result["time_total_s"],
+        "seconds": result["time_total_s"] + result.get(SPENT, 0.0),
     }
 
 

@@ -34,7 +34,7 @@ from nas.search.reuse import Earlier
 from nas.search.rungs import Rungs
 from nas.search.sampling import Proposal
 from nas.search.search import Search
-from nas.trial.files import take_trace
+from nas.trial.files import kept_epochs, take_trace
 
 TAKE_SECONDS = 1.0  # of taking over trials of other runs, after which Tune hears of its own
 
@@ -124,7 +124,8 @@ class StudySearcher(Searcher):
         there = self._cluster.names()
         avoid = sorted({*self._faults.closed, *self._cluster.leaving()} & there.keys())
         expected = sorted(self._faults.expected)
-        asked = self._placement.asks(proposal.number, proposal.trial)
+        asked = {**self._placement.asks(proposal.number, proposal.trial)}
+        asked |= {"checkpoint_bytes": self.thrift.room_each(self._cluster.at_once())}
         return {**to_worker(proposal), **asked, "avoid": avoid, "expected_errors": expected}
 
     def on_trial_complete(
@@ -165,8 +166,8 @@ class StudySearcher(Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Pass on what a trial has told after an epoch."""
         if (proposal := self._proposals.get(trial_id)) is not None:
-            self.watch.told(proposal.number, result)
-            self._placement.reported(proposal.number, result.get(PLACE))
+            if self.watch.told(proposal.number, result):
+                self._placement.reported(proposal.number, result.get(PLACE))
 
     def on_begin(self, trial_id: str, worker: Any, node: str | None = None) -> None:
         """Note that a worker has taken a trial: what it dies of from now on may be the trial's."""
@@ -246,6 +247,7 @@ class StudySearcher(Searcher):
     ) -> None:
         cause = getattr(error, "cause", None) or error
         number = proposal.number
+        self._faults.got_on(number, kept_epochs(self._run, number))
         if isinstance(cause, WorkerSick):
             self._finish(proposal, json.loads(cause.outcome))
             self._follow(None, self._faults.sick(cause.place, cause.text))

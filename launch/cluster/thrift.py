@@ -20,6 +20,7 @@ from nas.search.reuse import Earlier, fetch_weights
 from nas.search.rungs import Rungs
 from nas.search.sampling import Proposal
 from nas.search.winners import least_worthy_first, worth_keeping
+from nas.trial.checkpoint_file import drop_checkpoints
 from nas.trial.files import LAST_WEIGHTS, WEIGHTS, drop_weights, trial_directory
 
 LOOK_SECONDS = 5.0  # between two looks at what is free
@@ -72,6 +73,8 @@ class Thrift:
         self._looked = -LOOK_SECONDS
         self.halted: str | None = None
         self._keep(results)
+        for result in results:  # of a worker that nobody waited for
+            drop_checkpoints(trial_directory(run, result["number"]))
         if self._limit is not None:
             self._measure()
             if not self._bound():
@@ -81,6 +84,7 @@ class Thrift:
         """Delete and copy weights after one more result of the ledger, with its number."""
         before = {r["number"] for r in self._kept}
         self._keep([*self._kept, result])
+        drop_checkpoints(trial_directory(self._run, result["number"]))
         if self._limit is not None:
             dropped = before - {r["number"] for r in self._kept}
             for number in {result["number"], *dropped}:
@@ -123,6 +127,12 @@ class Thrift:
     @property
     def _limit(self) -> int | None:
         return self._config.keep.disk_bytes
+
+    def room_each(self, trials: int) -> int | None:
+        """Return the bytes that the checkpoints of each of so many trials may take; None: any."""
+        if self._limit is None:
+            return None
+        return max(0, self._limit - self._total()) // max(1, trials)
 
     def _measure(self) -> None:
         places = list((self._run / TRIALS).glob("[0-9]*"))

@@ -12,7 +12,7 @@ import launch.cluster.environment  # isort: skip  # noqa: F401  before ray
 import ray
 
 from launch.cluster.place import Place
-from launch.cluster.worker import OF, PLACE
+from launch.cluster.worker import AGAIN, OF, PLACE, SAYS
 from launch.config.sections import Resources
 from launch.show.progress import Progress
 from nas.search.hanging import Hangs
@@ -69,16 +69,24 @@ class Watch:
         if (place := self._places.get(_id(worker))) is not None:
             self._book.at(number, place.host, place.gpus)
 
-    def told(self, number: int, result: Mapping[str, Any]) -> None:
-        """Note what a worker said after an epoch."""
+    def told(self, number: int, result: Mapping[str, Any]) -> bool:
+        """Note what a worker said after an epoch; return whether it has just trained it.
+
+        Else it is one of before, of a trial that goes on from a checkpoint.
+        """
         if OF not in result:
-            return  # of its end
+            return False  # of its end
+        for line in result.get(SAYS, ()):
+            self._progress.say(f"trial {number} {line}")
+        again = bool(result.get(AGAIN))
         place = Place.of(result[PLACE])
         self._places[_id(self._workers.get(number))] = place
         self._book.at(number, place.host, place.gpus)
         robust = float(result["robust_accuracy"])
         judged = None if math.isnan(robust) else robust
-        self._book.told(number, int(result["epoch"]), judged, of=int(result[OF]))
+        of = int(result[OF])
+        self._book.told(number, int(result["epoch"]), judged, of=of, again=again)
+        return not again
 
     def end(self, number: int, *, whole: bool) -> str | None:
         """Note that a trial does not run any more; return why it was given up, if it was.

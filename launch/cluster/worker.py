@@ -24,6 +24,7 @@ from launch.cluster.place import DeviceLost, Place, WorkerSick
 from nas.data.arrays import Images
 from nas.errors import DeviceFault, InputError
 from nas.search.hanging import grace_seconds
+from nas.trial.checkpoint import Checkpoints
 from nas.trial.evaluation import Evaluation
 from nas.trial.files import HANGING, save_trial, trial_directory
 from nas.trial.runner import TrialRunner
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 OUTCOME = "psinas_outcome"  # the key of Tune's result that holds a finished trial
 PLACE = "psinas_place"  # the key of where it runs
 OF = "psinas_of"  # the key of its last epoch's number, over all repeats
+AGAIN = "psinas_again"  # the key of whether an earlier process trained this epoch
+SPENT = "psinas_spent"  # the key of the seconds that earlier processes spent
+SAYS = "psinas_says"  # the key of lines that a user should hear
 SICK = 3  # equal errors in a row after which a worker's process is not used any more
 Sources = dict[tuple[str, str | None, int | None], Images]
 
@@ -53,6 +57,7 @@ class TrialActor(tune.Trainable):
     _last_error = ""
     _errors = 0  # equal ones in a row
     _expected: frozenset[str] = frozenset()
+    _checkpoints = Checkpoints()
 
     def setup(
         self,
@@ -64,6 +69,8 @@ class TrialActor(tune.Trainable):
         device: str,
         threads: int,
         time_limit_seconds: float | None,
+        checkpoint_seconds: float | None = None,
+        reserve_bytes: int = 0,
     ) -> None:
         """Remember what every trial shares and begin the first."""
         if not (Path(run) / "config.yaml").exists():
@@ -73,6 +80,7 @@ class TrialActor(tune.Trainable):
             signal.signal(polite, signal.SIG_DFL)
         self._run = Path(run)
         self._limit = time_limit_seconds
+        self._every, self._reserve = checkpoint_seconds, reserve_bytes
         self._place = Place.here()
         device = "cuda" if ray.get_gpu_ids() and device != "cpu" else "cpu"
         try:
@@ -108,7 +116,7 @@ class TrialActor(tune.Trainable):
                         scores: dict[str, Any] = better_scores(asdict(epoch))
                         if epoch.stopped_early and epoch.epoch > of - epochs:
                             of = epoch.epoch  # of the last repeat: scores come next
-                        here = {PLACE: self._place.to_list(), OF: of}
+                        here = {PLACE: self._place.to_list(), OF: of, **self._kept()}
                         return {"epoch": epoch.epoch, "epochs": epochs, **scores, **here}
         except StopIteration as end:
             evaluation: Evaluation = end.value
@@ -129,7 +137,21 @@ class TrialActor(tune.Trainable):
         self._number, self._began = int(config["number"]), time.monotonic()
         self._expected = frozenset(config.get("expected_errors", ()))
         self._trial = self._runner.trial(config["architecture"], config["overrides"])
-        self._steps = self._runner.run(self._trial, micro_batch=config.get("micro_batch"))
+        self._checkpoints = Checkpoints(
+            trial_directory(self._run, self._number),
+            self._every,
+            most_bytes=config.get("checkpoint_bytes"),
+            reserve_bytes=self._reserve,
+        )
+        self._steps = self._runner.run(
+            self._trial, micro_batch=config.get("micro_batch"), checkpoints=self._checkpoints
+        )
+
+    def _kept(self) -> dict[str, Any]:
+        """Return what the driver should know of what the trial goes on from."""
+        found = self._checkpoints
+        lines, found.lines = found.lines, []
+        return {AGAIN: found.repeating, SPENT: found.spent, SAYS: lines}
 
     def _note(self, evaluation: Evaluation, outcome: str) -> None:
         """Count equal errors in a row, after which it may be this process and not the trials.
@@ -162,7 +184,7 @@ class TrialActor(tune.Trainable):
         directory = trial_directory(self._run, self._number)
         directory.mkdir(parents=True, exist_ok=True)
         path = directory / HANGING
-        spent = time.monotonic() - self._began
+        spent = time.monotonic() - self._began + self._checkpoints.spent
         seconds = self._limit + grace_seconds(self._limit) - spent
         with path.open("w", encoding="utf-8") as file:
             faulthandler.dump_traceback_later(max(seconds, 0.1), exit=True, file=file)

@@ -52,11 +52,14 @@ class Keep(Strict):
 
     disk_bytes: what the run directory may take, a number or text such as ``20 GB``; null: as much
     as it takes. reserve_bytes: so much stays free on its file system, or the search stops.
+    checkpoint_seconds: a trial that is cut off goes on from an epoch's end that lies at least so
+    long after its beginning, or the checkpoint before; 0: from every one; null: it begins anew.
     """
 
     top: int = Field(default=3, ge=1)
     disk_bytes: int | None = Field(default=None, gt=0)
     reserve_bytes: int = Field(default=2**30, ge=0)
+    checkpoint_seconds: float | None = Field(default=60, ge=0, allow_inf_nan=False)
 
     @field_validator("disk_bytes", "reserve_bytes", mode="before")
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from nas.samplers.registry import SAMPLERS
 from nas.search.search import Search
 from nas.search.shared import SharedSearch
 from nas.search.spaces import check_same_space
-from nas.trial.files import saved_outcome
+from nas.trial.files import kept_epochs, saved_outcome
 from nas.trial.trial import Trial
 
 
@@ -216,6 +217,7 @@ def open_search(
         turn = turn_of(study, patience)
         search = SharedSearch(study, plan, Drivers(study, me, run), turn, died=died)
 
+    search.kept_epochs = partial(kept_epochs, run)
     if isinstance(study.sampler, LedgerSampler):
         study.sampler.keep_in(run)
 

@@ -106,17 +106,20 @@ class Running:
         robust_accuracy: float | None = None,
         *,
         of: int | None = None,
+        again: bool = False,
     ) -> None:
         """Note an epoch of a trial; one of a trial that does not run is no news.
 
         ``of``: the number of its last epoch, which comes sooner where training ends early.
+        ``again``: it was trained by an earlier process, so that the time since then is no turn.
         """
         trial = self._trials.get(number)
         if trial is None:
             return
         now = self._clock()
-        self._epochs.append(now - trial.told)
-        trial.turns.append(now - trial.told)
+        if not again:
+            self._epochs.append(now - trial.told)
+            trial.turns.append(now - trial.told)
         trial.told, trial.epoch, trial.robust_accuracy = now, epoch, robust_accuracy
         trial.epochs = trial.epochs if of is None else of
         self.changes += 1

@@ -25,6 +25,7 @@ from nas.trial.trial import Trial
 
 MAX_ATTEMPTS = 3  # drivers that may die while one trial runs, before it runs alone; then as many
 ATTEMPTS = "attempts"
+KEPT_EPOCHS = "kept_epochs"  # of its checkpoint when a driver was last found to have died
 
 
 class Search(Sampling):
@@ -37,11 +38,15 @@ class Search(Sampling):
         study: of the run; only this object writes to it.
         plan: what to do.
         died: the driver before did not stop in order, so what it ran may be why it died.
+
+    Attributes:
+        kept_epochs: returns how many epochs of a trial's number need not be trained again.
     """
 
     def __init__(self, study: Study, plan: SearchPlan, *, died: bool = True) -> None:
         super().__init__(study, plan)
         self._died = died
+        self.kept_epochs: Callable[[int], int] = lambda number: 0
         self._waiting: dict[str, list[int]] = {}
         self._orphans: list[FrozenTrial] = []
         self._new: set[int] = set()  # retries that have not run yet
@@ -215,6 +220,10 @@ class Search(Sampling):
         if not self._blamed(orphan) or number in self._new:
             return proposal
         attempts = orphan.user_attrs.get(ATTEMPTS, 1) + 1
+        kept = self.kept_epochs(proposal.number)
+        if kept > orphan.user_attrs.get(KEPT_EPOCHS, 0):  # so it does not kill whoever runs it
+            attempts = 2
+            self._open(number).set_user_attr(KEPT_EPOCHS, kept)
         if attempts > 2 * MAX_ATTEMPTS:
             reason = (
                 f"{2 * MAX_ATTEMPTS} drivers died while it ran, the last with nothing beside it"

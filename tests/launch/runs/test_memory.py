@@ -47,7 +47,7 @@ def test_a_worker_takes_them_from_what_travels_to_it(tmp_path):
     images = {trial.data.source: load_images(DataConfig())}
     found = []
     for micro_batch in ({}, {"micro_batch": 16}):
-        worker = SimpleNamespace(cleanup=lambda: None)
+        worker = SimpleNamespace(cleanup=lambda: None, _run=tmp_path, _every=None, _reserve=0)
         worker._runner = TrialRunner(trial, images, device="cpu", threads=1)
         config = {"number": 0, "architecture": trial.architecture.to_dict(), "overrides": {}}
         TrialActor._begin(worker, config | micro_batch)
