@@ -124,6 +124,19 @@ def checkpoints_in(directory: Path) -> list[Path]:
     return _named(directory, NAME)
 
 
+def epochs_in(directory: Path) -> int:
+    """Return how many epochs need not be trained again, over all repeats, as the files say."""
+    total = 0
+    for path in checkpoints_in(directory):
+        try:
+            with path.open("rb") as file:
+                file.readline()
+                total += int(json.loads(file.readline())["epochs"])
+        except (OSError, ValueError, KeyError, TypeError):  # it does not count
+            continue
+    return total
+
+
 def _named(directory: Path, *beginnings: str) -> list[Path]:
     try:
         return [Path(e.path) for e in os.scandir(directory) if e.name.startswith(beginnings)]

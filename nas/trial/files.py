@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.files import read_kept, write_whole
-from nas.trial.checkpoint_file import checkpoints_in, drop_checkpoints
+from nas.trial.checkpoint_file import drop_checkpoints, epochs_in
 from nas.trial.evaluation import Evaluation
 from nas.trial.state import Epoch, Weights
 from nas.trial.trial import Trial
@@ -61,15 +61,7 @@ def save_trial(run: Path, number: int, trial: Trial, evaluation: Evaluation) -> 
 
 def kept_epochs(run: Path, number: int) -> int:
     """Return how many epochs of a trial need not be trained again, over all repeats."""
-    total = 0
-    for path in checkpoints_in(trial_directory(run, number)):
-        try:
-            with path.open("rb") as file:
-                file.readline()
-                total += int(json.loads(file.readline())["epochs"])
-        except (OSError, ValueError, KeyError, TypeError):  # it does not count
-            continue
-    return total
+    return epochs_in(trial_directory(run, number))
 
 
 def save_trace(run: Path, number: int, text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,16 @@ class Epoch:
         return self.average_rank if self.average_is_better else self.rank
 
 
+class Stateful(Protocol):
+    """Something that changes from epoch to epoch."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what changes, as tensors and plain types."""
+
+    def load_state_dict(self, state: dict[str, Any], /) -> Any:
+        """Take what :meth:`state_dict` gave."""
+
+
 @dataclass
 class TrainingState:
     """What changes from epoch to epoch.
@@ -69,6 +79,11 @@ class TrainingState:
         epochs: reports so far.
         best, best_weights: the best epoch's by its plain weights, None and empty before the first.
         average: of the weights, with the best of its own; None where none are averaged.
+        parts: what else an epoch leaves to the next, by name, such as an adversary that carries
+            perturbations; there from the beginning on.
+
+    A checkpoint keeps every attribute (:mod:`nas.trial.checkpoint`): what has a ``state_dict`` is
+    restored in place, other values are set.
     """
 
     model: nn.Module
@@ -80,6 +95,7 @@ class TrainingState:
     best: Epoch | None = None
     best_weights: Weights = field(default_factory=dict)
     average: WeightAverage | None = None
+    parts: dict[str, Stateful] = field(default_factory=dict)
 
     @classmethod
     def begun(cls, model: nn.Module, recipe: Recipe, generator: torch.Generator) -> TrainingState:

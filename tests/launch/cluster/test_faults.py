@@ -138,3 +138,30 @@ def test_a_node_that_dies_costs_its_trials_nothing() -> None:
     assert again[-1].outcome["status"] == "error"
     assert again[-1].outcome["reason"] == "lost its node 6 times"
     assert not found.closed
+
+
+def test_losses_before_a_checkpoint_got_further_are_not_held_against_a_trial():
+    """Two of three, then an epoch further, then two more and the third that is one too many."""
+    judge = faults()
+    kept = [0, 0, 1, 1, 4, 4, 4]
+    for epochs in kept[:-1]:
+        judge.got_on(0, epochs)
+        judge.worked(HEALTHY)
+        assert judge.lost(0, HEALTHY, "worker", "killed").outcome is None
+    judge.got_on(0, kept[-1])
+    assert judge.lost(0, HEALTHY, "worker", "killed").outcome["status"] == "error"
+    judge = faults()
+    for epochs in range(1, 20):
+        judge.got_on(0, epochs)
+        verdict = judge.node_lost(0)
+        assert (verdict.alone, verdict.outcome) == (False, None)
+
+
+def test_trials_that_get_on_between_their_losses_stop_no_search_and_close_no_place():
+    judge = faults()
+    for epochs in range(1, 5):
+        for number in range(ANYWHERE - 1):
+            judge.got_on(number, epochs)
+            verdict = judge.lost(number, SICK if number == 0 else None, "worker", "killed")
+            assert (verdict.outcome, verdict.stop) == (None, None)
+    assert not judge.closed

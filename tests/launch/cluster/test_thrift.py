@@ -20,6 +20,7 @@ from nas.disk import use_of
 from nas.errors import InputError
 from nas.ledger.table import load_table
 from nas.search.winners import best, least_worthy_first
+from nas.trial.checkpoint_file import NAME
 from nas.trial.files import LAST_WEIGHTS, WEIGHTS, trial_directory
 
 TIMINGS = ["train_seconds", "score_seconds", "seconds"]
@@ -292,3 +293,23 @@ def test_a_disk_that_is_full_is_one_line_and_a_resume_with_room_goes_on(
     assert code == 0, err
     tables = [load_table(r).drop(columns=TIMINGS) for r in (run, whole)]
     assert tables[0].equals(tables[1])
+
+
+def test_checkpoints_go_with_the_outcome_and_those_left_over_at_a_start(config, tmp_path):
+    for number in range(3):
+        saved(tmp_path, number)
+        for name in (f"{NAME}0", f"{NAME}1", f".{NAME}1.partial"):
+            (trial_directory(tmp_path, number) / name).write_bytes(b"c" * BLOCK)
+    left = lambda: sorted({p.parent.name for p in tmp_path.glob(f"trials/*/*{NAME}*")})  # noqa: E731
+    thrift = Thrift(config(), tmp_path, print, ROWS[:1])
+    assert left() == ["1", "2"]
+    thrift.finished({"number": 1, "status": "stopped", "scores": {}})
+    assert left() == ["2"]  # it runs
+
+
+def test_running_trials_share_what_the_bound_leaves_to_checkpoints(config, tmp_path):
+    (tmp_path / "trials").mkdir()
+    here = use_of(tmp_path).total
+    thrift = Thrift(config(disk_bytes=here + 1000), tmp_path, print, [])
+    assert [thrift.room_each(trials) for trials in (1, 3, 0)] == [1000, 333, 1000]
+    assert Thrift(config(), tmp_path, print, []).room_each(3) is None

@@ -12,7 +12,7 @@ from searchers import searcher_over
 
 from launch.cluster.place import Place
 from launch.cluster.watch import Watch
-from launch.cluster.worker import OF, OUTCOME, PLACE, TrialActor
+from launch.cluster.worker import AGAIN, OF, OUTCOME, PLACE, SAYS, TrialActor
 from launch.config.config import parse_config
 from launch.config.sections import Resources
 from launch.runs.begin import make_directory, open_search, settle_config
@@ -21,6 +21,8 @@ from nas.ledger.table import load_table
 from nas.search.rungs import Rungs
 from nas.search.running import Running
 from nas.search.running_file import seen
+from nas.trial.checkpoint_file import NAME
+from nas.trial.files import trial_directory
 from nas.trial.state import Epoch
 
 
@@ -285,3 +287,41 @@ def test_the_file_is_there_while_the_search_runs(made, tmp_path):
 def test_a_multiple_is_above_one(value):
     with pytest.raises(ValueError, match="hanging_after"):
         Resources(hanging_after=value)
+
+
+def test_epochs_of_an_earlier_process_are_no_turns_and_what_a_worker_says_is_said(made, clock):
+    searcher, watch, told, _ = made()
+    number = searcher.suggest("a")["number"]
+    searcher.on_begin("a", "worker-1")
+    reported = []
+    searcher._placement.reported = lambda number, place: reported.append(number)
+    for of_before in (1, 2, 3):
+        clock.now += 0.01
+        says = [f"goes on after epoch {of_before}"] if of_before == 1 else []
+        searcher.on_trial_result("a", epoch(of_before, **{AGAIN: True, SAYS: says}))
+    (row,) = watch._book.rows()
+    assert row.epoch == 3
+    assert watch._book.usual_seconds(row) is None
+    assert reported == []
+    clock.now += 40
+    searcher.on_trial_result("a", epoch(4, **{AGAIN: False, SAYS: []}))
+    assert watch._book._epochs[-1] == pytest.approx(40)
+    assert reported == [number]
+    assert told.lines == [f"trial {number} goes on after epoch 1"]
+
+
+def test_a_lost_trial_is_judged_by_its_checkpoint_which_goes_with_its_end(made, tmp_path):
+    """Lost four times, an epoch further each time, then three times without getting on."""
+    searcher, _, _, _ = made()
+    kept = (1, 2, 3, 4, 4, 4)
+    for epochs in kept:
+        number = searcher.suggest("a")["number"]
+        searcher.on_begin("a", "worker-1", "n")
+        path = trial_directory(tmp_path / "run", number) / f"{NAME}0"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"digest\n" + json.dumps({"epochs": epochs}).encode() + b"\n")
+        assert number == 0
+        searcher.on_fault("a", RayActorError())
+        searcher._outcomes += 1
+    assert "lost its worker 3 times" in load_table(tmp_path / "run")["reason"][0]
+    assert not path.exists()

@@ -195,8 +195,19 @@ def test_sources_that_are_not_there(tmp_path):
 def test_differing_keys_name_what_decides_scores():
     old = load_config("digits")
     new = load_config("digits", ["recipe.epochs=2", "seed=1", "trials=99", "resources.workers=1",
-                                 "keep.top=1", "data.root=/elsewhere"])  # fmt: skip
+                                 "keep.top=1", "keep.checkpoint_seconds=0",
+                                 "data.root=/elsewhere"])  # fmt: skip
     assert differing_keys(old, new) == ["recipe.epochs", "seed"]
+
+
+def test_checkpoints_are_written_every_minute_unless_said_otherwise():
+    assert load_config("digits").keep.checkpoint_seconds == 60
+    for given, seconds in (("0", 0.0), ("null", None), ("2.5", 2.5)):
+        config = load_config("digits", [f"keep.checkpoint_seconds={given}"])
+        assert config.keep.checkpoint_seconds == seconds
+    for given in ("-1", ".inf", ".nan", "often"):
+        with pytest.raises(InputError, match="keep.checkpoint_seconds"):
+            load_config("digits", [f"keep.checkpoint_seconds={given}"])
 
 
 def test_the_order_of_objectives_and_decisions_matters():

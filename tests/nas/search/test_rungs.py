@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import launch.cluster.session  # noqa: F401  sets what ray reads when it is imported
-from launch.cluster.scheduler import RungScheduler, open_rungs
-from launch.cluster.worker import OF
+from launch.cluster.scheduler import RungScheduler, open_rungs, stopped
+from launch.cluster.worker import OF, SPENT
 from launch.config.config import parse_config
+from launch.config.sections import Scheduler
 from launch.runs.begin import open_search
 from nas.errors import InputError
 from nas.ledger.fronts import crowding, front_ranks, pareto_front
@@ -262,6 +263,24 @@ def test_a_trial_whose_training_ended_early_is_noted_at_a_rung_and_goes_on_to_it
     assert told(None, tune_trial(8), {**epoch(1, 0.1), OF: 4}) == "STOP"
     assert told(None, tune_trial(9), {**epoch(1, 0.1), OF: 1}) == "CONTINUE"
     assert rungs.reached(9) == {"1": {"robust_accuracy": 0.1, "clean_accuracy": 0.5}}
+
+
+def test_a_trial_that_goes_on_counts_once_at_a_rung_that_it_tells_of_again():
+    rungs = Rungs(rung_epochs(1, 3, 4), {"robust_accuracy": "max"}, 3)
+    scheduler = RungScheduler(rungs)
+    for number, robust in ((0, 0.9), (1, 0.8), (2, 0.1)):
+        scheduler.on_trial_result(None, tune_trial(number), epoch(1, robust))
+    for _ in range(2):  # its worker dies, and the next one tells of the epoch again
+        scheduler.on_trial_error(None, tune_trial(0))
+        assert scheduler.on_trial_result(None, tune_trial(0), epoch(1, 0.9)) == "CONTINUE"
+    assert len(rungs._at[1]) == 3
+    assert scheduler.on_trial_result(None, tune_trial(3), epoch(1, 0.85)) == "STOP"
+
+
+def test_the_seconds_of_a_stopped_trial_are_those_of_all_its_processes():
+    result = {**epoch(1, 0.5), "time_total_s": 3.0}
+    assert stopped(result, Scheduler())["seconds"] == 3.0
+    assert stopped({**result, SPENT: 40.0}, Scheduler())["seconds"] == 43.0
 
 
 def test_a_search_keeps_its_rungs_from_one_driver_to_the_next(tiny, tmp_path):

@@ -323,6 +323,22 @@ def test_a_trial_during_which_drivers_die_runs_alone_and_is_then_given_up(tmp_pa
     assert "drivers died" in table["reason"][0]
 
 
+def test_a_trial_that_gets_on_between_dying_drivers_is_not_given_up(tmp_path):
+    the_plan = plan("grid", trials=2)
+
+    def adopted(kept):
+        search = open_search(tmp_path, the_plan)
+        search.kept_epochs = {0: kept}.get
+        return search.propose()
+
+    for kept in range(4 * MAX_ATTEMPTS):
+        proposal = adopted(kept)
+        assert (proposal.number, proposal.alone) == (0, False)
+    alone = [adopted(kept).alone for _ in range(2 * MAX_ATTEMPTS - 2)]
+    assert alone == [False] * (MAX_ATTEMPTS - 2) + [True] * MAX_ATTEMPTS
+    assert adopted(kept).number == 1
+
+
 def test_vary_searches_the_recipe_beside_the_architecture(tmp_path):
     vary = {"recipe.entropy_weight": [0, 4.5], "data.classes": [[0, 1], [2, 3]]}
     space = DepthChannels(depth=(1,), channels=(8, 16))

@@ -22,19 +22,21 @@ from nas.data.config import DataConfig, Limit
 from nas.data.datasets import load_images
 from nas.trial import checkpoint
 from nas.trial.checkpoint import SHARE, Checkpoints
-from nas.trial.checkpoint_file import checkpoints_in, drop_checkpoints, kept_epochs
+from nas.trial.checkpoint_file import checkpoints_in, drop_checkpoints, epochs_in
 from nas.trial.files import save_trial, trial_directory
 from nas.trial.recipe import Recipe
 from nas.trial.runner import TrialRunner
+from nas.trial.state import Epoch, TrainingState
 from nas.trial.training import drain
 from nas.trial.trial import Trial
-from search_spaces import Answers, DepthChannels
+from search_spaces import Answers, DepthChannels, Task
 
 EPOCHS = 3
 DATA = DataConfig(name="digits", limit=Limit(train=96, validation=60))
 RECIPE = Recipe(epochs=EPOCHS, batch_size=32, epsilon=0.1, steps=2, selection_images=40)
 SCORES = tuple(METRICS[name](**more) for name, more in (("clean", {}), ("psi", {"limit": 8})))
 STEPS = 3  # an epoch
+DIGITS = Task.plain((1, 8, 8), 10)
 
 
 class Cut(BaseException):
@@ -110,7 +112,7 @@ def test_cut_off_after_every_epoch(kind, run, tmp_path):
     whole = drain(run(trial))
     for epoch in range(1, EPOCHS + 1):  # a trial that is cut off once more each time
         cut_after(run(trial, Checkpoints(tmp_path, 0)), epoch)
-        assert kept_epochs(tmp_path) == epoch
+        assert epochs_in(tmp_path) == epoch
     same(drain(run(trial, Checkpoints(tmp_path, 0))), whole)
 
 
@@ -129,7 +131,7 @@ def test_cut_off_within_an_epoch(step, whole, run, tmp_path, monkeypatch):
     monkeypatch.setattr(nas.trial.training, "gradients", cut)
     with pytest.raises(Cut):
         drain(run(trial, Checkpoints(tmp_path, 0)))
-    assert kept_epochs(tmp_path) == step // STEPS
+    assert epochs_in(tmp_path) == step // STEPS
     done.clear()
     checkpoints = Checkpoints(tmp_path, 0)
     step = 10**6
@@ -148,7 +150,7 @@ def test_repeats_that_have_ended_are_not_trained_again(run, tmp_path):
     whole = drain(run(trial))
     for epoch in range(1, 7):
         cut_after(run(trial, Checkpoints(tmp_path, 0)), epoch)
-        assert kept_epochs(tmp_path) == epoch
+        assert epochs_in(tmp_path) == epoch
     checkpoints = Checkpoints(tmp_path, 0)
     steps = run(trial, checkpoints)
     handed = []
@@ -175,6 +177,49 @@ def test_what_is_computed_early_is_computed_once(run, tmp_path, monkeypatch):
     found = drain(run(trial, Checkpoints(tmp_path, 0)))
     assert scored == ["end"]
     same(found, whole)
+
+
+class Carries:
+    """Stands for an adversary that begins where it ended an epoch ago."""
+
+    def __init__(self):
+        self.epochs, self.carried = 0, torch.zeros(2, 3).t()
+
+    def state_dict(self):
+        return {"epochs": self.epochs, "carried": self.carried}
+
+    def load_state_dict(self, state):
+        self.epochs, self.carried = state["epochs"], state["carried"]
+
+
+def test_parts_and_later_attributes_of_a_training_are_kept(tmp_path):
+    """Whatever has a state dict goes on in place; other values are set."""
+    trial, machine = trial_of(), nas.trial.evaluation.environment_of(torch.device("cpu"))
+
+    def begun():
+        model = Drawing().build(trial.architecture, DIGITS, seed=0)
+        state = TrainingState.begun(model, trial.recipe, torch.Generator().manual_seed(0))
+        state.parts["adversary"] = Carries()
+        return state
+
+    state = begun()
+    part = state.parts["adversary"]
+    part.epochs, part.carried = 5, torch.randn(2, 3).t()
+    state.note(Epoch(1, 0.1, 0.2, 0.3, 0.4), judged=True)
+    state.step = 7
+    first = Checkpoints(tmp_path, 0).of(trial, machine, None)
+    first.begin(state)
+    first.note({"a": 0.5}, 10.0, 2.0, None)
+    again, after = begun(), Checkpoints(tmp_path, 0).of(trial, machine, None)
+    goes_on = again.parts["adversary"]
+    after.read(torch.device("cpu"))
+    after.begin(again)
+    assert again.parts["adversary"] is goes_on
+    assert goes_on.epochs == 5
+    assert goes_on.carried.equal(part.carried)
+    assert goes_on.carried.stride() == part.carried.stride()
+    assert (again.step, again.best, again.epochs) == (7, state.best, state.epochs)
+    assert again.judge_seed == state.judge_seed
 
 
 def test_times_and_the_limit_count_every_process(run, tmp_path):
@@ -371,8 +416,7 @@ def test_on_a_gpu(images, tmp_path):
 
     with fake_cuda():
         whole = drain(begin())
-        for epoch in (1, 2):
-            cut_after(begin(Checkpoints(tmp_path, 0)), epoch)
+        cut_after(begin(Checkpoints(tmp_path, 0)), 2)
         checkpoints = Checkpoints(tmp_path, 0)
         found = drain(begin(checkpoints))
     assert kept_before(checkpoints) == 2
