@@ -77,12 +77,16 @@ def to_bytes(key: Mapping[str, Any], kept: Kept) -> bytes:
     """Return the content of a file.
 
     Raises:
-        TypeError: something is in it that :func:`nas.trial.packed.pack` does not take.
+        TypeError: something is in it that :func:`nas.trial.packed.pack` or safetensors does not
+            take.
     """
     tensors: Tensors = {}
     packed = {f.name: pack(getattr(kept, f.name), tensors) for f in fields(kept)}
     document = {"key": key, "epochs": len(kept.epochs), "kept": packed}
-    body = json.dumps(document).encode() + b"\n" + save(tensors)
+    try:
+        body = json.dumps(document).encode() + b"\n" + save(tensors)
+    except KeyError as error:
+        raise TypeError(f"expected types that safetensors holds, got {error}") from error
     return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
 
 

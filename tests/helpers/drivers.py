@@ -16,6 +16,7 @@ from nas.ledger.table import load_table
 PSINAS = Path(sys.executable).with_name("psinas")
 TIMINGS = ["train_seconds", "score_seconds", "seconds"]
 LIMIT = 300
+TRAINABLE = b"Trainable"  # in the name that Ray gives a worker: TrialActor with its resources
 
 
 class Driver:
@@ -53,7 +54,7 @@ class Driver:
                 session = (place / "stat").read_text().rpartition(")")[2].split()[3]
                 if (
                     session == str(self.process.pid)
-                    and b"TrialActor" in (place / "cmdline").read_bytes()
+                    and TRAINABLE in (place / "cmdline").read_bytes()
                 ):
                     found.append(int(place.name))
             except OSError:

@@ -16,16 +16,16 @@ from nas.trial.checkpoint_file import checkpoints_in
 from nas.trial.files import kept_epochs, trial_directory
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.xdist_group("ray")]
-EPOCHS = 40
+EPOCHS = 24
 
 
 @pytest.fixture
 def document():
-    """Return a search of one trial of 40 epochs of a third of a second."""
+    """Return a search of one trial of 24 epochs of a fifth of a second."""
     return TINY | {
-        "data": {"name": "digits", "limit": {"train": 600, "validation": 100}},
+        "data": {"name": "digits", "limit": {"train": 400, "validation": 100}},
         "space": {**TINY["space"], "depth": [2], "channels": [8]},
-        "recipe": {"epochs": EPOCHS, "batch_size": 40, "epsilon": 0.1, "steps": 7},
+        "recipe": {"epochs": EPOCHS, "batch_size": 40, "epsilon": 0.1, "steps": 5},
         "trials": 1,
         "resources": {"workers": 1},
         "keep": {"reserve_bytes": 0, "checkpoint_seconds": 0},
@@ -47,9 +47,11 @@ def test_the_numbers_are_those_of_a_trial_that_nothing_cut_off(document, tmp_pat
 
     driver = Driver(config, run)
     further(driver, 2)
+    assert driver.workers()
     for worker in driver.workers():
         os.kill(worker, signal.SIGKILL)
     further(driver, 2)
+    assert "trial 0 lost its worker" in driver.log.read_text()
     driver.process.kill()
     driver.end(-signal.SIGKILL)
     driver = Driver(config, run)

@@ -22,7 +22,13 @@ from nas.data.config import DataConfig, Limit
 from nas.data.datasets import load_images
 from nas.trial import checkpoint
 from nas.trial.checkpoint import SHARE, Checkpoints
-from nas.trial.checkpoint_file import checkpoints_in, drop_checkpoints, epochs_in
+from nas.trial.checkpoint_file import (
+    Kept,
+    checkpoints_in,
+    drop_checkpoints,
+    epochs_in,
+    to_bytes,
+)
 from nas.trial.files import save_trial, trial_directory
 from nas.trial.recipe import Recipe
 from nas.trial.runner import TrialRunner
@@ -391,6 +397,8 @@ def test_a_state_that_no_file_holds_is_said_and_fails_nothing(run, tmp_path, mon
     assert found.status == "complete"
     (said,) = checkpoints.lines
     assert said == "has no new checkpoint: expected tensors and plain types, got Model"
+    with pytest.raises(TypeError, match="complex128"):
+        to_bytes({}, Kept((), drawn={"a": torch.zeros(2, dtype=torch.complex128)}))
 
 
 def test_the_outcome_ends_it_unless_memory_ran_out(run, tmp_path):
