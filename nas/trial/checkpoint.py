@@ -25,9 +25,10 @@ from nas.trial.checkpoint_file import (
     Kept,
     Unfit,
     checkpoints_in,
-    from_bytes,
     key_of,
-    to_bytes,
+    read_kept,
+    to_parts,
+    write_parts,
 )
 from nas.trial.generators import draw_on, drawn
 from nas.trial.state import Epoch, TrainingState
@@ -126,8 +127,8 @@ class Checkpoints:
     def _write(self, checkpoint: Checkpoint, kept: Kept) -> None:
         path = checkpoint.path
         assert path is not None
-        content = to_bytes(checkpoint.key, kept)
-        size = len(content)
+        content = to_parts(checkpoint.key, kept)
+        size = sum(map(len, content))
         others = sum(p.stat().st_size for p in checkpoints_in(path.parent) if p != path)
         if self._most is not None and others + size > self._most:
             raise _NoRoom(
@@ -140,7 +141,7 @@ class Checkpoints:
                 f"of {shown_size(free)} that are free {shown_size(size)} would leave less than "
                 f"keep.reserve_bytes, {shown_size(self._reserve)}"
             )
-        write_whole(path, lambda partial: partial.write_bytes(content), durable=True)
+        write_whole(path, lambda partial: write_parts(partial, content), durable=True)
 
     def _trouble(self, why: str) -> None:
         if not self._troubled:
@@ -172,8 +173,7 @@ class Checkpoint:
         if self.path is None:
             return None
         try:
-            content = self.path.read_bytes()
-            self.kept = from_bytes(content, self.key, device)
+            self.kept = read_kept(self.path, self.key, device)
         except FileNotFoundError:
             return None
         except (OSError, Unfit) as error:

@@ -73,8 +73,8 @@ def key_of(trial: Trial, environment: Mapping[str, Any], micro_batch: int | None
     }
 
 
-def to_bytes(key: Mapping[str, Any], kept: Kept) -> bytes:
-    """Return the content of a file.
+def to_parts(key: Mapping[str, Any], kept: Kept) -> tuple[bytes, ...]:
+    """Return the content of a file, in order: together they would take as much memory again.
 
     Raises:
         TypeError: something is in it that :func:`nas.trial.packed.pack` or safetensors does not
@@ -84,37 +84,52 @@ def to_bytes(key: Mapping[str, Any], kept: Kept) -> bytes:
     packed = {f.name: pack(getattr(kept, f.name), tensors) for f in fields(kept)}
     document = {"key": key, "epochs": len(kept.epochs), "kept": packed}
     try:
-        body = json.dumps(document).encode() + b"\n" + save(tensors)
+        text, content = json.dumps(document).encode() + b"\n", save(tensors)
     except KeyError as error:
         raise TypeError(f"expected types that safetensors holds, got {error}") from error
-    return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+    return _digest(text, content), text, content
 
 
-def from_bytes(content: bytes, key: Mapping[str, Any], device: torch.device) -> Kept:
-    """Return what :func:`to_bytes` was given.
+def write_parts(path: Path, parts: tuple[bytes, ...]) -> None:
+    """Write what :func:`to_parts` gave."""
+    with path.open("wb") as file:
+        for part in parts:
+            file.write(part)
+
+
+def read_kept(path: Path, key: Mapping[str, Any], device: torch.device) -> Kept:
+    """Return what a file holds.
 
     Args:
-        content: of a file.
+        path: of the file.
         key: that it must have.
         device: where tensors go that lay on no CPU.
 
     Raises:
         Unfit: it is damaged, or of another key.
+        OSError: it cannot be read.
     """
-    digest, _, body = content.partition(b"\n")
-    if hashlib.sha256(body).hexdigest().encode() != digest:
+    with path.open("rb") as file:
+        digest, text, content = file.readline(), file.readline(), file.read()
+    if _digest(text, content) != digest:
         raise Unfit("the file is damaged")
-    text, _, tensors = body.partition(b"\n")
     try:
         document = json.loads(text)
         found = document["key"]
         if other := [name for name in key if found.get(name) != key[name]]:
             name = other[0]
             raise Unfit(f"expected {name} {key[name]!r}, got {found.get(name)!r}")
-        held = load(tensors)
+        held = load(content)
         return Kept(**{n: unpack(v, held, device) for n, v in document["kept"].items()})
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise Unfit(f"the file is none of this version: {first_line(error)}") from error
+
+
+def _digest(*parts: bytes) -> bytes:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest().encode() + b"\n"
 
 
 def drop_checkpoints(directory: Path) -> None:

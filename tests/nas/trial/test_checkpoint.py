@@ -21,13 +21,13 @@ from metrics import METRICS
 from nas.data.config import DataConfig, Limit
 from nas.data.datasets import load_images
 from nas.trial import checkpoint
-from nas.trial.checkpoint import SHARE, Checkpoints
+from nas.trial.checkpoint import SHARE, Checkpoint, Checkpoints
 from nas.trial.checkpoint_file import (
     Kept,
     checkpoints_in,
     drop_checkpoints,
     epochs_in,
-    to_bytes,
+    to_parts,
 )
 from nas.trial.files import save_trial, trial_directory
 from nas.trial.recipe import Recipe
@@ -228,18 +228,22 @@ def test_parts_and_later_attributes_of_a_training_are_kept(tmp_path):
     assert again.judge_seed == state.judge_seed
 
 
-def test_times_and_the_limit_count_every_process(run, tmp_path):
-    trial = trial_of()
-    cut_after(run(trial, Checkpoints(tmp_path, 0)), 2)
+def test_times_and_the_limit_count_every_process(run, tmp_path, monkeypatch):
+    """A process that seems to have trained for 600 s and scored for 300 s."""
+    trial, note = trial_of(), Checkpoint.note
+
+    def long_ago(self, scores, seconds, score_seconds, peak):
+        note(self, scores, seconds + 900, score_seconds + 300, peak)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "note", long_ago)
+        cut_after(run(trial, Checkpoints(tmp_path, 0)), 2)
     checkpoints = Checkpoints(tmp_path, 0)
-    found = drain(run(trial, checkpoints))
-    scores = found.scores
-    assert checkpoints.spent > sum(epoch.seconds for epoch in found.epochs[:2])
-    assert found.seconds > checkpoints.spent + found.epochs[2].seconds
-    assert scores["train_seconds"] > sum(epoch.seconds for epoch in found.epochs)
-    assert scores["train_seconds"] + scores["score_seconds"] == pytest.approx(
-        found.seconds, abs=0.05
-    )
+    found = drain(run(trial, checkpoints, limit=1100))
+    assert found.status == "complete"
+    assert 900 < checkpoints.spent < found.seconds < 1100
+    assert 600 < found.scores["train_seconds"] < 700
+    assert 300 < found.scores["score_seconds"] < 400
     late = drain(run(trial, Checkpoints(tmp_path, 0), limit=checkpoints.spent))
     assert (late.status, len(late.epochs)) == ("timeout", 3)
 
@@ -398,7 +402,7 @@ def test_a_state_that_no_file_holds_is_said_and_fails_nothing(run, tmp_path, mon
     (said,) = checkpoints.lines
     assert said == "has no new checkpoint: expected tensors and plain types, got Model"
     with pytest.raises(TypeError, match="complex128"):
-        to_bytes({}, Kept((), drawn={"a": torch.zeros(2, dtype=torch.complex128)}))
+        to_parts({}, Kept((), drawn={"a": torch.zeros(2, dtype=torch.complex128)}))
 
 
 def test_the_outcome_ends_it_unless_memory_ran_out(run, tmp_path):
@@ -440,14 +444,16 @@ sys.path[:0] = {[str(Path(__file__).parent), *sys.path]!r}
 import test_checkpoint as t
 from pathlib import Path
 from nas.trial.checkpoint import Checkpoints
-write, written = Path.write_bytes, []
-def killed(self, content):
+from nas.trial import checkpoint
+write, written = checkpoint.write_parts, []
+def killed(path, parts):
     written.append(1)
     if len(written) == 2:
-        write(self, content[: len(content) // 2])
+        content = b"".join(parts)
+        write(path, (content[: len(content) // 2],))
         os.kill(os.getpid(), signal.SIGKILL)
-    return write(self, content)
-Path.write_bytes = killed
+    return write(path, parts)
+checkpoint.write_parts = killed
 trial = t.trial_of()
 images = {{t.DATA.source: t.load_images(t.DATA)}}
 runner = t.TrialRunner(trial, images, device="cpu", threads=1)
