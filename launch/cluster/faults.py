@@ -73,14 +73,14 @@ class Faults:
     def got_on(self, number: int, epochs: int) -> None:
         """Note how far the checkpoint of a trial is that is lost now.
 
-        What it has lost before it got further is not held against it, nor against any place.
+        What it has lost before it got further is not held against it; and since workers can work,
+        it does not stop the search with what other trials have lost.
         """
         if epochs <= self._kept.get(number, 0):
             return
         self._kept[number] = epochs
         self._tries[number] = self._nodes_lost[number] = 0
-        for row in (self._row, *self._rows.values()):
-            row[:] = [other for other in row if other != number]
+        self._row.clear()
 
     def lost(self, number: int, place: Place | None, what: str, text: str) -> Verdict:
         """Judge a device or a worker that was lost while a trial ran.
