@@ -151,13 +151,27 @@ def kept_before(checkpoints):
     return int(said[0].split()[4].rstrip(",")) if said else 0
 
 
-def test_repeats_that_have_ended_are_not_trained_again(run, tmp_path):
+@pytest.fixture
+def scored(monkeypatch):
+    """Return the stages of the metrics that are computed from here on."""
+    stages, score = [], nas.trial.evaluation._score
+
+    def noted(trial, model, data, stage, micro_batch):
+        stages.append(stage)
+        return score(trial, model, data, stage, micro_batch)
+
+    monkeypatch.setattr(nas.trial.evaluation, "_score", noted)
+    return stages
+
+
+def test_repeats_that_have_ended_are_not_trained_or_scored_again(run, scored, tmp_path):
     trial = replace(trial_of(epochs=2), repeats=3)
     whole = drain(run(trial))
     for epoch in range(1, 7):
         cut_after(run(trial, Checkpoints(tmp_path, 0)), epoch)
         assert epochs_in(tmp_path) == epoch
     checkpoints = Checkpoints(tmp_path, 0)
+    scored.clear()
     steps = run(trial, checkpoints)
     handed = []
     while True:
@@ -166,20 +180,19 @@ def test_repeats_that_have_ended_are_not_trained_again(run, tmp_path):
         except StopIteration as end:
             found = end.value
             break
+    assert scored == ["end"]  # of the last repeat, cut off after its last epoch
     assert handed == [(number, True) for number in range(1, 7)]
     same(found, whole)
 
 
-def test_what_is_computed_early_is_computed_once(run, tmp_path, monkeypatch):
+def test_what_is_computed_early_is_computed_once(run, scored, tmp_path):
     """The scores before training and after the first epoch are kept."""
     early = [METRICS[name](limit=8) for name in ("psi-init", "psi-epoch1")]
     assert [metric.stage for metric in early] == ["init", "epoch1"]
     trial = replace(trial_of(), metrics=(*SCORES, *early))
     whole = drain(run(trial))
     cut_after(run(trial, Checkpoints(tmp_path, 0)), 1)
-    scored = []
-    score = nas.trial.evaluation._score
-    monkeypatch.setattr(nas.trial.evaluation, "_score", lambda *a: scored.append(a[3]) or score(*a))
+    scored.clear()
     found = drain(run(trial, Checkpoints(tmp_path, 0)))
     assert scored == ["end"]
     same(found, whole)
