@@ -80,6 +80,12 @@ def check() -> None:
         raise TimeUp(deadline.seconds, deadline.where)
 
 
+def ends_at() -> float | None:
+    """Return when the limit passes, on the clock of :func:`time.monotonic`; None: there is none."""
+    deadline = _current.get()
+    return None if deadline is None else deadline.at
+
+
 def doing(where: str) -> None:
     """Say what is done from here on, such as "in epoch 2 of 3, step 17", and check."""
     deadline = _current.get()

@@ -44,6 +44,23 @@ class DeviceFault(PsinasError):
     """The device failed, not the trial: this process can do nothing more on it."""
 
 
+class ProcessLost(PsinasError):
+    """One of the processes that train a trial has failed, or is gone.
+
+    Attributes:
+        status: that its trial has; ``device`` where its device failed.
+        reason: why.
+        trace: of what it raised.
+    """
+
+    def __init__(self, status: str, reason: str, trace: str = "") -> None:
+        super().__init__(status, reason, trace)
+        self.status, self.reason, self.trace = status, reason, trace
+
+    def __str__(self) -> str:
+        return self.reason
+
+
 class SamplerFailure(PsinasError):
     """A sampler of the user's raised, or proposed what is no choice."""
 

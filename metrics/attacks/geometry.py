@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from numbers import Real
 
 import torch
@@ -17,6 +19,25 @@ _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 Block = tuple[torch.Generator, int]
 """A generator, and how many images it draws for at a time."""
+_larger: ContextVar[tuple[Tensor, int] | None] = ContextVar("larger", default=None)
+
+
+@contextmanager
+def drawn_among(places: Tensor, count: int) -> Iterator[None]:
+    """Give images the random numbers that they have in a larger batch, of which others have some.
+
+    Within, a batch of as many images as ``places`` draws for ``count`` of them, as whoever attacks
+    them all does; an attack has to take its numbers from a :class:`Randomness`.
+
+    Args:
+        places: ``(N,)``, where each image stands in the larger batch, on the images' device.
+        count: images of that.
+    """
+    token = _larger.set((places, count))
+    try:
+        yield
+    finally:
+        _larger.reset(token)
 
 
 class Randomness:
@@ -46,6 +67,10 @@ class Randomness:
         self._blocks = blocks or [(own_generator(generator, batch.device), len(batch))]
         self._places = torch.arange(len(batch), device=batch.device) if places is None else places
         self._all = places is None
+        larger = _larger.get()
+        if larger is not None and [n for _, n in self._blocks] == [len(larger[0])]:
+            self._blocks = [(self.generator, larger[1])]
+            self._places, self._all = larger[0].index_select(0, self._places), False
         self.rows = torch.arange(len(batch), device=batch.device)
         """Which images of the batch are left."""
 

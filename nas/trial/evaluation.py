@@ -24,16 +24,18 @@ from metrics.engine.memory import at_most, out_of_memory
 from metrics.engine.sharing import sharing
 from nas.data.arrays import Data, Images, prepare
 from nas.data.datasets import load_images
-from nas.errors import DeviceFault, Diverged, handled_trace, one_line
+from nas.errors import DeviceFault, Diverged, ProcessLost, handled_trace, one_line
 from nas.trial.captured import capture_asked
 from nas.trial.checkpoint import Checkpoints
 from nas.trial.generators import global_generators
+from nas.trial.group import ALONE
 from nas.trial.kept import BEST_IS_AVERAGE
 from nas.trial.machine import environment_of, peak_memory
 from nas.trial.process import process_as_found
 from nas.trial.repeats import repeated
 from nas.trial.scoring import metric_key, score
 from nas.trial.state import Epoch, Weights
+from nas.trial.team import team_of
 from nas.trial.training import Training, drain, train
 from nas.trial.trial import Trial
 from search_spaces import InvalidArchitecture, Task, space_of
@@ -112,6 +114,7 @@ def evaluate(
     threads: int | None = None,
     time_limit_seconds: float | None = None,
     micro_batch: int | None = None,
+    processes: int = 1,
 ) -> Evaluation:
     """Train and score one trial in this process, all its repeats.
 
@@ -123,11 +126,13 @@ def evaluate(
         time_limit_seconds: give up once this has passed, in training or while scoring.
         micro_batch: images that are trained on, judged and scored at a time; None is the whole
             batch, and what fits for the others. It is no part of the trial, whose seeds stay.
+        processes: that train the trial, on ``cuda`` each on a GPU of its own; this one alone judges
+            and scores. No part of the trial either.
     """
     if threads is not None:
         torch.set_num_threads(threads)
     data = prepare(load_images(trial.data) if images is None else images, trial.data, device)
-    run = partial(evaluation, data=data, micro_batch=micro_batch)
+    run = partial(evaluation, data=data, micro_batch=micro_batch, processes=processes)
     return drain(limited(repeated(run, trial), time_limit_seconds))
 
 
@@ -137,6 +142,7 @@ def evaluation(
     *,
     micro_batch: int | None = None,
     checkpoints: Checkpoints | None = None,
+    processes: int = 1,
 ) -> Generator[Epoch, None, Evaluation]:
     """Do what :func:`evaluate` does for one repeat, handing over after every epoch.
 
@@ -183,6 +189,7 @@ def evaluation(
     try:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
+        team = found.enter_context(team_of(trial, data, processes, micro_batch=micro_batch))
         doing("while building the network")
         space = space_of(trial.architecture)
         model = space.build(trial.architecture, data.task, seed=trial.seed_for("weights"))
@@ -198,9 +205,10 @@ def evaluation(
             epochs.append(epoch)
             yield epoch
         attack = trial.recipe.attack()
+        group = ALONE if team is None else team.joined()
         steps = train(
-            model, data, trial.recipe, attack, generator,
-            micro_batch=micro_batch, begin=checkpoint.begin, capture=capture_asked(),
+            model, data, trial.recipe, attack, generator, micro_batch=micro_batch,
+            begin=checkpoint.begin, capture=capture_asked(), group=group,
         )  # fmt: skip
         while True:
             try:
@@ -215,6 +223,8 @@ def evaluation(
             seconds = time.perf_counter() - started
             checkpoint.note(scores, seconds, early_seconds, peak_memory(device))
             yield epochs[-1]
+        if team is not None:
+            team.end()
         trained = time.perf_counter()
         training = replace(training, plain=None, average=None)  # no memory while scoring
         scores.update(_score(trial, model, data, "end", micro_batch))
@@ -255,6 +265,10 @@ def evaluation(
         return failed("diverged", str(error))
     except InvalidArchitecture as error:
         return failed("invalid", str(error))
+    except ProcessLost as error:
+        if error.status == "device":
+            raise DeviceFault(error.reason) from error
+        return failed(error.status, error.reason, error.trace)
     except (Exception, SystemExit) as error:  # a failure is a row of the table, not a crash
         if device_fault(error):
             raise DeviceFault(one_line(error)) from error

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from metrics.attacks import Attack
 from nas.trial.adversary import Adversary
+from nas.trial.group import Part
 from nas.trial.objective import mean_loss, passes
 from nas.trial.precision import training_precision
 from nas.trial.recipe import Recipe
@@ -36,23 +37,27 @@ def gradients(
     attack: Attack | Adversary | None,
     generator: torch.Generator,
     micro_batch: int | None,
+    part: Part | None = None,
     *,
     perturb: bool = False,
 ) -> Tensor:
     """Set ``.grad`` to the gradient of :func:`batch_loss`, and return that loss, detached.
 
     With ``micro_batch`` so many images at a time are attacked, and go forwards and backwards; the
-    gradient is the sum over them, each image counting the same. With ``perturb`` loss and gradient
-    are those at weights that :mod:`nas.trial.weight_perturbation` has moved; they are back after.
+    gradient is the sum over them, each image counting the same. Of a ``part`` of a batch, which
+    ``x`` and ``y`` then are, loss and gradient are its share of the batch's: its mean over images
+    times that share. With ``perturb`` loss and gradient are those at weights that
+    :mod:`nas.trial.weight_perturbation` has moved; they are back after.
     """
     model.zero_grad(set_to_none=True)  # before the attack, which would keep copies of them
-    adversarial = _adversarial(model, x, y, recipe, attack, generator, micro_batch)
+    adversarial = _adversarial(model, x, y, recipe, attack, generator, micro_batch, part)
+    of = len(x) if part is None else part.of
     if not perturb:
-        return _backward(model, x, adversarial, y, recipe, micro_batch)
+        return _backward(model, x, adversarial, y, recipe, micro_batch, of)
     with buffers_as_found(model):
-        _backward(model, x, adversarial, y, recipe, micro_batch)
+        _backward(model, x, adversarial, y, recipe, micro_batch, of)
     with perturbed(model, recipe.awp):
-        return _backward(model, x, adversarial, y, recipe, micro_batch)
+        return _backward(model, x, adversarial, y, recipe, micro_batch, of)
 
 
 def batch_loss(
@@ -76,14 +81,20 @@ def _adversarial(
     attack: Attack | Adversary | None,
     generator: torch.Generator,
     micro_batch: int | None = None,
+    part: Part | None = None,
 ) -> Tensor:
     """Return adversarial images of the first of a batch, made so many at a time."""
-    attacked = round(recipe.attacked_share * len(x)) if attack is not None else 0
-    if attack is None or not attacked:
+    first = round(recipe.attacked_share * (len(x) if part is None else part.of))
+    if attack is None or not first:
         return x[:0]
+    attacked = first if part is None else len(part.among(first))
     labels = None if attack.leaks_labels else y[:attacked]
     with autocast(recipe, x.device):
-        return attack(model, x[:attacked], labels, generator=generator, batch_size=micro_batch)
+        if part is None:
+            return attack(model, x[:attacked], labels, generator=generator, batch_size=micro_batch)
+        return part.attacked(
+            attack, model, x[:attacked], labels, first, generator=generator, batch_size=micro_batch
+        )
 
 
 def _backward(
@@ -93,16 +104,19 @@ def _backward(
     y: Tensor,
     recipe: Recipe,
     micro_batch: int | None,
+    of: int,
 ) -> Tensor:
-    """Add to ``.grad`` the gradient of the batch's loss, and return that, detached."""
-    if micro_batch is None or micro_batch >= len(x):
+    """Add to ``.grad`` the gradient of these images' loss, and return that loss: their share of ``of``."""
+    if len(x) == of and (micro_batch is None or micro_batch >= len(x)):
         loss = _mean_loss(model, x, adversarial, y, recipe)
         loss.backward()
         return loss.detach()
-    parts = math.ceil(len(x) / micro_batch)  # equal ones: batch norm has no variance of one image
     total = torch.zeros((), device=x.device)
+    if not len(x):
+        return total
+    parts = math.ceil(len(x) / (micro_batch or len(x)))  # equal ones: see batch norm of one image
     for part, attacked, labels in _parts(x, adversarial, y, parts):
-        loss = _mean_loss(model, part, attacked, labels, recipe) * (len(part) / len(x))
+        loss = _mean_loss(model, part, attacked, labels, recipe) * (len(part) / of)
         loss.backward()
         total += loss.detach()
     return total

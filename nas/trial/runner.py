@@ -31,6 +31,7 @@ class TrialRunner:
         device: ``cpu`` or ``cuda``.
         threads: of torch on the CPU.
         time_limit_seconds: of one trial, all its repeats.
+        processes: that train a trial, each with so many threads or a GPU of its own.
     """
 
     def __init__(
@@ -41,10 +42,11 @@ class TrialRunner:
         device: str,
         threads: int,
         time_limit_seconds: float | None = None,
+        processes: int = 1,
     ) -> None:
         torch.set_num_threads(threads)
         self._template, self._images, self._device = template, images, device
-        self._limit = time_limit_seconds
+        self._limit, self._processes = time_limit_seconds, processes
         self._prepared: tuple[str, Data] | None = None
 
     def trial(self, architecture: Mapping[str, Any], overrides: Mapping[str, Any]) -> Trial:
@@ -79,7 +81,14 @@ class TrialRunner:
                 if not out_of_memory(error):
                     raise
                 return Evaluation("oom", f"the dataset does not fit: {one_line(error)}")
-        kept = checkpoints or Checkpoints()
-        run = partial(evaluation, data=self._prepared[1], micro_batch=micro_batch, checkpoints=kept)
+        several = self._processes > 1  # each of which would have to go on from the same epoch
+        kept = Checkpoints() if checkpoints is None or several else checkpoints
+        run = partial(
+            evaluation,
+            data=self._prepared[1],
+            micro_batch=micro_batch,
+            checkpoints=kept,
+            processes=self._processes,
+        )
         steps = repeated(run, trial)
         return (yield from limited(steps, self._limit, before=lambda: kept.spent))

@@ -32,7 +32,8 @@ from nas.errors import Diverged
 from nas.trial.adversary import LOOKED_AT, Adversary
 from nas.trial.augmentation import augment
 from nas.trial.averaging import statistics_batches
-from nas.trial.captured import Compute, captured
+from nas.trial.captured import captured
+from nas.trial.group import ALONE, Group, Part
 from nas.trial.minibatch import gradients
 from nas.trial.optimizing import Accumulation, learning_rate, steps_of_epoch
 from nas.trial.precision import check_precision
@@ -107,6 +108,7 @@ def train(
     micro_batch: int | None = None,
     begin: Callable[[TrainingState], None] | None = None,
     capture: bool = False,
+    group: Group = ALONE,
 ) -> Generator[Epoch, None, Training]:
     """Train ``model`` in place, yield a report after every epoch, return the training.
 
@@ -117,6 +119,9 @@ def train(
     rounding. Batch norm normalises by, and keeps, statistics of micro-batches, and dropout draws
     for each. Epochs are then judged on no more images at a time either.
 
+    In a ``group`` of processes each calls this with equal arguments, trains on its rows of every
+    batch and returns the same training; the first judges the epochs, for all of them.
+
     Args:
         model: on the device of ``data``; afterwards in ``eval()`` with the best epoch's weights,
             best by robust accuracy, then clean accuracy, then the earlier epoch, then plain before
@@ -125,33 +130,42 @@ def train(
         recipe: how.
         attack: makes the adversarial images; None trains on clean ones.
         generator: on that device; decides order, augmentation and random starts.
-        micro_batch: images at a time; None is the whole batch.
+        micro_batch: images at a time in each process; None is its whole batch.
         begin: is given the state before the first epoch, which it may set to that after a later
             one (:mod:`nas.trial.checkpoint`): training goes on from there.
         capture: replay steps as a CUDA graph where that can be done (:mod:`nas.trial.captured`).
+        group: of the processes that train the model.
 
     Raises:
         Diverged: the loss or a weight is not finite.
-        ValueError: micro_batch below 1, or bf16 on a card that has none.
+        ValueError: micro_batch below 1, a recipe that no group trains, or bf16 on a card that has
+            none.
         TimeUp: a limit has passed (:mod:`metrics.deadline`), which every step looks at.
     """
     if micro_batch is not None and micro_batch < 1:
         raise ValueError(f"micro_batch: expected a number of images >= 1, got {micro_batch}")
     check_precision(recipe, data.train.labels.device)
+    group.check(recipe)
+    group.copied(model.state_dict().values())
     state = TrainingState.begun(model, recipe, generator)
     known = values_fine(data)
     adversary = None
     if attack is not None and recipe.epochs:
         adversary = Adversary(attack, model, data.train.images(slice(LOOKED_AT)), recipe)
+        state.parts["adversary"] = adversary
 
-    def compute(x: Tensor, y: Tensor) -> Tensor:
+    def compute(x: Tensor, y: Tensor, part: Part | None = None) -> Tensor:
         with values_known(known):
             perturb = recipe.perturbs(state.first_epoch())
             return gradients(
-                model, x, y, recipe, adversary, generator, micro_batch, perturb=perturb
+                model, x, y, recipe, adversary, generator, micro_batch, part, perturb=perturb
             )
 
-    replayed = captured(compute, model, generator, micro_batch, recipe) if capture else None
+    replayed = (
+        captured(compute, model, generator, micro_batch, recipe)
+        if capture and group.size == 1
+        else None
+    )
     if begin is not None:
         begin(state)
     for number in range(state.first_epoch(), recipe.epochs + 1):
@@ -165,12 +179,17 @@ def train(
         if replayed is not None:
             replayed.begin_epoch(recipe.perturbs(number))
         step = replayed if replayed is not None and steady else compute
-        train_loss = _epoch(state, number, data, recipe, step, adversary)
+        train_loss = _epoch(state, number, data, recipe, step, adversary, group)
         doing(f"while judging epoch {number} of {recipe.epochs}")
         state.optimizer.zero_grad(set_to_none=True)  # an evaluator would keep copies of gradients
-        with at_most(micro_batch):
-            clean, robust = _judge(model, data, recipe, state.judge_seed)
-            averages = _judge_average(state, data, recipe, attack, micro_batch)
+        judged = [math.nan] * 4
+        if group.rank == 0:
+            with at_most(micro_batch):
+                judged = [
+                    *_judge(model, data, recipe, state.judge_seed),
+                    *_judge_average(state, data, recipe, attack, micro_batch),
+                ]
+        clean, robust, *averages = group.told(judged)
         seconds = time.perf_counter() - started
         report = Epoch(number, train_loss, clean, robust, seconds, *averages)
         if number < recipe.epochs and out_of_patience(recipe, [*state.epochs, report]):
@@ -220,8 +239,9 @@ def _epoch(
     number: int,
     data: Data,
     recipe: Recipe,
-    compute: Compute,
+    compute: Callable[..., Tensor],
     adversary: Adversary | None,
+    group: Group,
 ) -> float:
     """Go through the training images once, and return the mean loss."""
     model, optimizer, generator = state.model, state.optimizer, state.generator
@@ -231,6 +251,7 @@ def _epoch(
     model.train()
     losses: list[Tensor] = []
     watch = LossWatch(number)
+    group.same_draws(generator)
     order = torch.randperm(len(data.train), generator=generator, device=generator.device)
     batches = order.to(device).split(recipe.batch_size)
     if len(batches) > 1 and len(batches[-1]) == 1:
@@ -240,18 +261,21 @@ def _epoch(
         x, y = augment(data.train.images(indices), recipe, generator), data.train.labels[indices]
         if adversary is not None:
             adversary.at(indices, len(data.train))
-        losses.append(compute(x, y))
+        if (part := group.part(len(y))) is not None:
+            x, y = part.take(x), part.take(y)
+        losses.append(group.summed(model, compute(x, y, *([] if part is None else [part])), part))
         watch.note(step, losses[-1])
         if not accumulation.step_due(len(indices), last=step + 1 == len(batches)):
             continue
         if recipe.gradient_clip is not None:
             nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_clip)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(recipe, state.step, steps_an_epoch)
+        for settings in optimizer.param_groups:
+            settings["lr"] = learning_rate(recipe, state.step, steps_an_epoch)
         optimizer.step()
         state.step += 1
         if state.average is not None:
             state.average.update()
+    group.copied(model.buffers())
     train_loss = torch.stack(losses).mean().item()
     if not math.isfinite(train_loss) or not _finite(model):
         raise Diverged(f"the loss is {train_loss} after epoch {number}, or a weight not finite")
