@@ -48,7 +48,7 @@ def check_nodes(config: Config, run: Path, say: Callable[[str], None]) -> Newcom
     """
     questions = questions_of(config, run)
     known = living()
-    reports = probe(living(config.resources.cpu), questions, say=say)
+    reports = probe(living(config.resources.cores), questions, say=say)
     there = living()  # without those that an autoscaler has taken meanwhile
     reports = [report for report in reports if report.node in there]
     driver = here(replace(questions, gpus=False))

@@ -48,7 +48,7 @@ def faults_of(
         run: the directory that was to be shared.
     """
     gpus = needs_gpu(reports, config)
-    asked = [r for r in reports if r.cpus >= config.resources.cpu and r.gpus >= gpus]
+    asked = [r for r in reports if r.cpus >= config.resources.cores and r.gpus >= gpus]
     if asked and all(r.silent for r in asked):
         return _folded(asked, _silence)
 
@@ -124,7 +124,7 @@ def needs_gpu(reports: Sequence[NodeReport], config: Config) -> float:
     """Return what of a GPU a node must have for a trial; ``auto`` wants one where one is there."""
     if config.resources.gpu != "auto":
         return float(config.resources.gpu)
-    return 1.0 if any(report.gpus for report in reports) else 0.0
+    return float(config.resources.processes) if any(r.gpus for r in reports) else 0.0
 
 
 def uses_gpus(config: Config) -> bool:

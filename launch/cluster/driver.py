@@ -127,6 +127,7 @@ def run_search(
             run=str(run.resolve()),
             device=config.resources.device,
             threads=config.resources.cpu,
+            processes=config.resources.processes,
             time_limit_seconds=config.resources.time_limit_seconds,
             checkpoint_seconds=config.keep.checkpoint_seconds,
             reserve_bytes=config.keep.reserve_bytes,

@@ -17,6 +17,7 @@ from launch.cluster.climb import Climb, Gpu
 from launch.cluster.ladder import Ladder, Step
 from launch.cluster.packing import Node, Packing, Request, room, share_of, without_room
 from launch.cluster.peaks import Peaks
+from launch.cluster.slots import automatic
 from launch.config.sections import Resources
 from nas.ledger.results import MEMORY_STEPS
 from nas.trial.trial import Trial
@@ -44,6 +45,7 @@ class Placement:
         cards: returns the bytes of each GPU of every node, by its id; empty tuples where unknown.
         on_gpu: returns whether trials run on GPUs that are there or to come.
         cpu: cores of a trial.
+        processes: of a trial, on GPUs each with one of its own.
         packing: of ``trials_per_gpu: auto``; None gives every trial the usual share.
         climb: how many a GPU pay.
         workers: at most so many trials at a time.
@@ -57,6 +59,7 @@ class Placement:
         on_gpu: Callable[[], bool],
         *,
         cpu: int = 1,
+        processes: int = 1,
         packing: Packing | None = None,
         climb: Climb | None = None,
         workers: int | None = None,
@@ -64,6 +67,7 @@ class Placement:
     ) -> None:
         self._nodes, self._cards, self.on_gpu, self._cpu = nodes, cards, on_gpu, cpu
         self._packing, self._workers, self._clock = packing, workers, clock
+        self._whole = float(processes)
         self._climb = climb or Climb()
         self._ladder = Ladder()
         self._out: dict[int, _Out] = {}
@@ -93,7 +97,7 @@ class Placement:
         step = self._ladder.at(number) or Step()
         if step.alone and on_gpu:
             only = step.only or (request.only if request else ())
-            request = Request(1.0, only, self._cpu)
+            request = Request(self._whole, only, self._cpu)
         self._out[number] = _Out(trial, request, step.micro_batch)
         self._changes += 1
         asked: dict[str, Any] = {} if request is None else {"gpu": request.gpu}
@@ -185,11 +189,17 @@ def placement_of(
         say: is told a line for the user.
     """
     packing = None
-    if resources.trials_per_gpu == "auto" and resources.gpu == "auto":
+    if automatic(resources):
         peaks = Peaks(estimate, resources.memory_margin)
         packing = Packing(peaks, cards, say, cpu=resources.cpu)
     return Placement(
-        nodes, cards, on_gpu, cpu=resources.cpu, packing=packing, workers=resources.workers
+        nodes,
+        cards,
+        on_gpu,
+        cpu=resources.cores,
+        processes=resources.processes,
+        packing=packing,
+        workers=resources.workers,
     )
 
 

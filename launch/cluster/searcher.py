@@ -272,7 +272,8 @@ class StudySearcher(Searcher):
             self._follow(proposal, self._faults.lost(number, place, "worker", exit_of(error)))
 
     def _memory(self, proposal: Proposal, outcome: Mapping[str, Any]) -> Verdict:
-        number, alone = proposal.number, proposal.alone or self._cluster.slots().count == 1
+        slots, number = self._cluster.slots(), proposal.number
+        alone = proposal.alone or slots.count == 1 or slots.gpu > 1
         step = self._placement.ran_out(number, proposal.trial, alone=alone)
         return self._faults.out_of_memory(number, outcome, step, on_gpu=self._placement.on_gpu())
 

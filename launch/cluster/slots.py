@@ -60,24 +60,27 @@ def slots(resources: Resources, nodes: Iterable[Node], *, gpus: bool = False) ->
     nodes = list(nodes)
     gpu = share(resources, nodes, gpus=gpus)
     least = share_of(COUNTS[-1]) if gpu and automatic(resources) else gpu
-    count = sum(node.room(resources.cpu, least) for node in nodes if not node.draining)
+    count = sum(node.room(resources.cores, least) for node in nodes if not node.draining)
     if resources.workers is not None:
         count = min(count, resources.workers)
-    return Slots(count, resources.cpu, gpu)
+    return Slots(count, resources.cores, gpu)
 
 
 def share(resources: Resources, nodes: Iterable[Node], *, gpus: bool = False) -> float:
-    """Return the share of a GPU that a trial takes; 0 runs it on a CPU."""
+    """Return the share of a GPU that a trial takes, or how many; 0 runs it on a CPU."""
     if resources.gpu != "auto":
         return float(resources.gpu)
     if not (gpus or any(node.gpus for node in nodes)):
         return 0.0
+    if resources.processes > 1:
+        return float(resources.processes)
     return share_of(USUAL if resources.trials_per_gpu == "auto" else resources.trials_per_gpu)
 
 
 def automatic(resources: Resources) -> bool:
     """Whether each trial gets a share of its own, by :mod:`launch.cluster.placement`."""
-    return resources.trials_per_gpu == "auto" and resources.gpu == "auto"
+    shared = resources.processes == 1 and resources.gpu == "auto"
+    return shared and resources.trials_per_gpu == "auto"
 
 
 def wanted(resources: Resources, now: Slots, waiting: int) -> int:
@@ -102,7 +105,7 @@ def unmet(resources: Resources, nodes: Iterable[Node]) -> str | None:
     """
     there = [node for node in nodes if not node.draining]
     gpu = share(resources, there)
-    if any(node.room(resources.cpu, gpu) for node in there):
+    if any(node.room(resources.cores, gpu) for node in there):
         return None
     most_gpus = max((node.gpus for node in there), default=0.0)
     most_cpus = max((node.cpus for node in there), default=0)
@@ -111,12 +114,17 @@ def unmet(resources: Resources, nodes: Iterable[Node]) -> str | None:
             f"resources.gpu: expected at most the {most_gpus:g} GPUs of a node that Ray sees, "
             f"got {gpu:g}"
         )
-    if resources.cpu > most_cpus:
+    if resources.cores > most_cpus and resources.processes > 1:
+        return (
+            f"resources.processes: expected at most the {most_cpus} cores of a node that Ray sees, "
+            f"got {resources.processes} processes of resources.cpu={resources.cpu}"
+        )
+    if resources.cores > most_cpus:
         return (
             f"resources.cpu: expected at most the {most_cpus} cores of a node that Ray sees, "
             f"got {resources.cpu}"
         )
     return (
-        f"resources: expected a node that has both {resources.cpu} cores and {gpu:g} GPUs, got "
+        f"resources: expected a node that has both {resources.cores} cores and {gpu:g} GPUs, got "
         + ", ".join(f"{n.host} with {n.cpus} and {n.gpus:g}" for n in there[:8])
     )

@@ -33,7 +33,7 @@ class Spread:
         slots = self._cluster.slots()
         share = {"CPU": float(slots.cpu)} | ({"GPU": slots.gpu} if slots.gpu else {})
         if config.get("alone") and slots.gpu:
-            share["GPU"] = 1.0
+            share["GPU"] = max(1.0, slots.gpu)
         elif config.get("gpu"):  # of launch.cluster.placement
             share["GPU"] = float(config["gpu"])
         elif config.get("alone"):

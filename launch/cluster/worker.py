@@ -68,6 +68,7 @@ class TrialActor(tune.Trainable):
         run: str,
         device: str,
         threads: int,
+        processes: int,
         time_limit_seconds: float | None,
         checkpoint_seconds: float | None = None,
         reserve_bytes: int = 0,
@@ -93,6 +94,7 @@ class TrialActor(tune.Trainable):
             device=device,
             threads=threads,
             time_limit_seconds=time_limit_seconds,
+            processes=processes,
         )
         self._begin(config)
 

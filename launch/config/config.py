@@ -19,7 +19,7 @@ from launch.config.kept import check_kept
 from launch.config.metrics import build_metric, metric_settings
 from launch.config.modules import directories, look_in, needed
 from launch.config.samplers import build_sampler, check_sampler
-from launch.config.sections import Keep, Resources, Retrain, Scheduler, Strict
+from launch.config.sections import Keep, Resources, Retrain, Scheduler, Strict, refuse_several
 from launch.config.trust import admit
 from launch.config.values import (
     build_value,
@@ -229,7 +229,9 @@ def load_config(source: str | Path, assignments: Iterable[str] = ()) -> Config:
         named = [os.path.abspath(place) for place in directories(document)]
         look_in([*named, beside])
         document["modules"] = list(dict.fromkeys([*named, *needed(document, beside)]))
-    return parse_config(document)
+    config = parse_config(document)
+    refuse_several(config.resources)
+    return config
 
 
 def parse_config(document: Mapping[str, Any]) -> Config:
@@ -255,7 +257,7 @@ def unchecked_config(document: Mapping[str, Any]) -> Config:
         known["retrain"] = {k: v for k, v in known["retrain"].items() if k not in RETIRED}
     if "made_with" in document and isinstance(known.get("resources"), Mapping):
         gpu = known["resources"].get("gpu")  # runs once reserved several GPUs, and used one
-        if isinstance(gpu, int | float) and gpu > 1:
+        if "processes" not in known["resources"] and isinstance(gpu, int | float) and gpu > 1:
             known["resources"] = {**known["resources"], "gpu": 1}
     config: Config = validated(TypeAdapter(Config), fractions(known), "", Config)
     return config

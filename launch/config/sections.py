@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from nas.disk import in_bytes
+from nas.errors import InputError
 from nas.trial.training import EPOCH_SCORES, EpochScore
 
 
@@ -70,8 +79,10 @@ class Keep(Strict):
 class Resources(Strict):
     """What one trial takes.
 
-    cpu: cores, also torch's threads. gpu: ``auto`` takes a share of a GPU where there is one; a
-    trial trains on one GPU at most. trials_per_gpu: that share; ``auto`` finds one for
+    cpu: cores of each of its processes, also torch's threads there. processes: that train it, on
+    one node, each with a GPU of its own where trials run on GPUs; more than one in ``retrain``
+    alone. gpu: ``auto`` takes a share of a GPU where there is one, or one for each process; 2 or
+    more are a process for each. trials_per_gpu: that share; ``auto`` finds one for
     each trial, by the memory that it is expected to hold and ``memory_margin`` of that more, and by
     what pays (``docs/packing.md``). device: ``cpu`` runs models on the
     CPU whatever is reserved, so that a cluster can be tried with GPUs that are only counted.
@@ -84,6 +95,7 @@ class Resources(Strict):
     """
 
     cpu: int = Field(default=1, ge=1)
+    processes: int = Field(default=1, ge=1)
     gpu: Literal["auto"] | Annotated[float, Field(ge=0, allow_inf_nan=False)] = "auto"
     trials_per_gpu: int | Literal["auto"] = 4
     memory_margin: float = Field(default=0.25, ge=0, allow_inf_nan=False)
@@ -100,14 +112,56 @@ class Resources(Strict):
             raise ValueError(f"expected auto or a whole number >= 1, got {count!r}")
         return count
 
+    @model_validator(mode="before")
+    @classmethod
+    def _a_process_a_gpu(cls, given: Any) -> Any:
+        gpu = given.get("gpu") if isinstance(given, Mapping) else None
+        if isinstance(gpu, int | float) and gpu > 1 and gpu == gpu // 1:
+            if given.get("processes", 1) == 1:
+                return {**given, "processes": int(gpu)}
+        return given
+
     @field_validator("gpu")
     @classmethod
-    def _one_at_most(cls, gpu: float | str) -> float | str:
-        if isinstance(gpu, float) and gpu > 1:
+    def _one_a_process(cls, gpu: float | str, info: ValidationInfo) -> float | str:
+        processes = info.data.get("processes", 1)
+        if isinstance(gpu, float) and processes > 1 and gpu not in (0, processes):
             raise ValueError(
-                f"expected auto or a share of one GPU, on which a trial trains, got {gpu:g}"
+                f"expected auto, 0 or {processes}, a GPU for each of processes, got {gpu:g}"
+            )
+        if isinstance(gpu, float) and gpu > max(1, processes):
+            raise ValueError(
+                f"expected auto or a share of one GPU, on which a process trains, got {gpu:g}"
             )
         return gpu
+
+    @property
+    def cores(self) -> int:
+        """Cores of a trial, of all its processes."""
+        return self.cpu * self.processes
+
+    def for_one(self) -> Resources:
+        """Return what work of one process takes, such as attacking test images."""
+        gpu = 1.0 if isinstance(self.gpu, float) and self.gpu > 1 else self.gpu
+        return self.model_copy(update={"processes": 1, "gpu": gpu})
+
+
+def refuse_several(resources: Resources) -> None:
+    """Refuse several processes a trial in a search: as many trials come to more.
+
+    Raises:
+        InputError: there are.
+    """
+    why = "to train one trial on several GPUs or processes is for retrain.resources"
+    if resources.gpu != "auto" and resources.gpu > 1:
+        raise InputError(
+            "resources.gpu: expected auto or a share of one GPU in a search, got "
+            f"{resources.gpu:g}: {why}"
+        )
+    if resources.processes > 1:
+        raise InputError(
+            f"resources.processes: expected 1 in a search, got {resources.processes}: {why}"
+        )
 
 
 class Retrain(Strict):

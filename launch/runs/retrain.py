@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from launch.runs.searching import Searched, search
 from launch.show.reporter import Reporter
 from nas.errors import InputError, NoWinner
 from nas.files import write_whole
+from nas.trial.group import Group
 from nas.trial.recipe import Recipe
 from search_spaces.architecture import canonical_hash
 
@@ -83,11 +84,7 @@ def retrain_config(config: Config, winner: FinishedTrial, asked: Retrain) -> Con
         "sampler": {"name": "grid"},
         "trials": None,
         "keep": {"top": 1, "reserve_bytes": config.keep.reserve_bytes},
-        "resources": {
-            **config.resources.model_dump(),
-            "time_limit_seconds": None,  # the search's is that of a small child
-            **asked.resources,
-        },
+        "resources": _resources(config, asked),
         "fix": dict(trial.architecture.choices),
         "modules": config.modules,
     }
@@ -98,7 +95,23 @@ def retrain_config(config: Config, winner: FinishedTrial, asked: Retrain) -> Con
             f"{asked.scale}, which adds {', '.join(sorted(added))}"
         )
     sets = asked.recipes or default_recipes(base.recipe)
-    return parse_config({**document, "vary": {"recipe": sets}})
+    found = parse_config({**document, "vary": {"recipe": sets}})
+    group = Group(size=found.resources.processes)
+    for keys in found.vary["recipe"]:
+        try:
+            group.check(replace(found.recipe, **keys))
+        except ValueError as error:
+            raise InputError(f"retrain: recipe.{error}") from error
+    return found
+
+
+def _resources(config: Config, asked: Retrain) -> dict[str, Any]:
+    """Return the search's with what is asked laid over them."""
+    own = config.resources.model_dump()
+    own["time_limit_seconds"] = None  # the search's is that of a small child
+    if "processes" in asked.resources and own["gpu"]:  # so is its share of a GPU
+        own["gpu"] = "auto" if own["gpu"] == "auto" else asked.resources["processes"]
+    return {**own, **asked.resources}
 
 
 def check(config: Config, asked: Retrain | None = None) -> None:

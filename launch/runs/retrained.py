@@ -93,7 +93,7 @@ def measure(
         device = choose_device(config.resources.gpu != 0)
         clean, white, black = attacked(*arguments, device=device, threads=config.resources.cpu)
     else:
-        clean, white, black = on_worker(address, config.resources, attacked, *arguments)
+        clean, white, black = on_worker(address, config.resources.for_one(), attacked, *arguments)
     recipe = asdict(best.trial.recipe)
     results = where.results
     return Retrained(

@@ -31,7 +31,7 @@ class Watch(Protocol):
     def waits(self) -> None:
         """Note that the others are waited for; raise where one of them is gone."""
 
-    def lost(self, error: RuntimeError) -> BaseException:
+    def lost(self, error: Exception) -> BaseException:
         """Return what became of the others, of whom torch gave an error."""
 
 
@@ -133,7 +133,7 @@ class Group:
             self.watch.waits()
         try:
             work()
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:  # the latter of a group that was aborted
             if self.watch is None:
                 raise
             raise self.watch.lost(error) from error

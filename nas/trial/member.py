@@ -37,7 +37,7 @@ class _Member:
     def waits(self) -> None:
         """Do nothing."""
 
-    def lost(self, error: RuntimeError) -> BaseException:
+    def lost(self, error: Exception) -> BaseException:
         """Return what tells a broken connection from a failure of this process."""
         return _Apart(str(error))
 

@@ -114,7 +114,7 @@ class Team:
         if self._first:
             raise self._why("")
 
-    def lost(self, error: RuntimeError) -> BaseException:
+    def lost(self, error: Exception) -> BaseException:
         """Return why the group has broken: what its first member to end had to say."""
         until = time.monotonic() + GONE_SECONDS
         deadline.check()

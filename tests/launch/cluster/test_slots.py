@@ -28,6 +28,10 @@ BIG = Node("g", "gpu-box", 16, 8.0)
         ({"trials_per_gpu": 3, "cpu": 1}, [BIG], Slots(16, 1, 1 / 3)),
         ({"gpu": 1.0}, [BOX, PLAIN], Slots(2, 1, 1.0)),
         ({"gpu": 0.5}, [BOX], Slots(4, 1, 0.5)),
+        ({"gpu": 2}, [BOX, BIG], Slots(5, 2, 2.0)),
+        ({"processes": 2, "trials_per_gpu": 4}, [BOX, PLAIN], Slots(1, 2, 2.0)),
+        ({"processes": 2, "cpu": 2}, [PLAIN, PLAIN], Slots(4, 4, 0.0)),
+        ({"processes": 4, "cpu": 2, "gpu": 0}, [BOX, PLAIN], Slots(1, 8, 0.0)),
         ({}, [HEAD], Slots(0, 1, 0.0)),
         ({}, [replace(BOX, draining=True), PLAIN], Slots(0, 1, 0.25)),
     ],
@@ -61,6 +65,12 @@ def test_how_many_more_trials_nodes_are_asked_for(workers, running, waiting, exp
         ({}, [HEAD], "resources.cpu: expected at most the 0 cores"),
         ({"cpu": 8}, [replace(PLAIN, draining=True)], "at most the 0 cores"),
         ({"cpu": 8}, [PLAIN], None),
+        ({"gpu": 4}, [BOX, PLAIN], "resources.gpu: expected at most the 2 GPUs .* got 4"),
+        (
+            {"processes": 5, "cpu": 2},
+            [PLAIN],
+            "resources.processes: expected at most the 8 cores .* 5 processes of resources.cpu=2",
+        ),
     ],
 )
 def test_what_no_node_has_is_named(asked, nodes, said) -> None:
@@ -175,8 +185,10 @@ def test_how_long_nothing_could_run() -> None:
     assert sum("waiting up to 9 s" in line for line in world.said) == 2
 
 
-def test_a_trial_takes_one_gpu_at_most_and_old_runs_that_asked_for_two_still_open() -> None:
-    with pytest.raises(InputError, match="resources.gpu"):
-        unchecked_config({"resources": {"gpu": 2}})
-    saved = unchecked_config({"resources": {"gpu": 2}, "made_with": {}})
-    assert saved.resources.gpu == 1
+def test_old_runs_that_asked_for_two_gpus_still_open_and_use_one() -> None:
+    """They reserved two and trained on one; a run that knows of processes keeps its own."""
+    saved = unchecked_config({"resources": {"gpu": 2}, "made_with": {}}).resources
+    assert (saved.gpu, saved.processes) == (1, 1)
+    resources = Resources(gpu=2).model_dump()
+    again = unchecked_config({"resources": resources, "made_with": {}}).resources
+    assert (again.gpu, again.processes) == (2, 2)

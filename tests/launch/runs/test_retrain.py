@@ -100,6 +100,31 @@ def test_a_retraining_has_its_own_resources(run, tiny):
     assert (found.resources.time_limit_seconds, found.resources.workers) == (None, 1)
 
 
+@pytest.mark.parametrize(
+    ("search", "asked", "processes", "gpu", "cores"),
+    [
+        ({}, {"processes": 2}, 2, "auto", 2),
+        ({"cpu": 2}, {"gpu": 4}, 4, 4, 8),
+        ({"gpu": 0.25}, {"processes": 2}, 2, 2, 2),
+        ({"gpu": 0}, {"processes": 2, "cpu": 3}, 2, 0, 6),
+        ({"gpu": 0.25}, {}, 1, 0.25, 1),
+    ],
+)
+def test_several_processes_are_for_a_retraining(search, asked, processes, gpu, cores, run, tiny):
+    config = parse_config({**tiny, "resources": search})
+    found = retrain_config(config, Run(run).trial(0), Retrain(**ASKED, resources=asked)).resources
+    assert (found.processes, found.gpu, found.cores) == (processes, gpu, cores)
+    one = found.for_one()
+    assert (one.processes, one.cpu) == (1, found.cpu)
+    assert one.gpu == (min(gpu, 1) if gpu != "auto" else gpu)
+
+
+def test_a_recipe_that_several_processes_do_not_train_is_refused_before_the_search(tiny):
+    asked = {"recipes": [{"awp": 0.01}], "resources": {"processes": 2}}
+    with pytest.raises(InputError, match=r"^retrain: recipe.awp: expected 0 where 2 processes"):
+        check(parse_config({**tiny, "retrain": asked}))
+
+
 def test_a_scale_that_adds_decisions_is_refused(tiny):
     space = {"name": "nasnet", "blocks": 2, "cells": 1, "filters": 4}
     config = parse_config({**tiny, "space": space, "retrain": {"scale": {"blocks": 3}}})
