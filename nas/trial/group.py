@@ -196,7 +196,8 @@ class Part:
             x: these rows, ``(len(among(first)), C, H, W)``.
             labels: the same, or None.
             first: rows of the batch that are attacked, by all processes.
-            generator: the same in all processes, before and after.
+            generator: the same in all processes, before and after; but for those that have no rows
+                of a batch, whose go on with the others' in the next epoch.
             batch_size: images at a time.
         """
         rows = self.among(first)
@@ -210,7 +211,7 @@ class Part:
             places = torch.arange(rows.start, rows.stop, rows.step, device=x.device)
             with drawn_among(places, first):
                 x = attack(model, x, labels, generator=generator, batch_size=batch_size)
-        if first < self.group.size or self.taking < self.group.size:
+        if first < self.group.size:
             self.group.same_draws(generator)  # a process without such rows has drawn nothing
         return x
 
