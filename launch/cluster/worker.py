@@ -68,10 +68,10 @@ class TrialActor(tune.Trainable):
         run: str,
         device: str,
         threads: int,
-        processes: int,
         time_limit_seconds: float | None,
         checkpoint_seconds: float | None = None,
         reserve_bytes: int = 0,
+        processes: int = 1,
     ) -> None:
         """Remember what every trial shares and begin the first."""
         if not (Path(run) / "config.yaml").exists():

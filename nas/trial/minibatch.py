@@ -106,7 +106,7 @@ def _backward(
     micro_batch: int | None,
     of: int,
 ) -> Tensor:
-    """Add to ``.grad`` the gradient of these images' loss, and return that loss: their share of ``of``."""
+    """Add to ``.grad`` the gradient of a loss, detached, that is returned: a share of ``of``."""
     if len(x) == of and (micro_batch is None or micro_batch >= len(x)):
         loss = _mean_loss(model, x, adversarial, y, recipe)
         loss.backward()
