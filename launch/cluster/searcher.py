@@ -123,10 +123,10 @@ class StudySearcher(Searcher):
         self._progress.started(proposal, self._search)
         there = self._cluster.names()
         avoid = sorted({*self._faults.closed, *self._cluster.leaving()} & there.keys())
-        expected = sorted(self._faults.expected)
-        asked = {**self._placement.asks(proposal.number, proposal.trial)}
-        asked |= {"checkpoint_bytes": self.thrift.room_each(self._cluster.at_once())}
-        return {**to_worker(proposal), **asked, "avoid": avoid, "expected_errors": expected}
+        asked = self._placement.asks(proposal.number, proposal.trial)
+        room = {"checkpoint_bytes": self.thrift.room_each(self._cluster.at_once())}
+        known = {"avoid": avoid, "expected_errors": sorted(self._faults.expected)}
+        return {**to_worker(proposal), **asked, **room, **known}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

@@ -13,7 +13,7 @@ from launch.runs.replay import replay as again
 from launch.runs.run import Run
 from launch.show.columns import beside
 from launch.show.console import say
-from nas.trial.evaluation import SECONDS
+from nas.trial.scoring import SECONDS
 
 
 def replay(

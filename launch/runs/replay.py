@@ -10,8 +10,9 @@ from nas.data.datasets import load_as_before
 from nas.device import choose_device
 from nas.errors import InputError
 from nas.search.trust import BEGIN
-from nas.trial.evaluation import SECONDS, Evaluation, evaluate
+from nas.trial.evaluation import Evaluation, evaluate
 from nas.trial.files import WEIGHTS, save_trial, trial_directory
+from nas.trial.scoring import SECONDS
 
 OF_INTERVALS = ("_accuracy_stderr", "_accuracy_low", "_accuracy_high")
 

@@ -33,14 +33,14 @@ class Adversary:
     Attributes:
         attack: the recipe's.
         recipe: how training goes on.
-        leaks_labels: as the attack's.
+        leaks_labels, draws_by_image: as the attack's.
         precision: that attacks run at now: ``float32``, ``bf16``, or ``as trained``, where the
             model has no fast copy and is attacked itself.
     """
 
     def __init__(self, attack: Attack, model: nn.Module, images: Tensor, recipe: Recipe) -> None:
         self.attack, self.recipe = attack, recipe
-        self.leaks_labels = attack.leaks_labels
+        self.leaks_labels, self.draws_by_image = attack.leaks_labels, attack.draws_by_image
         self._model, self._images = model, images.detach().clone()
         self._follower = self._made()
         self._trusted = False

@@ -29,6 +29,7 @@ from metrics.deadline import check
 from nas.data.arrays import Split
 from nas.trial.augmentation import augment
 from nas.trial.recipe import Recipe
+from nas.trial.recipe_checks import PAIRED
 
 STATISTICS_IMAGES = 512  # at most, that statistics of batch norms are computed from
 
@@ -153,7 +154,7 @@ def statistics_batches(
     size = min(recipe.batch_size, micro_batch or recipe.batch_size)
     for indices in chosen.tensor_split(math.ceil(len(chosen) / size)):
         x, y = augment(train.images(indices), recipe, generator), train.labels[indices]
-        attacked = 0 if attack is None else round(recipe.adversarial_share * len(x))
+        attacked = 0 if attack is None else round(recipe.attacked_share * len(x))
         if attack is None or not attacked:
             yield x
             continue
@@ -161,7 +162,7 @@ def statistics_batches(
         adversarial = attack(
             model, x[:attacked], labels, generator=generator, batch_size=micro_batch
         )
-        if recipe.loss in ("trades", "mart"):
+        if recipe.loss in PAIRED:
             yield x
         yield torch.cat([adversarial, x[attacked:]])
 

@@ -58,9 +58,12 @@ class Kept:
     peak: int | None = None
 
 
+MACHINE = ("torch", "device", "device_name", "fast_bf16", "threads")
+
+
 def key_of(trial: Trial, environment: Mapping[str, Any], micro_batch: int | None) -> dict[str, Any]:
     """Return what decides the last digits of a training, as JSON types."""
-    machine = {name: environment[name] for name in ("torch", "device", "device_name", "threads")}
+    machine = {name: environment[name] for name in MACHINE}
     return {
         "version": VERSION,
         "trial": trial.key,

@@ -16,12 +16,10 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
 
 from metrics.deadline import TimeUp, doing, limited
 from metrics.engine.device_faults import device_fault
-from metrics.engine.memory import at_most, out_of_memory
-from metrics.engine.sharing import sharing
+from metrics.engine.memory import out_of_memory
 from nas.data.arrays import Data, Images, prepare
 from nas.data.datasets import load_images
 from nas.errors import DeviceFault, Diverged, ProcessLost, handled_trace, one_line
@@ -33,14 +31,14 @@ from nas.trial.kept import BEST_IS_AVERAGE
 from nas.trial.machine import environment_of, peak_memory
 from nas.trial.process import process_as_found
 from nas.trial.repeats import repeated
-from nas.trial.scoring import metric_key, score
+from nas.trial.scoring import check_output, score_stage
 from nas.trial.state import Epoch, Weights
 from nas.trial.team import team_of
-from nas.trial.training import Training, drain, train
+from nas.trial.trained import Training
+from nas.trial.training import drain, train
 from nas.trial.trial import Trial
 from search_spaces import InvalidArchitecture, Task, space_of
 
-SECONDS = "_seconds"  # ends the names of scores that are wall time, never the same twice
 TRAINING_SCORES = (
     "best_epoch",
     "best_epoch_robust_accuracy",
@@ -194,10 +192,10 @@ def evaluation(
         space = space_of(trial.architecture)
         model = space.build(trial.architecture, data.task, seed=trial.seed_for("weights"))
         model = model.to(device)
-        _check_output(model, data)
+        check_output(model, data)
         generator = torch.Generator(device=device).manual_seed(trial.seed_for("training"))
         if (kept := checkpoint.refuse(model)) is None:
-            scores = _score(trial, model, data, "init", micro_batch)
+            scores = score_stage(trial, model, data, "init", micro_batch)
         else:
             scores, started = dict(kept.scores), began - kept.seconds
         early_seconds = time.perf_counter() - began + (kept.score_seconds if kept else 0.0)
@@ -218,7 +216,7 @@ def evaluation(
                 break
             if len(epochs) == 1:
                 scored = time.perf_counter()
-                scores.update(_score(trial, model, data, "epoch1", micro_batch))
+                scores.update(score_stage(trial, model, data, "epoch1", micro_batch))
                 early_seconds += time.perf_counter() - scored
             seconds = time.perf_counter() - started
             checkpoint.note(scores, seconds, early_seconds, peak_memory(device))
@@ -227,7 +225,7 @@ def evaluation(
             team.end()
         trained = time.perf_counter()
         training = replace(training, plain=None, average=None)  # no memory while scoring
-        scores.update(_score(trial, model, data, "end", micro_batch))
+        scores.update(score_stage(trial, model, data, "end", micro_batch))
         best, last = training.best, training.last
         robust = [
             (e.average_rank if averaged else e.rank)[0]
@@ -288,33 +286,3 @@ def in_use(training: Training) -> dict[str, str]:
     """Return what training ran on beside its device, for the environment."""
     attack = {"attack_precision": training.attack_precision} if training.attack_precision else {}
     return {"capture": training.capture, **attack}
-
-
-def _score(
-    trial: Trial, model: nn.Module, data: Data, stage: str, micro_batch: int | None
-) -> dict[str, float]:
-    """Return the scores of the metrics of a stage; what early ones took is a score too."""
-    scores: dict[str, float] = {}
-    metrics = [m for m in trial.metrics if m.stage == stage]
-    if not metrics:
-        return scores
-    x, y = data.validation.images(), data.validation.labels
-    with sharing(model), at_most(micro_batch):
-        for metric in metrics:
-            started = time.perf_counter()
-            key = metric_key(metric)
-            doing(f"while scoring {metric.prefix or type(metric).__name__.lower()}")
-            scores.update(score(model, x, y, (metric,), {key: trial.seed_for(key)}))
-            if stage != "end":
-                scores[f"{metric.prefix}{SECONDS}"] = time.perf_counter() - started
-    return scores
-
-
-def _check_output(model: nn.Module, data: Data) -> None:
-    """Run two images: a wrong shape is an invalid architecture, found before training."""
-    expected = (min(2, len(data.validation)), data.task.classes)
-    model.eval()
-    with torch.no_grad():
-        logits = model(data.validation.images(slice(2)))
-    if tuple(logits.shape) != expected:
-        raise InvalidArchitecture(f"expected logits of shape {expected}, got {tuple(logits.shape)}")

@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from metrics.attacks import Attack
 from metrics.attacks.geometry import drawn_among
+from nas.trial.adversary import Adversary
 from nas.trial.recipe import Recipe
 
 FEWEST = 2  # images of a batch that a process has, or none: batch norm has no variance of one
@@ -176,7 +177,7 @@ class Part:
 
     def attacked(
         self,
-        attack: Attack,
+        attack: Attack | Adversary,
         model: nn.Module,
         x: Tensor,
         labels: Tensor | None,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from nas.device import fast_bf16
 from nas.trial.precision import training_precision
 from nas.trial.recipe import Recipe
 
@@ -22,6 +23,7 @@ def environment_of(device: torch.device, recipe: Recipe) -> dict[str, Any]:
         "device": device.type,
         "device_name": name,
         "threads": torch.get_num_threads(),
+        "fast_bf16": fast_bf16(device),
         "training_precision": training_precision(recipe, device),
     }
 

@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from metrics.attacks.losses import divergence
-from nas.trial.recipe import PAIRED, Recipe
+from nas.trial.recipe import Recipe
+from nas.trial.recipe_checks import PAIRED
 
 
 def passes(x: Tensor, adversarial: Tensor, recipe: Recipe) -> tuple[Tensor, ...]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
@@ -11,16 +9,7 @@ from metrics.attacks import ATTACKS, PGD, Attack, DivergencePGD, Noise
 from metrics.stability.input_noise import INPUT_NOISE, InputNoise
 from nas.names import find
 from nas.seeds import value_hash
-
-OPTIMIZERS = ("sgd", "adam", "adamw")
-SCHEDULES = ("one-cycle", "cosine", "step", "halving", "constant")
-CALLED_HERE = {"piecewise": "step", "multi-step": "step", "cyclic": "one-cycle"}
-"""Names that schedules have elsewhere -> the name here: one name for one training, and one hash."""
-LOSSES = ("cross-entropy", "mse", "trades", "mart")
-PAIRED = ("trades", "mart")
-"""Losses of a clean image and its adversarial one together."""
-PRECISIONS = ("auto", "float32", "bf16")
-EPSILON = 8 / 255  # usual in L infinity
+from nas.trial.recipe_checks import EPSILON, PAIRED, check_recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,105 +130,7 @@ class Recipe:
             if str(setting.type).startswith("float") and type(value) is int:
                 object.__setattr__(self, setting.name, float(value))
         object.__setattr__(self, "milestones", tuple(self.milestones))  # a list in YAML and JSON
-        if self.schedule in CALLED_HERE:
-            raise ValueError(f"schedule: expected one of {list(SCHEDULES)}, got {self.schedule!r}, "
-                             f"which is called {CALLED_HERE[self.schedule]} here")  # fmt: skip
-        for field, known in (
-            ("optimizer", OPTIMIZERS),
-            ("schedule", SCHEDULES),
-            ("loss", LOSSES),
-            ("precision", PRECISIONS),
-            ("attack_precision", PRECISIONS),
-        ):
-            if getattr(self, field) not in known:
-                raise ValueError(f"{field}: expected one of {list(known)}, got "
-                                 f"{getattr(self, field)!r}")  # fmt: skip
-        self._check_schedule()
-        for field in ("batch_size", "accumulate"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field}: expected >= 1, got {getattr(self, field)}")
-        for field in ("epochs", "selection_images", "weight_decay", "crop_padding", "cutout"):
-            if getattr(self, field) < 0:
-                raise ValueError(f"{field}: expected >= 0, got {getattr(self, field)}")
-        for field in ("attacked_share", "label_smoothing", "momentum"):
-            if not 0 <= getattr(self, field) <= 1:
-                name = field.replace("attacked", "adversarial")
-                raise ValueError(f"{name}: expected a share in [0, 1], got "
-                                 f"{getattr(self, field)}")  # fmt: skip
-        for field in ("learning_rate", "entropy_weight", "weight_decay"):
-            if not math.isfinite(getattr(self, field)):
-                raise ValueError(f"{field}: expected a finite number, got {getattr(self, field)}")
-        if self.loss == "mse" and self.label_smoothing:
-            raise ValueError(
-                f"label_smoothing: expected 0 for the loss mse, got {self.label_smoothing}"
-            )
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate: expected > 0, got {self.learning_rate}")
-        if self.gradient_clip is not None and not self.gradient_clip > 0:
-            raise ValueError(f"gradient_clip: expected > 0 or null, got {self.gradient_clip}")
-        for field in ("beta", "awp", "awp_warmup"):
-            if not (math.isfinite(getattr(self, field)) and getattr(self, field) >= 0):
-                raise ValueError(f"{field}: expected a finite number >= 0, got "
-                                 f"{getattr(self, field)}")  # fmt: skip
-        if self.loss in PAIRED and self.adversary == "none":
-            raise ValueError(
-                f"adversary: expected one for the loss {self.loss}, which compares images with "
-                "their adversarial ones, got none"
-            )
-        if self.weight_average is not None and not 0 < self.weight_average < 1:
-            raise ValueError(
-                f"weight_average: expected a decay in (0, 1) or null, got {self.weight_average}"
-            )
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"patience: expected >= 1 or null, got {self.patience}")
-        if self.patience is not None and not self.selection_images:
-            raise ValueError(
-                "patience: expected selection_images >= 1 to judge epochs by, got 0 "
-                f"with patience {self.patience}"
-            )
-        self._check_attack_settings()
-        self.judge()  # checks adversary, epsilon, steps and step_size
-        if self.norm == "l2" and self.epsilon == EPSILON:
-            raise ValueError(
-                f"epsilon: expected one of its own for norm l2 (such as 0.5), got 8/255, the "
-                f"default of L infinity, for the adversary {self.adversary}"
-            )
-
-    def _check_attack_settings(self) -> None:
-        if self.early_steps is not None and not 1 <= self.early_steps <= self.steps:
-            raise ValueError(
-                f"early_steps: expected 1 to steps ({self.steps}) or null, got {self.early_steps}"
-            )
-        attack = self.attack()
-        if self.early_steps is not None and not hasattr(attack, "steps"):
-            raise ValueError(
-                f"early_steps: expected an adversary that has steps, got {self.adversary}"
-            )
-        if self.carry_perturbations and type(attack) is not PGD:
-            raise ValueError(
-                "carry_perturbations: expected the adversary pgd and no loss trades, got "
-                f"{self.adversary} and {self.loss}"
-            )
-        moved = [name for name in ("flip", "crop_padding", "cutout") if getattr(self, name)]
-        if self.carry_perturbations and moved:
-            raise ValueError(
-                "carry_perturbations: expected images that are not moved about, got "
-                f"{', '.join(moved)}"
-            )
-
-    def _check_schedule(self) -> None:
-        ends = (0.0, *self.milestones, 1.0)
-        if not all(earlier < later for earlier, later in itertools.pairwise(ends)):
-            raise ValueError(f"milestones: expected increasing parts of the training in (0, 1), "
-                             f"got {list(self.milestones)}")  # fmt: skip
-        if self.warmup_epochs == 0:
-            return
-        if not 0 < self.warmup_epochs < self.epochs:
-            raise ValueError(f"warmup_epochs: expected 0 or more, and fewer than the {self.epochs} "
-                             f"epochs, got {self.warmup_epochs}")  # fmt: skip
-        if self.schedule == "one-cycle":
-            raise ValueError("warmup_epochs: expected 0 for the schedule one-cycle, which climbs "
-                             f"over its first quarter, got {self.warmup_epochs}")  # fmt: skip
+        check_recipe(self)
 
     @property
     def hash(self) -> str:

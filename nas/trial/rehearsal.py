@@ -25,7 +25,8 @@ from metrics.robustness.scores import AttackAccuracy, CleanAccuracy
 from metrics.susceptibility.scores import PsiRatio
 from nas.trial.live_bytes import LiveBytes
 from nas.trial.minibatch import gradients
-from nas.trial.recipe import PAIRED, Recipe
+from nas.trial.recipe import Recipe
+from nas.trial.recipe_checks import PAIRED
 from nas.trial.trial import Trial
 from search_spaces import Task
 
