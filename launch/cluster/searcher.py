@@ -121,8 +121,8 @@ class StudySearcher(Searcher):
             return None if waits and self.failure is None and not ends else finished
         self._proposals[trial_id] = proposal
         self._progress.started(proposal, self._search)
-        there = self._cluster.names()
-        avoid = sorted({*self._faults.closed, *self._cluster.leaving()} & there.keys())
+        closed = {*self._faults.closed, *self._cluster.leaving()}
+        avoid = sorted(closed & self._cluster.names().keys())
         asked = self._placement.asks(proposal.number, proposal.trial)
         room = {"checkpoint_bytes": self.thrift.room_each(self._cluster.at_once())}
         known = {"avoid": avoid, "expected_errors": sorted(self._faults.expected)}
@@ -245,8 +245,7 @@ class StudySearcher(Searcher):
     def _judge(
         self, proposal: Proposal, error: BaseException | None, began: bool, node: str | None
     ) -> None:
-        cause = getattr(error, "cause", None) or error
-        number = proposal.number
+        cause, number = getattr(error, "cause", None) or error, proposal.number
         self._faults.got_on(number, kept_epochs(self._run, number))
         if isinstance(cause, WorkerSick):
             self._finish(proposal, json.loads(cause.outcome))

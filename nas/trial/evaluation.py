@@ -156,6 +156,7 @@ def evaluation(
     began = time.perf_counter()
     device = data.train.labels.device
     environment = environment_of(device, trial.recipe)
+    environment |= {"processes": processes} if processes > 1 else {}
     checkpoint = (checkpoints or Checkpoints()).of(trial, environment, micro_batch)
     kept = checkpoint.read(device)
     if kept is not None and kept.ended is not None:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING
+from typing import Any
 
 from metrics.attacks import PGD
-
-if TYPE_CHECKING:
-    from nas.trial.recipe import Recipe
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("one-cycle", "cosine", "step", "halving", "constant")
@@ -22,8 +19,12 @@ PRECISIONS = ("auto", "float32", "bf16")
 EPSILON = 8 / 255  # usual in L infinity
 
 
-def check_recipe(recipe: Recipe) -> None:
-    """Raise ValueError for a value out of range or an unknown name."""
+def check_recipe(recipe: Any) -> None:
+    """Raise ValueError for a value out of range or an unknown name.
+
+    Args:
+        recipe: a :class:`nas.trial.recipe.Recipe`, whose module stands above this one.
+    """
     if recipe.schedule in CALLED_HERE:
         raise ValueError(f"schedule: expected one of {list(SCHEDULES)}, got {recipe.schedule!r}, "
                          f"which is called {CALLED_HERE[recipe.schedule]} here")  # fmt: skip
@@ -89,7 +90,7 @@ def check_recipe(recipe: Recipe) -> None:
         )
 
 
-def _check_attack_settings(recipe: Recipe) -> None:
+def _check_attack_settings(recipe: Any) -> None:
     if recipe.early_steps is not None and not 1 <= recipe.early_steps <= recipe.steps:
         raise ValueError(
             f"early_steps: expected 1 to steps ({recipe.steps}) or null, got {recipe.early_steps}"
@@ -111,7 +112,7 @@ def _check_attack_settings(recipe: Recipe) -> None:
         )
 
 
-def _check_schedule(recipe: Recipe) -> None:
+def _check_schedule(recipe: Any) -> None:
     ends = (0.0, *recipe.milestones, 1.0)
     if not all(earlier < later for earlier, later in itertools.pairwise(ends)):
         raise ValueError(f"milestones: expected increasing parts of the training in (0, 1), "

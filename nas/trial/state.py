@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 import torch
@@ -18,7 +18,7 @@ from nas.trial.recipe import Recipe
 Weights = dict[str, Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Epoch:
     """One epoch's report; accuracies are of the first ``selection_images`` validation images.
 
@@ -34,6 +34,17 @@ class Epoch:
     average_clean_accuracy: float = math.nan
     average_robust_accuracy: float = math.nan
     stopped_early: bool = False
+
+    def values(self) -> tuple[float | None, ...]:
+        """Return the fields, None for NaN: what two equal reports have in common."""
+        found = (getattr(self, f.name) for f in fields(self))
+        return tuple(None if math.isnan(value) else value for value in found)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Epoch) and self.values() == other.values()
+
+    def __hash__(self) -> int:
+        return hash(self.values())
 
     @property
     def rank(self) -> tuple[float, float]:

@@ -106,6 +106,7 @@ def train(
     known = values_fine(data)
     adversary = None
     if attack is not None and recipe.epochs:
+        doing("while making a copy to attack")
         adversary = Adversary(attack, model, data.train.images(slice(LOOKED_AT)), recipe)
         state.parts["adversary"] = adversary
 
@@ -129,6 +130,7 @@ def train(
         started = time.perf_counter()
         steady = True
         if adversary is not None:
+            doing(f"while comparing the attacked copy, before epoch {number} of {recipe.epochs}")
             adversary.begin_epoch(number)
             steady = adversary.steady
         if replayed is not None:

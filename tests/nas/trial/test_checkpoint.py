@@ -7,7 +7,7 @@ import random
 import signal
 import subprocess
 import sys
-from dataclasses import astuple, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +89,7 @@ def same(found, whole):
     assert [timeless(r) for r in found.repeats] == [timeless(r) for r in whole.repeats]
     assert found.kept_repeat == whole.kept_repeat
     for epochs in zip(found.epochs, whole.epochs, strict=True):
-        assert len({astuple(replace(epoch, seconds=0.0)) for epoch in epochs}) == 1
+        assert len({replace(epoch, seconds=0.0) for epoch in epochs}) == 1
     for mine, theirs in ((found.weights, whole.weights), (found.last_weights, whole.last_weights)):
         assert (mine is None) == (theirs is None)
         for name, weight in (mine or {}).items():
@@ -128,11 +128,11 @@ def test_cut_off_within_an_epoch(step, whole, run, tmp_path, monkeypatch):
     trial = trial_of()
     gradients, done = nas.trial.training.gradients, []
 
-    def cut(*arguments):
+    def cut(*arguments, **more):
         done.append(1)
         if len(done) == step + 1:
             raise Cut
-        return gradients(*arguments)
+        return gradients(*arguments, **more)
 
     monkeypatch.setattr(nas.trial.training, "gradients", cut)
     with pytest.raises(Cut):
@@ -154,13 +154,13 @@ def kept_before(checkpoints):
 @pytest.fixture
 def scored(monkeypatch):
     """Return the stages of the metrics that are computed from here on."""
-    stages, score = [], nas.trial.evaluation._score
+    stages, score = [], nas.trial.evaluation.score_stage
 
     def noted(trial, model, data, stage, micro_batch):
         stages.append(stage)
         return score(trial, model, data, stage, micro_batch)
 
-    monkeypatch.setattr(nas.trial.evaluation, "_score", noted)
+    monkeypatch.setattr(nas.trial.evaluation, "score_stage", noted)
     return stages
 
 
@@ -213,7 +213,7 @@ class Carries:
 
 def test_parts_and_later_attributes_of_a_training_are_kept(tmp_path):
     """Whatever has a state dict goes on in place; other values are set."""
-    trial, machine = trial_of(), nas.trial.evaluation.environment_of(torch.device("cpu"))
+    trial, machine = trial_of(), nas.trial.evaluation.environment_of(torch.device("cpu"), RECIPE)
 
     def begun():
         model = Drawing().build(trial.architecture, DIGITS, seed=0)
@@ -289,7 +289,7 @@ def test_a_kill_in_the_write_leaves_the_one_before(whole, run, tmp_path, monkeyp
 
 def read(trial, directory, **environment):
     checkpoints = Checkpoints(directory, 0)
-    machine = nas.trial.evaluation.environment_of(torch.device("cpu")) | environment
+    machine = nas.trial.evaluation.environment_of(torch.device("cpu"), RECIPE) | environment
     found = checkpoints.of(trial, machine, None).read(torch.device("cpu"))
     return found, checkpoints.lines
 

@@ -130,7 +130,7 @@ def test_a_trial_has_the_cpus_scores_on_a_gpu(kind, trial, images):
     with fake_cuda():
         torch.manual_seed(1)  # the trial seeds what it draws from
         on_gpu = evaluate(trial, images, device="cuda")
-    environment = {"device": "cuda", "device_name": NAME}
+    environment = {"device": "cuda", "device_name": NAME, "fast_bf16": False}
     assert on_gpu.environment == on_cpu.environment | environment
     assert numbers(on_gpu) == pytest.approx(numbers(on_cpu), rel=1e-4)  # batches have other sizes
     for name, weight in on_cpu.weights.items():

@@ -85,7 +85,7 @@ def test_bf16_is_refused_on_a_card_that_only_emulates_it():
 
 def test_only_training_runs_in_bf16(monkeypatch):
     """Every convolution of judging and scoring computes in float32, whatever training does."""
-    seen = {"gradients": set(), "_judge": set(), "_score": set()}
+    seen = {"gradients": set(), "_judge": set(), "score_stage": set()}
     inside = []
     convolution = nn.Conv2d.forward
 
@@ -110,10 +110,10 @@ def test_only_training_runs_in_bf16(monkeypatch):
     monkeypatch.setattr(nn.Conv2d, "forward", watched)
     watch(nas.trial.training, "gradients")
     watch(nas.trial.training, "_judge")
-    watch(nas.trial.evaluation, "_score")
+    watch(nas.trial.evaluation, "score_stage")
     found = evaluate(trial(precision="bf16"))
     assert found.status == "complete"
     assert found.environment["training_precision"] == "bf16"
     assert torch.bfloat16 in seen["gradients"]
-    assert seen["_judge"] == seen["_score"] == {torch.float32}
+    assert seen["_judge"] == seen["score_stage"] == {torch.float32}
     assert {w.dtype for w in found.weights.values()} == {torch.float32, torch.int64}

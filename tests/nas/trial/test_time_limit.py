@@ -70,16 +70,19 @@ def test_the_limit_ends_a_trial_wherever_it_is_and_says_where(trial):
     assert list(dict.fromkeys(where)) == [
         "while building the network",
         "while scoring psi_init",
+        "while making a copy to attack",
+        "while comparing the attacked copy, before epoch 1 of 2",
         "in epoch 1 of 2, step 1",
         "in epoch 1 of 2, step 2",
         "while judging epoch 1 of 2",
+        "while comparing the attacked copy, before epoch 2 of 2",
         "in epoch 2 of 2, step 1",
         "in epoch 2 of 2, step 2",
         "while judging epoch 2 of 2",
         "while scoring pgd",
     ]
     for place, evaluation in zip(where, late, strict=True):
-        done = {"in epoch 2": 1, "while judging epoch 2": 1, "while scoring pgd": 2}
+        done = {"in epoch 2": 1, "before epoch 2": 1, "while judging epoch 2": 1, "while scoring pgd": 2}
         assert len(evaluation.epochs) == next((n for p, n in done.items() if p in place), 0)
         assert evaluation.epochs == tuple(
             replace(epoch, seconds=own.seconds)
