@@ -42,7 +42,7 @@ from nas.trial.recipe import Recipe
 from nas.trial.training import drain, train
 from search_spaces import SEARCH_SPACES, Task
 
-STEPS, BATCH, COUNT = 7, 128, 512
+STEPS, BATCH, COUNT = 7, 128, 1024
 SHAPE, CLASSES = (1, 28, 28), 10
 DEPTH_CHANNELS = ((2, 16), (4, 32), (8, 32))
 Plain = Callable[[nn.Module, Data, Recipe], None]

@@ -119,8 +119,11 @@ def _narrow(module: fx.GraphModule, dtype: torch.dtype) -> None:
             wide.add(node)
     for part in module.modules():
         keeps = isinstance(part, nn.modules.batchnorm._NormBase)  # statistics need their digits
-        if not keeps and any(True for _ in part.parameters(recurse=False)):
-            part.to(dtype)
+        if keeps or not any(True for _ in part.parameters(recurse=False)):
+            continue
+        for tensor in (*part.parameters(recurse=False), *part.buffers(recurse=False)):
+            if tensor.is_floating_point():
+                tensor.data = tensor.data.to(dtype)
     module.recompile()
 
 

@@ -82,7 +82,12 @@ def test_the_limit_ends_a_trial_wherever_it_is_and_says_where(trial):
         "while scoring pgd",
     ]
     for place, evaluation in zip(where, late, strict=True):
-        done = {"in epoch 2": 1, "before epoch 2": 1, "while judging epoch 2": 1, "while scoring pgd": 2}
+        done = {
+            "in epoch 2": 1,
+            "before epoch 2": 1,
+            "while judging epoch 2": 1,
+            "while scoring pgd": 2,
+        }
         assert len(evaluation.epochs) == next((n for p, n in done.items() if p in place), 0)
         assert evaluation.epochs == tuple(
             replace(epoch, seconds=own.seconds)
