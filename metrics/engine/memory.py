@@ -68,7 +68,7 @@ def saved_bytes(model: nn.Module, images: Tensor) -> int:
     def note(tensor: Tensor) -> Tensor:
         if _address(tensor) not in {0, *own}:
             sizes[_address(tensor)] = tensor.untyped_storage().nbytes()
-        return tensor
+        return tensor.detach()  # an output that its own graph holds would never be freed
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda v: v):
         model(images.detach().clone().requires_grad_().clone())  # which it may write to

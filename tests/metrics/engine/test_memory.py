@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 from public import images, net, seeded, top
@@ -244,3 +247,13 @@ def test_what_keeps_no_images_holds_none_either(attack, batch, monkeypatch):
         ready.search(attack, torch.arange(3, 23), seeded())
     assert parts
     assert all(part.images.untyped_storage().nbytes() == 0 for part in parts)
+
+
+def test_asking_what_a_pass_saves_keeps_nothing():
+    """A graph that holds its own output is never freed, nor the weights that it knows."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 5), nn.ReLU(), nn.Linear(5, 2), nn.Softmax(1))
+    weight = weakref.ref(model[1].weight)
+    assert saved_bytes(model, torch.rand(1, 1, 4, 4)) > 0
+    del model
+    gc.collect()
+    assert weight() is None
