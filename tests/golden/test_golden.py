@@ -37,6 +37,7 @@ from metrics import (
     susceptibility,
     suspicion,
 )
+from nas.device import fast_bf16
 from search_spaces import SEARCH_SPACES, Task, load
 
 RECORDED = Path(os.environ.get("PSINAS_GOLDEN", Path(__file__).parent / "golden.json"))
@@ -103,6 +104,7 @@ def machine() -> dict[str, str]:
         "torch": torch.__version__,
         "numpy": np.__version__,
         "fingerprint": found.hexdigest()[:16],
+        "fast_bf16": str(fast_bf16(torch.device("cpu"))),
     }
 
 
