@@ -26,6 +26,7 @@ class Odd(nn.Module):
         self.norm = nn.BatchNorm2d(6)
         self.second = nn.Conv2d(6, 6, 3, padding=1)
         self.alone, self.plain = nn.BatchNorm2d(6, affine=False), nn.BatchNorm2d(6)
+        self.own = nn.BatchNorm2d(6)
         self.third = nn.Conv2d(6, 6, 3, bias=False)
         self.scale = nn.Parameter(torch.full((1, 6, 1, 1), 1.5))
         self.register_buffer("shift", torch.full((1, 6, 1, 1), 0.25))
@@ -34,7 +35,7 @@ class Odd(nn.Module):
     def forward(self, x):
         x = functional.relu(self.norm(self.first(x)))
         x = self.alone(self.second(x)) * self.scale + self.shift
-        x = functional.relu(self.plain(self.third(functional.relu(x))))
+        x = functional.relu(self.plain(self.third(self.own(functional.relu(x)))))
         return self.head(x.mean((2, 3)))
 
 
@@ -46,6 +47,8 @@ def nets():
         yield stem, space.build(space.architecture({"depth": 3, "channels": 8}), TASK)
     cells = SEARCH_SPACES["nasnet"](blocks=2, cells=1, filters=4)
     yield "nasnet", cells.build(cells.sample(np.random.default_rng(0)), TASK)
+    bare = nn.Sequential(nn.Conv2d(1, 6, 5, stride=2, padding=2), nn.ReLU(), nn.Flatten())
+    yield "intake without a norm", nn.Sequential(*bare, nn.Linear(216, 5))
     yield "dense", nn.Sequential(nn.Flatten(), nn.Linear(144, 20), nn.ReLU(), nn.Linear(20, 5))
 
 
@@ -116,7 +119,7 @@ def test_a_copy_in_bfloat16_normalises_in_float32_and_keeps_statistics():
     assert found.dtype == torch.float32
     cosine = functional.cosine_similarity(found.flatten(1), gradient.flatten(1))
     assert cosine.min() > 0.98
-    norms = follower(Odd(), pixels(), torch.bfloat16).module.get_submodule("alone")
+    norms = follower(Odd(), pixels(), torch.bfloat16).module.get_submodule("own")
     assert norms.running_var.dtype == torch.float32
 
 
