@@ -36,6 +36,7 @@ from launch.config.modules import check_found
 from launch.show.progress import Progress
 from nas.data.arrays import prepare
 from nas.data.datasets import load_images
+from nas.errors import InputError
 from nas.search.reuse import Earlier
 from nas.search.running import Running
 from nas.search.search import Search
@@ -170,11 +171,18 @@ def read_sources(search: Search) -> Sources:
     """Return the images of every dataset that the search may use, each read once.
 
     Raises:
-        InputError: files that are not there, or a selection that cannot be made of them.
+        InputError: files that are not there, a selection that cannot be made of them, or images
+            that are smaller than the recipe's ``cutout``.
     """
     images: Sources = {}
     for data in datasets_of(search.plan):
         if data.source not in images:
             images[data.source] = load_images(data)
-        prepare(images[data.source], data)  # refused here rather than in every trial
+        task = prepare(images[data.source], data).task  # refused here rather than in every trial
+        side, largest = min(task.shape[1:]), max(search.plan.recipe_values("cutout"))
+        if largest > side:
+            raise InputError(
+                f"recipe.cutout: expected at most the {side} pixels of a side of the images, "
+                f"got {largest}"
+            )
     return images

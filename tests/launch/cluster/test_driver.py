@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from helpers import search_here
+from helpers import one_line, search_here
 from torch import nn
 
 from launch.cluster.elsewhere import on_worker
@@ -362,3 +362,10 @@ def test_a_worker_attacks_test_images_as_this_process_does(monkeypatch):
     assert set(here[1]) == {"fgsm", "step_ll", "pgd"}
     with pytest.raises(InputError, match=r"resources.cpu: expected at most"):
         on_worker(None, Resources(cpu=9999), attacked, *arguments)
+
+
+def test_a_cutout_larger_than_the_images_is_refused_before_any_trial(tiny, tmp_path, psinas):
+    config = tmp_path / "cut.yaml"
+    config.write_text(yaml.safe_dump({**tiny, "vary": {"recipe.cutout": [0, 9]}}), "utf-8")
+    result = psinas("search", config, "--out", tmp_path / "run")
+    one_line(result, "recipe.cutout: expected at most the 8 pixels of a side", "got 9")
