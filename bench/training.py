@@ -86,9 +86,9 @@ def plain_loop(
         torchattack = torchattacks.PGD(
             model, eps=recipe.epsilon, alpha=recipe.epsilon / 4, steps=recipe.steps
         )
-    x, y = data.train.pixels, data.train.labels
-    for chosen in torch.randperm(len(x)).split(recipe.batch_size):
-        a, b = x[chosen], y[chosen]
+    y = data.train.labels
+    for chosen in torch.randperm(len(y)).split(recipe.batch_size):
+        a, b = data.train.images(chosen), y[chosen]
         model.eval()
         if torchattack is not None:
             moved = torchattack(a, b)

@@ -32,7 +32,7 @@ ALIASES = frozenset(
 PROBES = 4  # random images on which the two are compared, beside two of those to be attacked
 
 
-def fast_copy(model: nn.Module, images: Tensor) -> nn.Module | None:
+def fast_copy(model: nn.Module, images: Tensor) -> fx.GraphModule | None:
     """Return a faster model of the same function in ``eval()``, or None.
 
     Args:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from metrics.answers import gradient_of, logits_of
-from metrics.engine.folding import AGREEMENT, copied, fast_copy, folded
+from metrics.engine.folding import AGREEMENT, fast_copy
 from metrics.engine.intake import IntakeConv2d
 from metrics.left_as_found import evaluating
 from metrics.precision import full_float32, widened
@@ -89,9 +89,9 @@ def follower(
             the first of these (a normalisation) in float32.
     """
     with torch.inference_mode(False), torch.enable_grad(), full_float32(), evaluating(model):
-        if fast_copy(model, images) is None:
+        module = fast_copy(model, images)
+        if module is None:
             return None
-        module = folded(copied(model))
         if dtype != torch.float32:
             _narrow(module, dtype)
         try:
