@@ -100,7 +100,12 @@ class Adversary:
         return made
 
     def _made(self) -> Follower | None:
-        """Return the copy at the precision asked for, else in float32, else None."""
+        """Return the copy at the precision asked for, else in float32, else None.
+
+        An attack without gradients, such as noise, needs none.
+        """
+        if not self.attack.uses_gradients:
+            return None
         precision = attack_precision(self.recipe, self._model, self._images)
         if precision == "bf16":
             made = follower(self._model, self._images, torch.bfloat16)

@@ -87,6 +87,7 @@ def test_recipes_differ_in_what_their_names_say(bench):
     assert (mart.loss, mart.beta, mart.epochs) == ("mart", 5.0, 3)
 
 
+@pytest.mark.slow
 def test_every_attack_sees_the_same_images(bench):
     """A net is trained, so that Auto-PGD breaks more than PGD-20, and not all."""
     study = bench.Study("digits", 0.1, 300, 100, 2, 8, 3, 0.9)

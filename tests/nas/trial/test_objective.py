@@ -427,6 +427,7 @@ def test_an_ascent_on_the_divergence_has_one_random_start(settings):
 # -------------------------------------------------------------------------------------- training
 
 
+@pytest.mark.slow
 def test_training_makes_nets_more_robust_than_clean_training(digits):
     robust = {}
     for loss, adversary in (("cross-entropy", "none"), ("trades", "pgd"), ("mart", "pgd")):
