@@ -58,6 +58,7 @@ bench: $(READY)
 	$(BIN)/python bench/bounds.py
 	$(BIN)/python bench/smallest.py
 	$(BIN)/python bench/table_search.py
+	$(BIN)/python bench/training.py --only imagenet
 	$(BIN)/python bench/scale.py --trials 300
 
 clean:
