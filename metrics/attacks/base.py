@@ -72,6 +72,7 @@ class Attack(ABC):
             the diameter of the images, the root of their number of pixels.
     """
 
+    looks_at_model: ClassVar[bool] = True  # else it is noise alone
     uses_gradients: ClassVar[bool] = True
     draws_by_image: ClassVar[bool] = False  # from a Randomness: batches may then leave images out
     any_length: ClassVar[bool] = False  # of epsilon: the box cuts what is too long

@@ -26,6 +26,7 @@ class InputNoise(Attack):
         epsilon: half the side of the cube, in pixels of [0, 1]; a ball is as long as that cube.
     """
 
+    looks_at_model: ClassVar[bool] = False
     uses_gradients: ClassVar[bool] = False
     ball: ClassVar[str]  # the norm whose ball it fills
 

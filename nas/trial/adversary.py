@@ -35,7 +35,7 @@ class Adversary:
         recipe: how training goes on.
         leaks_labels, draws_by_image: as the attack's.
         precision: that attacks run at now: ``float32``, ``bf16``, or ``as trained``, where the
-            model has no fast copy and is attacked itself.
+            model has no fast copy and is attacked itself; empty where none is looked at.
     """
 
     def __init__(self, attack: Attack, model: nn.Module, images: Tensor, recipe: Recipe) -> None:
@@ -51,6 +51,8 @@ class Adversary:
 
     @property
     def precision(self) -> str:
+        if not self.attack.looks_at_model:
+            return ""
         if self._follower is None or not self._trusted:
             return "as trained"
         return "float32" if self._follower.dtype == torch.float32 else "bf16"
@@ -70,7 +72,8 @@ class Adversary:
     def steady(self) -> bool:
         """Whether every step attacks alike, so that it can be replayed."""
         settings = self.recipe.early_steps, self.recipe.carry_perturbations
-        return settings == (None, False) and self._trusted
+        same = self._trusted or not self.attack.looks_at_model
+        return settings == (None, False) and same
 
     def __call__(
         self,
@@ -88,7 +91,10 @@ class Adversary:
         """
         attack = self._attack(images)
         copy = self._follower
-        if copy is None or not self._trusted:
+        if not attack.looks_at_model:
+            x = check_images(images.detach())
+            made = attack.on_ready(model, x, labels, generator, batch_size)
+        elif copy is None or not self._trusted:
             made = attack(model, images, labels, generator=generator, batch_size=batch_size)
         else:
             x = check_images(images.detach())
@@ -100,11 +106,8 @@ class Adversary:
         return made
 
     def _made(self) -> Follower | None:
-        """Return the copy at the precision asked for, else in float32, else None.
-
-        An attack without gradients, such as noise, needs none.
-        """
-        if not self.attack.uses_gradients:
+        """Return the copy at the precision asked for, else in float32, else None."""
+        if not self.attack.looks_at_model:
             return None
         precision = attack_precision(self.recipe, self._model, self._images)
         if precision == "bf16":
