@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # What `make lint` needs where psinas is not installed: no torch, no ray.
 LINT := .venv-lint
 LINTED := $(LINT)/.ready
-LINTERS := ruff mypy pandas-stubs types-PyYAML numpy pydantic typer rich filelock matplotlib optuna
+LINTERS := ruff mypy pandas-stubs types-PyYAML numpy pydantic typer rich filelock matplotlib optuna jinja2
 UNTYPED := --allow-subclassing-any --allow-untyped-decorators --no-warn-return-any \
 	--no-warn-unused-ignores --ignore-missing-imports
 WORKERS ?= auto

@@ -56,6 +56,7 @@ FLOORS = {
         cli
         commands
         papers
+        report
         runs
         cluster
         show
