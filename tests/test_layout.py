@@ -7,6 +7,7 @@ import graphlib
 import subprocess
 import sys
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,8 @@ LONG = 300
 CODE = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 
-def imports(path: Path) -> set[str]:
+@cache
+def imports(path: Path) -> frozenset[str]:
     """Return the modules that a file imports, those inside functions included."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -92,7 +94,7 @@ def imports(path: Path) -> set[str]:
             assert node.level == 0, f"{path}: relative import"
             found.add(node.module)
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+    return frozenset(found)
 
 
 def places() -> dict[str, Path]:
@@ -107,7 +109,7 @@ def places() -> dict[str, Path]:
 def own_imports() -> dict[str, set[str]]:
     """Return module -> modules of ours that it imports; a package's name is its __init__."""
     known = places()
-    return {name: imports(path) & set(known) - {name} for name, path in known.items()}
+    return {name: set(imports(path)) & set(known) - {name} for name, path in known.items()}
 
 
 def room(module: str) -> tuple[str, str]:
