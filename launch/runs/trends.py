@@ -13,7 +13,7 @@ from launch.runs.run import Run
 from launch.show.tables import trusted
 from launch.show.trend_panels import trend_panels
 from launch.show.view import View
-from nas.analysis.correlations import BOOKKEEPING
+from nas.analysis.correlation import BOOKKEEPING
 from nas.analysis.trends import ABOVE, FEWEST, TrendStatistics, trend_statistics
 from nas.errors import InputError
 from nas.ledger.table import LEADING, read_csv

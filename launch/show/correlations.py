@@ -7,7 +7,7 @@ from rich.console import Console
 
 from launch.show.columns import aligned
 from launch.show.tables import shown_columns, trusted
-from nas.analysis.correlations import correlations
+from nas.analysis.correlation import correlations
 from nas.errors import InputError
 from nas.ledger.table import Legend
 

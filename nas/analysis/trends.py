@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nas.analysis.correlations import Correlation, spearman
+from nas.analysis.correlation import Correlation, spearman
 from nas.errors import InputError
 from nas.types import FloatArray
 

@@ -18,7 +18,7 @@ from launch.show.columns import aligned
 from launch.show.reporter import Reporter
 from launch.show.style import GREY, colours, finished, log_scales, panels
 from launch.show.view import View
-from nas.analysis.correlations import Correlation, spearman
+from nas.analysis.correlation import Correlation, spearman
 from nas.errors import InputError
 
 POINT = "error_at_"

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from launch.papers.psi import printed as paper
 from launch.show.style import GREY, colours, finished, log_scales, panels
 from metrics.susceptibility import Drift
-from nas.analysis.correlations import Correlation
+from nas.analysis.correlation import Correlation
 
 
 def untrained(cells: pd.DataFrame) -> Figure:

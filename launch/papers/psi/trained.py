@@ -22,7 +22,7 @@ from launch.runs.subject import trial_model
 from launch.show.reporter import Reporter
 from launch.show.view import View
 from metrics.susceptibility import drift, sphere_attack
-from nas.analysis.correlations import Correlation, pearson, spearman
+from nas.analysis.correlation import Correlation, pearson, spearman
 from nas.data.arrays import prepare_test
 from nas.data.datasets import load_test_images
 from nas.errors import InputError

@@ -15,7 +15,7 @@ from scipy import stats
 
 from launch.config.config import parse_config
 from launch.show.correlations import _number, correlation_table
-from nas.analysis.correlations import correlations, kendall, pearson, spearman
+from nas.analysis.correlation import correlations, kendall, pearson, spearman
 from nas.errors import InputError
 from nas.ledger.table import load_table
 
