@@ -35,6 +35,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "search": ("search:search", "Search, train and score; export the winner."),
     "reproduce": ("reproduce:reproduce", "Run a paper's searches; print its table beside ours."),
     "trials": ("trials:trials", "Show the trial table, also of a search that is running."),
+    "importance": ("importance:importance", "Show which decisions made the difference."),
+    "compare": ("compare:compare", "Say whether one run is better than another, and how sure."),
     "export": ("export:export", "Write a trial's weights, description and model card."),
     "replay": ("replay:replay", "Train and score a trial again, outside Ray."),
     "score": ("score:score", "Score a model on test images."),

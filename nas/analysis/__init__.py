@@ -12,12 +12,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nas.analysis.comparison import Comparison, compare
     from nas.analysis.correlation import correlations
     from nas.analysis.decisive import importance
     from nas.analysis.front import hypervolume, pareto, reference_point
     from nas.analysis.trial_table import load_table
 
 __all__ = [
+    "Comparison",
+    "compare",
     "correlations",
     "hypervolume",
     "importance",
@@ -27,6 +30,8 @@ __all__ = [
 ]
 
 _WHERE = {
+    "Comparison": "nas.analysis.comparison",
+    "compare": "nas.analysis.comparison",
     "correlations": "nas.analysis.correlation",
     "hypervolume": "nas.analysis.front",
     "importance": "nas.analysis.decisive",

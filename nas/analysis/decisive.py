@@ -199,7 +199,9 @@ def _notes(sample: Sample, left_out: dict[str, int], method: str) -> list[str]:
     notes = []
     if left_out:
         told = ", ".join(f"{count} {why}" for why, count in left_out.items())
-        notes.append(f"left out: {told}; what makes trials fail is not seen here")
+        failed = set(left_out) - {"running", "stopped"}
+        unseen = "; what makes trials fail is not seen here" if failed else ""
+        notes.append(f"left out: {told}{unseen}")
     if n < FEWEST:
         return [*notes, f"too few trials: expected at least {FEWEST} complete ones, got {n}"]
     if not varies(sample):

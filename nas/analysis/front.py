@@ -81,7 +81,7 @@ def hypervolume(
     values = _finite(table, ways)
     if not len(values) and reference is None:
         return 0.0
-    worst = reference_point(table, ways) if reference is None else _named(reference, ways)
+    worst = reference_point(table, ways) if reference is None else named_point(reference, ways)
     signs = np.array([1.0 if way == "max" else -1.0 for way in ways.values()])
     above = (values - np.array(list(worst.values()))) * signs
     return volume(above[(above > 0).all(axis=1)])
@@ -109,6 +109,26 @@ def volume(points: FloatArray) -> float:
     )
 
 
+def named_point(
+    reference: Sequence[float] | Mapping[str, float], ways: Mapping[str, str]
+) -> dict[str, float]:
+    """Return a reference point by score, in the order of the scores.
+
+    Raises:
+        InputError: it has not a finite number of each score.
+    """
+    given = (
+        reference if isinstance(reference, Mapping) else dict(zip(ways, reference, strict=False))
+    )
+    if (
+        set(given) != set(ways)
+        or len(reference) != len(ways)
+        or not np.isfinite(list(given.values())).all()
+    ):
+        raise InputError(f"reference: expected a number for {', '.join(ways)}, got {reference}")
+    return {name: float(given[name]) for name in ways}
+
+
 # ------------------------------------------------------------------------------------------- parts
 
 
@@ -120,22 +140,6 @@ def _values(rows: pd.DataFrame, ways: Mapping[str, str]) -> FloatArray:
 def _finite(table: pd.DataFrame, ways: Mapping[str, str]) -> FloatArray:
     values = _values(complete_rows(table), ways)
     return values[np.isfinite(values).all(axis=1)]
-
-
-def _named(
-    reference: Sequence[float] | Mapping[str, float], ways: Mapping[str, str]
-) -> dict[str, float]:
-    """Return the reference by score, in the order of the scores."""
-    given = (
-        reference if isinstance(reference, Mapping) else dict(zip(ways, reference, strict=False))
-    )
-    if (
-        set(given) != set(ways)
-        or len(reference) != len(ways)
-        or not np.isfinite(list(given.values())).all()
-    ):
-        raise InputError(f"reference: expected a number for {', '.join(ways)}, got {reference}")
-    return {name: float(given[name]) for name in ways}
 
 
 def _undominated(points: FloatArray) -> FloatArray:
