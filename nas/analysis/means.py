@@ -29,6 +29,7 @@ from nas.types import FloatArray
 
 LEVEL = 0.95
 POWER = 0.8
+SHIFT = 2.8  # standard errors that a normal test at 5 % finds with that power
 MOST = 1_000_000  # a claim that needs more is none
 
 
@@ -59,8 +60,9 @@ def paired(differences: FloatArray) -> Difference:
     if spread <= 1e-12 * max(1.0, abs(value)):
         return Difference(value, math.nan, math.nan, math.nan, None)
     effect = abs(value) / spread
+    guess = (SHIFT / effect) ** 2 if effect else math.inf
     return _difference(
-        value, spread / math.sqrt(n), n - 1, lambda m: _power(effect * math.sqrt(m), m - 1)
+        value, spread / math.sqrt(n), n - 1, lambda m: _power(effect * math.sqrt(m), m - 1), guess
     )
 
 
@@ -81,7 +83,8 @@ def unpaired(a: FloatArray, b: FloatArray) -> Difference:
         return _power(abs(value) / math.sqrt((va + vb) / size), freedom(size, size))
 
     error = math.sqrt(va / len(a) + vb / len(b))
-    return _difference(value, error, freedom(len(a), len(b)), power)
+    guess = (va + vb) * (SHIFT / value) ** 2 if value else math.inf
+    return _difference(value, error, freedom(len(a), len(b)), power, guess)
 
 
 def skewed(numbers: FloatArray) -> float | None:
@@ -95,11 +98,11 @@ def skewed(numbers: FloatArray) -> float | None:
 
 
 def _difference(
-    value: float, error: float, freedom: float, power: Callable[[int], float]
+    value: float, error: float, freedom: float, power: Callable[[int], float], guess: float
 ) -> Difference:
     half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
     p = float(2 * stats.t.sf(abs(value) / error, freedom))
-    return Difference(value, value - half, value + half, p, _smallest(power) if value else None)
+    return Difference(value, value - half, value + half, p, _smallest(power, guess))
 
 
 def _power(shift: float, freedom: float) -> float:
@@ -111,13 +114,16 @@ def _power(shift: float, freedom: float) -> float:
     return float(found)
 
 
-def _smallest(power: Callable[[int], float]) -> int | None:
-    """Return the smallest size with enough power, by bisection."""
-    low, high = 1, 2
+def _smallest(power: Callable[[int], float], guess: float) -> int | None:
+    """Return the smallest size with enough power, found from a guess by steps that double."""
+    if guess > MOST:
+        return None
+    low, high, step = 1, max(2, math.ceil(guess)), 1
     while power(high) < POWER:
-        low, high = high, 2 * high
-        if high > MOST:
-            return None
+        low, high, step = high, high + step, 2 * step
+    while low < high - step and power(high - step) >= POWER:
+        high, step = high - step, 2 * step
+    low = max(low, high - step)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if power(middle) >= POWER else (middle, high)
