@@ -22,8 +22,8 @@ ROWS = [
     for line in PAGE.splitlines()
     if line.startswith("| `")
 ]
-SCORES = {row[0].strip("`"): row for row in ROWS if len(row) == 4 and row[1] not in
-          {"string", "int64", "category", "Int64", "float64"} and "Int64," not in row[1]}  # fmt: skip
+TYPES = ("string", "int64", "category", "Int64", "float64")
+SCORES = {row[0].strip("`"): row for row in ROWS if not row[1].startswith(TYPES)}
 OTHERS = {row[0].strip("`"): row for row in ROWS if row[0].strip("`") not in SCORES}
 VARYING = {
     "ATTACK": "|".join(re.escape(name.replace("-", "_")) for name in ATTACKS),
