@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bracket": ("bracket:bracket", "Bound smallest perturbations from both sides, and draw them."),
     "retrain": ("retrain:retrain", "Enlarge a trial, train it, and attack it on test images."),
     "trends": ("trends:trends", "Show how adversarial accuracy goes with other scores."),
+    "dashboard": ("dashboard:dashboard", "Show a run in a browser, also while its search runs."),
     "draw": ("draw:draw", "Draw the cell of an architecture."),
     "table-search": ("table_search:table_search", "Compare samplers on a published table."),
     "presets": ("presets:presets", "List the presets."),

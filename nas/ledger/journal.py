@@ -35,14 +35,16 @@ class Journal(BaseJournalBackend):
 
     Args:
         path: of the file, made if it is not there.
+        make: touch it; False for whoever only reads.
 
     Raises:
         InputError: another process wrote while lines were held back, or has cut the file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, make: bool = True) -> None:
         self._path = path
-        path.open("ab").close()
+        if make:
+            path.open("ab").close()
         self._end = 0  # of what was read or written here
         self._unread: deque[Line] = deque()
         self._held: list[Line] = []
