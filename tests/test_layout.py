@@ -39,7 +39,7 @@ FLOORS = {
         cost
         metric answers
         checks left_as_found precision
-        deadline
+        deadline showing
     """,
     "nas": """
         export benchmark

@@ -20,6 +20,7 @@ from launch.runs.run import Run
 from launch.runs.watching import watch as looks_at
 from launch.show.console import console, say
 from launch.show.numbers import gaps_line
+from launch.show.shown_columns import asked_columns
 from launch.show.tables import front_of, print_trials, select, write_trials
 from launch.show.watched import Look, plain, screen, silence
 from nas.errors import InputError
@@ -42,7 +43,13 @@ def trials(
         str | None,
         typer.Option(metavar="A,B", help="Only the front over these scores; A:max says which way."),
     ] = None,
-    top: Annotated[int | None, typer.Option(min=1, help="Only so many rows.")] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(min=1, help="So many rows, best first: by --sort or objective."),
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="A,B", help="These columns, in this order.")
+    ] = None,
     format: Annotated[
         Format | None, typer.Option(help="How to print; of --out by default as its name ends.")
     ] = None,
@@ -73,15 +80,18 @@ def trials(
     """
     if watch or every is not None:
         others = {
-            "--sort": sort, "--pareto": pareto, "--top": top, "--format": format, "--out": out,
-            "--repeats": repeats or None, "--trust": trust or None,
-            "--correlations": correlations or None, "--every without --watch": not watch or None,
+            "--sort": sort, "--pareto": pareto, "--top": top, "--columns": columns,
+            "--format": format, "--out": out, "--repeats": repeats or None,
+            "--trust": trust or None, "--correlations": correlations or None,
+            "--every without --watch": not watch or None,
         }  # fmt: skip
         if given := [name for name, value in others.items() if value is not None]:
             raise InputError(f"--watch: expected --every and nothing else, got {given[0]}")
         usual = 5.0 if console.is_terminal else 30.0
         sys.exit(watch_run(run, usual if every is None else every))
-    barred = {"--sort": sort, "--pareto": pareto, "--repeats": repeats or None}
+    barred = {
+        "--sort": sort, "--pareto": pareto, "--columns": columns, "--repeats": repeats or None,
+    }  # fmt: skip
     if correlations and (given := [name for name, value in barred.items() if value is not None]):
         raise InputError(f"--correlations: expected none of {', '.join(barred)}, got {given[0]}")
     found = Run(run)
@@ -89,15 +99,17 @@ def trials(
     table = mark_left(table, left_in(found, driver))
     doubtful = silence(driver) if "running" in set(table["status"]) else []
     legend = found.legend
+    chosen = None
     if correlations:
         from launch.show.correlations import correlation_table, print_correlations  # slow: scipy
 
         table = correlation_table(table, legend, top=top, trust=trust)
         show = partial(print_correlations, console, table)
     else:
-        front = front_of(table, legend, trust=trust)
+        front = front_of(table, legend, pareto=pareto, trust=trust)
         table = select(table, legend, sort=sort, pareto=pareto, top=top, trust=trust)
-        show = partial(print_trials, console, table, legend, front)
+        chosen = None if columns is None else asked_columns(table, columns)
+        show = partial(print_trials, console, table, legend, front, columns=chosen)
     how = _format(format, out)
     if how is Format.table:
         show()
@@ -108,7 +120,7 @@ def trials(
         if not correlations:
             say(room_line(run))
     else:
-        _print_bytes(write_trials(table, how.value, out))
+        _print_bytes(write_trials(table if chosen is None else table[chosen], how.value, out))
 
 
 def watch_run(run: Path, every: float) -> int:

@@ -37,6 +37,7 @@ from nas.data.datasets import check_dataset
 from nas.errors import InputError
 from nas.ledger.address import without_password
 from nas.ledger.results import STUDY
+from nas.names import known_names
 from nas.samplers.registry import SAMPLERS, SamplerFactory
 from nas.search.plan import SearchPlan, fixed_choices
 from nas.search.spaces import check_space
@@ -125,8 +126,8 @@ class Config(Strict):
             )
         for objective in self.objectives:
             if objective not in known:
-                names = ", ".join(plain_names(known))
-                raise InputError(f"objectives: expected one of {names}, got {objective!r}")
+                names = known_names(objective, plain_names(known), "psinas metrics")
+                raise InputError(f"objectives: expected a score ({names}), got {objective!r}")
         sampler, settings = self.built_sampler()
         template = Trial(next(iter(space)), self.recipe, self.data, metrics, seed=self.seed)
         template = replace(template, repeats=self.repeats)

@@ -21,6 +21,7 @@ from nas.errors import InputError
 from nas.ledger.records import Record, read_records, results_of, told_apart
 from nas.ledger.results import STUDY
 from nas.ledger.table import Legend, table_of
+from nas.names import known_names
 from nas.search.trust import plain_names
 from nas.search.winners import best
 
@@ -153,10 +154,9 @@ class Run:
         found = best(self.results, name, self.legend.direction(name))
         if found is None:
             known = sorted({name for r in self.results for name in plain_names(r["scores"])})
-            raise InputError(
-                f"expected a score of a complete trial ({', '.join(known) or 'there is none'}), "
-                f"got {name!r}"
-            )
+            likely = [*(n for n in self.legend.objectives if n in known), *known]
+            names = known_names(name, likely, f"psinas trials {self.path} --format csv")
+            raise InputError(f"expected a score of a complete trial ({names}), got {name!r}")
         return self.trial(found["number"])
 
     @cached_property

@@ -118,7 +118,7 @@ def search(
         found = finish(path, going, whole=whole)
         run, winner = found.run, found.winner
         table = run.table() if whole else mark_left(run.table(), {*going.running})
-        report.table(table, run.legend)
+        report.table(table, run.legend, path)
         if gaps := gaps_line(run.records):
             report.say(gaps)
         report.say(room_line(path))

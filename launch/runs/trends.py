@@ -17,6 +17,7 @@ from nas.analysis.correlation import BOOKKEEPING
 from nas.analysis.trends import ABOVE, FEWEST, TrendStatistics, trend_statistics
 from nas.errors import InputError
 from nas.ledger.table import LEADING, read_csv
+from nas.names import known_names
 from nas.search.trust import plain_names
 
 CLEAN, ADVERSARIAL, PARAMETERS = "clean_accuracy", "adversarial_accuracy", "parameters"
@@ -192,9 +193,8 @@ def _column(numeric: Sequence[str], option: str, asked: str | None, usual: Seque
         if name in numeric:
             return name
     got = repr(asked) if asked is not None else f"no {' or '.join(dict.fromkeys(usual))}"
-    raise InputError(
-        f"{option}: expected a column of numbers ({', '.join(plain_names(numeric))}), got {got}"
-    )
+    known = known_names(asked or usual[0], plain_names(numeric))
+    raise InputError(f"{option}: expected a column of numbers ({known}), got {got}")
 
 
 def _to_shares(frame: pd.DataFrame, names: Mapping[str, str], *, percent: bool) -> list[str]:

@@ -6,7 +6,8 @@ import pandas as pd
 from rich.console import Console
 
 from launch.show.columns import aligned
-from launch.show.tables import shown_columns, trusted
+from launch.show.shown_columns import shown_columns
+from launch.show.tables import trusted
 from nas.analysis.correlation import correlations
 from nas.errors import InputError
 from nas.ledger.table import Legend

@@ -6,13 +6,14 @@ Nothing in ``launch.runs`` prints; it is given a reporter. Commands give it one 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
 
 from launch.show.console import console as terminal
 from launch.show.progress import Progress
-from launch.show.tables import print_trials
+from launch.show.tables import front_of, print_trials, shortened
 from nas.ledger.table import Legend
 
 
@@ -38,6 +39,9 @@ class Reporter:
             return
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def table(self, table: pd.DataFrame, legend: Legend) -> None:
-        """Print a trial table."""
-        print_trials(self._console, table, legend)
+    def table(self, table: pd.DataFrame, legend: Legend, run: Path) -> None:
+        """Print a trial table: of a long one the best rows, and where the rest is."""
+        best, rest = shortened(table, legend, run)
+        print_trials(self._console, best, legend, front_of(table, legend))
+        if rest is not None:
+            self.say(rest)

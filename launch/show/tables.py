@@ -7,75 +7,99 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich.console import Console
 
-from launch.show.columns import BETWEEN, aligned, width_of
+from launch.show.columns import aligned
 from launch.show.nearby import seen_from_here
 from launch.show.outputs import write_file
+from launch.show.shown_columns import fitting
+from launch.show.shown_columns import shown_columns as shown_columns
 from nas.errors import InputError
 from nas.ledger.formats import csv_text, json_text
 from nas.ledger.fronts import pareto_front
 from nas.ledger.results import REUSED_FROM
 from nas.ledger.table import Legend
+from nas.names import known_names
 from nas.search.trust import advice, plain_names, suspicions, was_checked
 from nas.search.winners import overruled
 from nas.trial.deviations import DEVIATION
 from nas.trial.deviations import told as with_deviation
 
-DETAIL = tuple(
-    "_stderr _low _high _gradients _cancelled _epoch _seconds _robust_accuracy _radius_mean "
-    "_radius_min _passes _line _fit_end _fit_images _fit_p".split()
-) + (DEVIATION,)
-SUSPICIOUS = "suspicious"
+MOST = 20  # rows of a table that nobody asked for
 
 
 def print_trials(
-    console: Console, table: pd.DataFrame, legend: Legend, front: set[int] | None = None
+    console: Console,
+    table: pd.DataFrame,
+    legend: Legend,
+    front: Front | None = None,
+    *,
+    columns: Sequence[str] | None = None,
 ) -> None:
-    """Print a trial table, marking the numbers in ``front`` (the table's own where None) by a star.
+    """Print a trial table, marking the trials of ``front`` (the search's own where None) by a star.
 
     A suspicious trial is marked by an exclamation mark; its flags are named and explained below.
+
+    Args:
+        console: where to.
+        table: its rows, in their order.
+        legend: of its search.
+        front: which trials are on which front.
+        columns: to print, however wide they are; None chooses those that matter and fit.
     """
+    if table.empty:
+        console.out("no trials", highlight=False)
+        return
     front = front_of(table, legend) if front is None else front
     flags = flags_of(table)
-    columns = shown_columns(table, legend)
-    texts = {name: _texts(table, name) for name in columns}
+    chosen = shown_columns(table, legend) if columns is None else columns
+    texts = {name: _texts(table, name) for name in dict.fromkeys(["number", *chosen])}
     if REUSED_FROM in texts:
         texts[REUSED_FROM] = [seen_from_here(text) if text else "-" for text in texts[REUSED_FROM]]
     texts["number"] = [
-        f"{n}{'*' if n in front else ''}{'!' if n in flags else ''}" for n in table["number"]
+        f"{n}{'*' if n in front.numbers else ''}{'!' if n in flags else ''}"
+        for n in table["number"]
     ]
-    shown = _fitting(texts, console.width if console.is_terminal else None)
+    shown = fitting(texts, console.width if console.is_terminal and columns is None else None)
     right = [name for name in shown if _numeric(table, name)]
-    lines = aligned({name: texts[name] for name in shown}, right)
+    lines = aligned({on_a_line(name): cells for name, cells in shown.items()},
+                    [on_a_line(name) for name in right])  # fmt: skip
     console.out("\n".join(lines), highlight=False)  # at once: of 10,000 lines each costs 0.3 ms
-    if left := len(columns) - len(shown):
-        console.out(f"({left} more columns with --format csv)", highlight=False)
-    if front:
-        objectives = ", ".join(legend.objectives)
-        console.out(f"* on the Pareto front of {objectives}", highlight=False)
+    if left := len(texts) - len(shown):
+        console.out(f"({left} more columns: --columns A,B or --format csv)", highlight=False)
+    if front.numbers & set(table["number"]):
+        scores = on_a_line(", ".join(front.scores))
+        console.out(f"* on the Pareto front of {scores}", highlight=False)
     for number, names in flags.items():
         console.out(f"! trial {number} is suspicious: {', '.join(names)}", highlight=False)
     for line in advice(name for names in flags.values() for name in names):
         console.out(f"  {line}", highlight=False)
 
 
-def shown_columns(table: pd.DataFrame, legend: Legend) -> Sequence[str]:
-    """Return the columns worth printing, those that matter most first."""
-    scores = [c for c in plain_names(table.columns[3:]) if not c.endswith(DETAIL)]
-    if SUSPICIOUS in scores and not table[SUSPICIOUS].any():
-        scores.remove(SUSPICIOUS)
-    first = [c for c in ("number", *legend.told_apart, *legend.objectives) if c in table]
-    if (table["status"] != "complete").any():
-        first[1:1] = ["status"]
-    reason = [] if (table["reason"] == "").all() else ["reason"]
-    hidden = {"epochs", "architecture", *first, *legend.decisions}
-    rest = [c for c in scores if c not in hidden]
-    return [*first, *reason, *rest]
+def shortened(
+    table: pd.DataFrame, legend: Legend, run: Path, most: int = MOST
+) -> tuple[pd.DataFrame, str | None]:
+    """Return the best rows of a long table, and a line that says where the rest is.
+
+    Args:
+        table: of a whole search.
+        legend: of it.
+        run: its directory.
+        most: how many rows are no long table yet.
+    """
+    if len(table) <= most:
+        return table, None
+    objective = next(iter(legend.objectives))
+    best = select(table, legend, sort=None, pareto=None, top=most)
+    return best, (
+        f"the best {most} of {len(table)} trials by {objective}; all of them: psinas trials {run}, "
+        f"{run / 'trials.csv'}"
+    )
 
 
 def flags_of(table: pd.DataFrame) -> dict[int, list[str]]:
@@ -127,17 +151,42 @@ def trusted(table: pd.DataFrame) -> pd.DataFrame:
     return table[~table["number"].isin(list(flags_of(table)))]
 
 
-def front_of(table: pd.DataFrame, legend: Legend, *, trust: bool = False) -> set[int]:
-    """Return the numbers of the trials on the front of the search's objectives.
+@dataclass(frozen=True)
+class Front:
+    """A Pareto front: the scores that it is of, and the numbers of its trials."""
 
-    With ``trust``, suspicious ones are not on it.
+    scores: tuple[str, ...]
+    numbers: frozenset[int]
+
+
+def front_of(
+    table: pd.DataFrame, legend: Legend, *, pareto: str | None = None, trust: bool = False
+) -> Front:
+    """Return the front of the search's objectives, or of the scores that were asked for.
+
+    Args:
+        table: a trial table.
+        legend: of its search.
+        pareto: scores with commas; ``SCORE:max`` or ``SCORE:min`` says which way.
+        trust: leave suspicious trials out of it.
+
+    Raises:
+        InputError: no such score, or another way than max and min.
     """
     table = trusted(table) if trust else table
+    if pareto is None:
+        names, ways = list(legend.objectives), list(legend.objectives.values())
+    else:
+        pairs = [name.strip().partition(":") for name in pareto.split(",")]
+        names = [_score(table, legend, name) for name, _, _ in pairs]
+        ways = [way or legend.direction(name) for name, _, way in pairs]
+        if unknown := set(ways) - {"max", "min"}:
+            raise InputError(f"--pareto: expected SCORE:max or SCORE:min, got {sorted(unknown)}")
     complete = table[table["status"] == "complete"]
     if complete.empty:
-        return set()
-    values = complete[list(legend.objectives)].to_numpy()
-    return set(complete["number"][pareto_front(values, list(legend.objectives.values()))])
+        return Front(tuple(names), frozenset())
+    inside = pareto_front(complete[names].to_numpy(), ways)
+    return Front(tuple(names), frozenset(map(int, complete["number"][inside])))
 
 
 def select(
@@ -154,7 +203,8 @@ def select(
     Args:
         table: a trial table.
         legend: of its search, which says what is better.
-        sort: a score.
+        sort: a score; None leaves the order, but of a ``top``, which is the best by the first score
+            of ``pareto``, else by the search's first objective.
         pareto: scores with commas; ``SCORE:max`` or ``SCORE:min`` says which way.
         top: how many rows.
         trust: leave suspicious trials out of the front and of the top.
@@ -164,16 +214,17 @@ def select(
     """
     if trust and (pareto is not None or top is not None):
         table = trusted(table)
+    way = None
     if pareto is not None:
-        pairs = [name.partition(":") for name in pareto.split(",")]
-        names = [_score(table, name) for name, _, _ in pairs]
-        ways = [way or legend.direction(name) for name, _, way in pairs]
-        if unknown := set(ways) - {"max", "min"}:
-            raise InputError(f"--pareto: expected SCORE:max or SCORE:min, got {sorted(unknown)}")
-        complete = table[table["status"] == "complete"]
-        table = complete[pareto_front(complete[names].to_numpy(), ways)]
+        front = front_of(table, legend, pareto=pareto)
+        table = table[table["number"].isin(front.numbers) & (table["status"] == "complete")]
+        if sort is None and top is not None:
+            sort, way = front.scores[0], pareto.split(",")[0].partition(":")[2].strip() or None
+    if sort is None and top is not None:
+        objective = next(iter(legend.objectives))
+        sort = objective if objective in table else None  # no trial has ended yet
     if sort is not None:
-        ascending = legend.direction(_score(table, sort)) == "min"
+        ascending = (way or legend.direction(_score(table, legend, sort))) == "min"
         table = table.sort_values(sort, ascending=ascending, kind="stable", na_position="last")
     return table.head(top) if top is not None else table
 
@@ -196,24 +247,15 @@ def write_trials(table: pd.DataFrame, format: str, out: Path | None) -> str:
     return ""
 
 
-def _score(table: pd.DataFrame, name: str) -> str:
-    numeric = list(table.select_dtypes("number").columns)
+def _score(table: pd.DataFrame, legend: Legend, name: str) -> str:
+    numeric = [str(column) for column in table.select_dtypes("number").columns]
+    if name not in numeric and not (table["status"] == "complete").any():
+        raise InputError(f"expected a trial that has {name}, got none that is complete")
     if name not in numeric:
-        raise InputError(f"expected a score ({', '.join(plain_names(numeric))}), got {name!r}")
+        likely = [*legend.objectives, *plain_names(numeric)]
+        known = known_names(name, likely, "psinas trials RUN --format csv")
+        raise InputError(f"expected a score ({known}), got {name!r}")
     return name
-
-
-def _fitting(texts: Mapping[str, Sequence[str]], width: int | None) -> list[str]:
-    """Return the names of as many columns as fit in a width, the first in any case."""
-    shown: list[str] = []
-    room = width
-    for name, cells in texts.items():
-        wide = max(map(width_of, [name, *cells]))
-        if shown and room is not None and room < wide:
-            break
-        shown.append(name)
-        room = None if room is None else room - wide - BETWEEN
-    return shown
 
 
 def _numeric(table: pd.DataFrame, name: str) -> bool:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from metrics.attacks.base import Attack
 from metrics.attacks.geometry import own_generator
 from metrics.engine.evaluator import evaluator
+from metrics.showing import brief
 
 QUANTILE = 1.959963984540054  # of the standard normal distribution at 0.975
 
@@ -52,10 +53,43 @@ class AttackResult:
     early_exit: bool
     generator_state: Tensor | None
 
+    __repr__ = brief
+
     @property
     def interval(self) -> tuple[float, float]:
         """95 % Wilson score interval of the accuracy."""
         return wilson(self.accuracy, len(self.robust))
+
+    def __str__(self) -> str:
+        """Return what a person reads: the accuracy, its interval, and what was run."""
+        lines = [
+            f"robust accuracy {share_text(self.robust)}, clean {share_text(self.clean)}",
+            f"under {self.attack}",
+            effort_text(self.forwards, self.backwards),
+        ]
+        return "\n".join([*lines, *gradient_lines(self.zero_gradients, self.nonfinite_gradients)])
+
+
+def share_text(mask: Tensor) -> str:
+    """Return ``81.2 % [77.0, 84.8] (203 of 250)``: a share of images, and its 95 % interval."""
+    n, right = len(mask), int(mask.sum())
+    low, high = wilson(right / n, n)
+    return f"{right / n:.1%} [{100 * low:.1f}, {100 * high:.1f}] ({right} of {n})"
+
+
+def effort_text(forwards: int, backwards: int) -> str:
+    """Return what an attack cost: images through the model, and gradients that came back."""
+    return f"{forwards:,} forwards, {backwards:,} backwards"
+
+
+def gradient_lines(zero: int, nonfinite: int) -> list[str]:
+    """Return a line for each reason not to believe a gradient attack, none where there is none."""
+    lines = []
+    if zero:
+        lines.append(f"! {zero} images have no gradient: no gradient attack can move them")
+    if nonfinite:
+        lines.append(f"! {nonfinite} images have a NaN or infinite gradient")
+    return lines
 
 
 def wilson(share: float, n: int, z: float = QUANTILE) -> tuple[float, float]:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from metrics.attacks.base import Attack
 from metrics.engine.evaluator import evaluator
-from metrics.robustness.accuracy import share_of, wilson
+from metrics.robustness.accuracy import effort_text, gradient_lines, share_of, share_text, wilson
+from metrics.showing import brief
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Cascade:
             the number of attacks where it still stands.
         zero_gradients, nonfinite_gradients: as in :class:`AttackResult`, the most of any attack.
         forwards, backwards: as in :class:`AttackResult`.
+        attacks: as used, in their order.
     """
 
     accuracy: float
@@ -36,11 +38,26 @@ class Cascade:
     nonfinite_gradients: int
     forwards: int
     backwards: int
+    attacks: tuple[Attack, ...] = ()
+
+    __repr__ = brief
 
     @property
     def interval(self) -> tuple[float, float]:
         """95 % Wilson score interval of the accuracy."""
         return wilson(self.accuracy, len(self.robust))
+
+    def __str__(self) -> str:
+        """Return what a person reads: the worst case, and what each attack left of it."""
+        lines = [f"robust accuracy {share_text(self.robust)}, the worst case of:"]
+        left = int((self.broken_by >= 0).sum())
+        for number, accuracy in enumerate(self.accuracies):
+            broke = int((self.broken_by == number).sum())
+            name = str(self.attacks[number]) if self.attacks else f"attack {number}"
+            lines.append(f"  {accuracy:6.1%} after {name}, which broke {broke} of {left}")
+            left -= broke
+        lines += [effort_text(self.forwards, self.backwards)]
+        return "\n".join([*lines, *gradient_lines(self.zero_gradients, self.nonfinite_gradients)])
 
 
 def cascade(
@@ -86,4 +103,5 @@ def cascade(
         nonfinite,
         spent.forwards,
         spent.backwards,
+        tuple(attacks),
     )

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from metrics.attacks.base import Attack, check_attack
 from metrics.attacks.geometry import column, length_of, moved
 from metrics.engine.evaluator import Evaluator, evaluator
-from metrics.robustness.accuracy import share_of
+from metrics.robustness.accuracy import effort_text, gradient_lines, share_of, share_text
+from metrics.showing import brief
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,15 @@ class Curve:
     nonfinite_gradients: int
     forwards: int
     backwards: int
+
+    __repr__ = brief
+
+    def __str__(self) -> str:
+        """Return what a person reads: a line for each epsilon."""
+        pairs = zip(self.epsilons, self.robust, strict=True)
+        lines = [f"  epsilon {epsilon:<9.4g} {share_text(mask)}" for epsilon, mask in pairs]
+        lines = ["robust accuracy at", *lines, effort_text(self.forwards, self.backwards)]
+        return "\n".join([*lines, *gradient_lines(self.zero_gradients, self.nonfinite_gradients)])
 
 
 def accuracy_curve(

@@ -30,6 +30,7 @@ from metrics.checks import check_integers
 from metrics.engine.evaluator import Evaluator, evaluator
 from metrics.engine.memory import in_batches
 from metrics.robustness.bracket import Ray, close
+from metrics.showing import brief
 
 MODES = ("cross-entropy", "margin", "loss")
 FINEST = 2**-40  # of the limit: a bracket that float64 still halves
@@ -58,6 +59,8 @@ class Smallest:
     nonfinite_gradients: int
     forwards: int
     backwards: int
+
+    __repr__ = brief
 
 
 def minimal_fgsm(

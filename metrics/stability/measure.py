@@ -19,6 +19,7 @@ from metrics.engine.sharing import sharing
 from metrics.precision import widened
 from metrics.robustness.accuracy import wilson
 from metrics.robustness.smallest import Smallest, gradient_line
+from metrics.showing import brief
 from metrics.stability.draws import UnitDraws
 from metrics.stability.hits import hits_of
 
@@ -81,6 +82,8 @@ class Stability:
     zero_gradients: int
     forwards: int
     backwards: int
+
+    __repr__ = brief
 
     @property
     def attacked(self) -> Tensor:

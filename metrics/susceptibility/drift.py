@@ -22,6 +22,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from metrics.answers import outputs_of
 from metrics.checks import check_batch_size, check_inputs, check_model, scripted
 from metrics.precision import full_float32, rounding
+from metrics.showing import brief
 from metrics.susceptibility.means import geometric_mean
 from metrics.susceptibility.normalisation import check_batch_norm, normalising
 from metrics.susceptibility.ratio import ROUNDING
@@ -46,6 +47,8 @@ class Drift:
     layers: tuple[int, ...]
     distance: Tensor
     cancelled: int
+
+    __repr__ = brief
 
     @property
     def growth(self) -> tuple[float, ...]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from metrics.answers import logits_of
 from metrics.checks import check_batch_size, check_inputs, check_model
 from metrics.precision import full_float32
+from metrics.showing import brief
 from metrics.susceptibility.normalisation import check_batch_norm, normalising
 
 
@@ -19,6 +20,8 @@ class RobustnessRadius:
     """Estimated radii of ``radius`` ``(N,)``: RMS lengths, of pixels in [0, 1]."""
 
     radius: Tensor
+
+    __repr__ = brief
 
     @property
     def mean(self) -> float:

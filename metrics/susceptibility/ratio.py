@@ -29,6 +29,7 @@ from metrics.engine.evaluator import Spent
 from metrics.engine.folding import copied
 from metrics.left_as_found import evaluating
 from metrics.precision import full_float32
+from metrics.showing import brief
 from metrics.susceptibility.ascent import Ascent, AscentSettings
 from metrics.susceptibility.exploration import check_settings, explore, known_of, starts
 from metrics.susceptibility.limit import susceptibility_limit
@@ -81,6 +82,8 @@ class Susceptibility:
     flipped: Tensor
     limit: float | None
     passes: int
+
+    __repr__ = brief
 
 
 def susceptibility(

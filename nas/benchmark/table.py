@@ -14,6 +14,7 @@ import pandas as pd
 
 from nas.errors import InputError
 from nas.ledger.table import read_csv
+from nas.names import known_names
 from nas.samplers.decisions import Decisions
 from nas.types import FloatArray
 from search_spaces import Architecture, SearchSpace
@@ -98,7 +99,8 @@ def read_table(
     for name in objectives:
         if name not in numeric:
             raise InputError(
-                f"--objective: expected a column of numbers ({', '.join(numeric)}), got {name!r}"
+                f"--objective: expected a column of numbers ({known_names(name, numeric)}), "
+                f"got {name!r}"
             )
     architectures = _architectures(frame, space, column, path)
     choices = [tuple(value for _, value in a.choices) for a in architectures]

@@ -20,6 +20,7 @@ from metrics.engine.evaluator import Evaluator, evaluator
 from metrics.engine.memory import in_batches
 from metrics.robustness.minimal.ladder import RUNGS, climb_ladder
 from metrics.robustness.minimal.search import Search, distance, lost
+from metrics.showing import brief
 
 LEAST = 20  # passes an image
 OUTWARDS = (1.0, 1 + 2**-10, 1 + 2**-5)  # of the found distance: where the model itself is asked
@@ -47,6 +48,8 @@ class Perturbations:
     nonfinite_gradients: int
     forwards: int
     backwards: int
+
+    __repr__ = brief
 
 
 def smallest_perturbation(
