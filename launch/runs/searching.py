@@ -21,6 +21,7 @@ from launch.runs.run import CONFIG, FinishedTrial, Run
 from launch.show.numbers import gaps_line
 from launch.show.reporter import Reporter
 from launch.show.tables import doubt_lines
+from nas.data.datasets import told_of
 from nas.errors import InputError, NoWinner
 from nas.files import write_whole
 from nas.ledger.address import take_password
@@ -95,6 +96,8 @@ def search(
             join=join,
         )
         going = open_search(path, config, report.say, died=lock.died)
+        if going.left() and (line := told_of(config.data)):
+            report.say(line)
         if retry:
             report.say(f"{going.retry(retry)} failed trials run once more ({', '.join(retry)})")
         whole = True

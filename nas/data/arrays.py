@@ -31,11 +31,14 @@ class Images:
         pixels: ``(N, C, H, W)``, uint8 in 0...255 or float32 in [0, 1].
         labels: ``(N,)`` int64.
         class_names: the name of every label.
+        validation: ``(N,)`` bool: which of them whoever made the dataset set aside to judge models
+            on; None leaves that to ``data.validation_share``.
     """
 
     pixels: NDArray[Any]
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
+    validation: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         dtype, shape = self.pixels.dtype, self.pixels.shape
@@ -90,7 +93,8 @@ def prepare(images: Images, config: DataConfig, device: torch.device | str = "cp
     """Return the train and validation images of ``config`` on ``device``.
 
     The split is stratified and depends on ``config.seed`` alone: a smaller ``limit`` gives the
-    first images of the larger one's. Shuffled labels are those of the images that the limit leaves,
+    first images of the larger one's. Images that were set aside are the validation images, whatever
+    ``validation_share`` says. Shuffled labels are those of the images that the limit leaves,
     so that class shares stay; another limit shuffles them otherwise.
 
     Raises:
@@ -99,9 +103,13 @@ def prepare(images: Images, config: DataConfig, device: torch.device | str = "cp
     pixels, labels, classes = _pick_classes(images, config)
     _refuse_empty_classes(labels, classes, config)
     order = stratified_order(labels, config.seed)
-    validation_size = round(config.validation_share * len(order))
-    validation = order[:validation_size][: config.limit.validation]
-    train = order[validation_size:][: config.limit.train]
+    if images.validation is None:
+        aside = np.arange(len(order)) < round(config.validation_share * len(order))
+    else:
+        aside = images.validation[_of_classes(images, config)][order]
+        _refuse_empty_classes(labels[order[~aside]], classes, config)
+    validation = order[aside][: config.limit.validation]
+    train = order[~aside][: config.limit.train]
     if not len(train) or not len(validation):
         raise InputError(
             f"{config.name}: expected images for training and for validation, got {len(train)} "
@@ -131,10 +139,7 @@ def prepare_test(images: Images, config: DataConfig, device: torch.device | str 
 def chosen_test_indices(images: Images, config: DataConfig) -> NDArray[np.int64]:
     """Return ``(N,)``: the images of :func:`prepare_test`, by their places in what is given it."""
     _, labels, _ = _pick_classes(images, config)
-    if config.classes is None:
-        kept = np.arange(len(images.labels))
-    else:
-        kept = np.flatnonzero(np.isin(images.labels, config.classes))
+    kept = _of_classes(images, config)
     return kept[stratified_order(labels, config.seed)[: config.limit.test]]
 
 
@@ -178,6 +183,13 @@ def _refuse_empty_classes(labels: NDArray[np.int64], classes: int, config: DataC
         f"{config.name}: expected training images of every label, got none of {some} ({len(empty)} "
         f"of {classes}): number the classes from 0, or pick those with images by data.classes"
     )
+
+
+def _of_classes(images: Images, config: DataConfig) -> NDArray[np.intp]:
+    """Return the places of the images that :func:`_pick_classes` picks."""
+    if config.classes is None:
+        return np.arange(len(images.labels))
+    return np.flatnonzero(np.isin(images.labels, config.classes))
 
 
 def _pick_classes(

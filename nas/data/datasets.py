@@ -13,7 +13,7 @@ from nas.data import named
 from nas.data.arrays import Images
 from nas.data.checksum import Checksums, refuse_changed
 from nas.data.config import DataConfig
-from nas.data.folder import find_folder
+from nas.data.folder import find_folder, told_of_folder
 from nas.data.npz import read_npz
 from nas.data.pictures import ImageFiles
 from nas.data.places import find_path, path_of
@@ -58,6 +58,18 @@ def whereabouts(config: DataConfig) -> str:
     """Return what a dataset is called, and where it was found if that is one place."""
     path = path_of(config.name)
     return config.name if path is None else f"{config.name} ({find_path(config, path)})"
+
+
+def told_of(config: DataConfig) -> str | None:
+    """Return one line on how a folder of images is read; None of other datasets.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    path = path_of(config.name)
+    if path is None or config.name.partition(":")[0] != "folder":
+        return None
+    return told_of_folder(config, path)
 
 
 def checksums(config: DataConfig, images: Images | None = None) -> Checksums:

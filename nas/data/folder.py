@@ -1,4 +1,4 @@
-"""Images in a directory for each class: ``ROOT/CLASS/*.png``, or ``ROOT/train`` and ``ROOT/test``.
+"""Images in a directory for each class, perhaps below ``train``, ``val`` and ``test``.
 
 What is hidden (its name begins with a dot), what operating systems leave and what is no image file
 is passed over. Directories that could be classes or something else are refused.
@@ -21,9 +21,12 @@ from nas.data.places import find_path
 from nas.errors import InputError, first_line
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-TRAINING = ("train", "training")
-OTHERS = ("test", "testing", "val", "valid", "validation")
-"""Names of the directory that holds test images; the first that is there is read."""
+NAMES = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+"""Part -> the names of its directory, in any case."""
 LEFT_BY_SYSTEMS = {
     "__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information",
 }  # fmt: skip
@@ -42,56 +45,109 @@ class _Place:
 def find_folder(config: DataConfig, path: Path, train: bool) -> ImageFiles:
     """Return the image files of one part of a folder.
 
-    A directory ``train`` that holds directories makes those its classes, with the test images in
-    ``test`` or, without one, in ``val``. Without such a one every fifth image of each class is a
+    A directory ``train`` that holds directories makes those its classes. Beside it, ``test`` holds
+    the test images and ``val`` those that the search is judged on; of one without the other, either
+    holds the test images, which no search sees. Without both every fifth image of each class is a
     test image.
 
     Args:
         config: says where a relative path lies, and to what size images are brought.
         path: of the folder.
-        train: the training part, else the test part.
+        train: the training part, validation images included; else the test part.
 
     Raises:
-        InputError: no class, one without images, or directories that may be no classes.
+        InputError: no class, one without images, or directories that may be no classes; a part with
+            a class that ``train`` has not.
     """
     path = find_path(config, path)
     parts = _parts(path)
     side = config.image_size or SIDE
     learned = _classes(parts.get("train", path))
     names = tuple(learned)
-    if "test" in parts and not train:
-        shown = _classes(parts["test"])
-        if unknown := sorted(set(shown) - set(learned)):
-            raise InputError(
-                f"{parts['test']}: expected classes of {parts['train']}, got also {unknown}"
-            )
-    else:
-        shown = learned
-    files = tuple(file for name in shown for file in shown[name])
+    shown = [_known(parts["test"], learned, parts) if "test" in parts and not train else learned]
+    if train and "validation" in parts:
+        shown.append(_known(parts["validation"], learned, parts))
+    files = tuple(file for part in shown for name in part for file in part[name])
     number = {name: label for label, name in enumerate(names)}
-    labels = np.asarray([number[n] for n in shown for _ in shown[n]], dtype=np.int64)
+    labels = np.asarray([number[n] for part in shown for n in part for _ in part[n]], np.int64)
     kept = None if "test" in parts else held_out(labels, train)
-    return ImageFiles(files, labels, names, side, kept)
+    aside = None
+    if len(shown) > 1:
+        aside = np.arange(len(labels)) >= sum(map(len, learned.values()))
+    return ImageFiles(files, labels, names, side, kept, aside)
+
+
+def told_of_folder(config: DataConfig, path: Path) -> str:
+    """Return one line: which images of a folder are of which part, and what is done with each.
+
+    Raises:
+        InputError: as of :func:`find_folder`.
+    """
+    found = find_folder(config, path, train=True)
+    tested = int(find_folder(config, path, train=False).kept_here.sum())
+    root = find_path(config, path)
+    parts = _parts(root)
+    images = int(found.kept_here.sum())
+    test = f"{tested} test images ({_of(parts, 'test', 'every fifth of each class')})"
+    if found.validation is None:
+        learned = f"{images} images to train on, {config.validation_share:.3g} of them to validate"
+    else:
+        aside = int(found.validation.sum())
+        learned = f"{images - aside} training images ({parts['train'].name})"
+        learned += f", {aside} validation images ({parts['validation'].name})"
+    side = found.side
+    return (
+        f"{root}: {len(found.class_names)} classes, {learned}, {test}; each resized until its "
+        f"shorter side is {side}, its centre of {side} x {side} cut out, in 3 channels "
+        "(data.image_size: another side)"
+    )
+
+
+def _of(parts: dict[str, Path], part: str, else_: str) -> str:
+    return parts[part].name if part in parts else else_
+
+
+def _known(
+    place: Path, learned: dict[str, list[Path]], parts: dict[str, Path]
+) -> dict[str, list[Path]]:
+    """Return the classes of a part; one may lack, none may be new.
+
+    Raises:
+        InputError: a class that ``train`` has not.
+    """
+    shown = _classes(place)
+    if unknown := sorted(set(shown) - set(learned)):
+        raise InputError(f"{place}: expected classes of {parts['train']}, got also {unknown}")
+    return shown
 
 
 def _parts(root: Path) -> dict[str, Path]:
-    """Return the directories of parts, ``train`` and ``test``, if there are any."""
+    """Return the directories of ``train``, ``validation`` and ``test``, if there are any.
+
+    Raises:
+        InputError: two of one part, or others without ``train``.
+    """
     found: dict[str, Path] = {}
+    of = {name: part for part, names in NAMES.items() for name in names}
     for directory in _look(root).directories:
-        name = directory.name.lower()
-        if name in (*TRAINING, *OTHERS) and _holds_classes(directory):
-            if name in found:
-                raise InputError(f"data: expected one directory {name} in {root}, got two")
-            found[name] = directory
-    trains = [found[name] for name in TRAINING if name in found]
-    others = [found[name] for name in OTHERS if name in found]
-    if others and not trains:
+        part = of.get(directory.name.lower())
+        if part is None or not _holds_classes(directory):
+            continue
+        if part in found:
+            raise InputError(
+                f"data: expected one directory of {part} images in {root}, got "
+                f"{found[part].name} and {directory.name}"
+            )
+        found[part] = directory
+    if found and "train" not in found:
+        other = next(iter(found.values()))
         raise InputError(
-            f"data: expected a directory train beside {others[0]}, got none: training images of "
+            f"data: expected a directory train beside {other}, got none: training images of "
             "each class lie there"
         )
-    parts = {"train": trains[:1], "test": others[:1]}
-    return {part: place for part, places in parts.items() for place in places}
+    if "validation" in found and "test" not in found:
+        found["test"] = found.pop("validation")  # what no search has seen is worth more
+    return found
 
 
 def _holds_classes(directory: Path) -> bool:

@@ -32,6 +32,7 @@ class ImageFiles:
         side: pixels to which they are resized and cropped.
         kept: ``(N,)`` bool: which of them are of this part; None is all. The others are decoded
             too, so that a broken one is refused before the first trial.
+        validation: ``(N,)`` bool: which of them are set aside to judge models on; None is none.
     """
 
     files: tuple[Path, ...]
@@ -39,6 +40,7 @@ class ImageFiles:
     class_names: tuple[str, ...]
     side: int
     kept: NDArray[np.bool_] | None = None
+    validation: NDArray[np.bool_] | None = None
 
     def read(self) -> Images:
         """Return their pixels.
@@ -46,16 +48,23 @@ class ImageFiles:
         Raises:
             InputError: no file, or one that is no image of 8 or 16 bits.
         """
-        pixels, kept = decode(self.files, self.side), self._kept
-        return Images(pixels[kept], self.labels[kept], self.class_names)
+        pixels, kept = decode(self.files, self.side), self.kept_here
+        aside = None if self.validation is None else self.validation[kept]
+        return Images(pixels[kept], self.labels[kept], self.class_names, aside)
 
     def checksum(self) -> str:
-        """Return 16 hex digits over what is in the files, and their labels."""
-        chosen = np.flatnonzero(self._kept)
-        return of_files([self.files[i] for i in chosen], self.labels[chosen])
+        """Return 16 hex digits over what is in the files, and their labels.
+
+        Images that are set aside count as classes of their own, so that one that moves is seen.
+        """
+        chosen, labels = np.flatnonzero(self.kept_here), self.labels
+        if self.validation is not None:
+            labels = labels + len(self.class_names) * self.validation
+        return of_files([self.files[i] for i in chosen], labels[chosen])
 
     @property
-    def _kept(self) -> NDArray[np.bool_]:
+    def kept_here(self) -> NDArray[np.bool_]:
+        """``(N,)`` bool: which images are of this part."""
         return np.ones(len(self.labels), dtype=bool) if self.kept is None else self.kept
 
 

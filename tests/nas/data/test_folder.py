@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import unicodedata
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from torchvision.datasets import ImageFolder
 
 from nas.data.arrays import prepare
 from nas.data.config import DataConfig
-from nas.data.datasets import load_images, load_test_images
+from nas.data.datasets import load_images, load_test_images, told_of
 from nas.data.folder import find_folder
 from nas.errors import InputError
 
@@ -142,3 +144,75 @@ def test_names_that_are_no_utf8_are_refused(tmp_path):
     config = make(tmp_path, "cat", "dog")
     os.mkdir(os.fsencode(tmp_path) + b"/\xff")
     refused(config, r"expected class names in UTF-8, got '.udcff'")
+
+
+THREE = [
+    ("train", "val", "test"),
+    ("training", "valid", "testing"),
+    ("Train", "Validation", "TEST"),
+]
+
+
+@pytest.mark.parametrize(("train", "val", "test"), THREE)
+def test_three_parts_are_what_their_names_say(tmp_path, train, val, test):
+    make(tmp_path, f"{train}/cat", f"{train}/dog", count=9)
+    make(tmp_path, f"{test}/cat", f"{test}/dog", count=3)
+    config = make(tmp_path, f"{val}/cat", f"{val}/dog", count=2)
+    found = find_folder(config, tmp_path, train=True)
+    data = prepare(load_images(config), config)
+    assert [len(data.train), len(data.validation), len(load_test_images(config).labels)] == [
+        18, 4, 6,
+    ]  # fmt: skip
+    aside = {str(f) for f, v in zip(found.files, found.validation, strict=True) if v}
+    assert aside == {str(tmp_path / val / c / f"{i}.png") for c in ("cat", "dog") for i in (0, 1)}
+    line = told_of(config)
+    for text in (f"18 training images ({train})", f"4 validation images ({val})",
+                 f"6 test images ({test})", "shorter side is 8"):  # fmt: skip
+        assert text in line
+
+
+def test_validation_images_are_those_of_the_chosen_classes(tmp_path):
+    make(tmp_path, "train/a", "train/b", "train/c", "test/a", "test/b", "test/c", count=5)
+    config = make(tmp_path, "val/a", "val/c", count=2)  # no b: judged on the others
+    picked = replace(config, classes=(2, 1))
+    data = prepare(load_images(picked), picked)
+    assert sorted(data.validation.labels.tolist()) == [0, 0]
+    assert sorted(data.train.labels.tolist()) == [0] * 5 + [1] * 5
+    assert len(prepare(load_images(config), config).validation) == 4
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_a_class_that_is_not_trained_is_refused(tmp_path, part):
+    make(tmp_path, "train/cat", "train/dog", "val/cat", "val/dog", "test/cat", "test/dog")
+    config = make(tmp_path, f"{part}/emu")
+    with pytest.raises(InputError, match=rf"{part}: expected classes of .*, got also \['emu'\]"):
+        load_images(config), load_test_images(config)
+
+
+def test_two_directories_of_one_part_are_refused(tmp_path):
+    config = make(tmp_path, "train/cat", "train/dog", "val/cat", "validation/cat")
+    refused(config, "expected one directory of validation images in .*, got val and validation")
+
+
+def test_an_image_that_moves_between_parts_is_noticed(tmp_path):
+    make(tmp_path, "train/cat", "train/dog", "test/cat", "test/dog")
+    config = make(tmp_path, "val/dog", count=1)
+    before = find_folder(config, tmp_path, train=True)
+    checksum = before.checksum()
+    (tmp_path / "train/dog/7.png").rename(tmp_path / "val/dog/-.png")  # the same order of files
+    after = find_folder(config, tmp_path, train=True)
+    assert before.labels.tolist() == after.labels.tolist()
+    assert checksum != after.checksum()
+
+
+def test_a_folder_without_parts_keeps_its_checksum(tmp_path):
+    """Of a run from before there were validation directories: sha256 over labels and files."""
+    config = make(tmp_path, "cat", "dog", count=5)
+    found = find_folder(config, tmp_path, train=True)
+    digest = hashlib.sha256(found.labels[found.kept].astype("<i8").tobytes())
+    for file, kept in zip(found.files, found.kept, strict=True):
+        if kept:
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+    assert found.checksum() == digest.hexdigest()[:16]
+    assert "every fifth of each class" in told_of(config)
+    assert "8 images to train on, 0.167 of them to validate" in told_of(config)
