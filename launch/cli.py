@@ -41,6 +41,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "replay": ("replay:replay", "Train and score a trial again, outside Ray."),
     "score": ("score:score", "Score a model on test images."),
     "bracket": ("bracket:bracket", "Bound smallest perturbations from both sides, and draw them."),
+    "judge": ("judge:judge", "Score the best again by stronger attacks: who wins then?"),
+    "seeds": ("seeds:seeds", "Train the best under fresh seeds: which was luck?"),
     "retrain": ("retrain:retrain", "Enlarge a trial, train it, and attack it on test images."),
     "trends": ("trends:trends", "Show how adversarial accuracy goes with other scores."),
     "dashboard": ("dashboard:dashboard", "Show a run in a browser, also while its search runs."),

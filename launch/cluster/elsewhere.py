@@ -1,10 +1,10 @@
-"""One piece of work on a worker of a cluster, where the GPU is, and what it told of it."""
+"""Pieces of work on the workers of a cluster, where the GPUs are, and what they told of it."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import chdir, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +23,7 @@ from nas.data.places import ROOT_VARIABLE
 from nas.errors import InputError, PsinasError, WorkerFailure, first_line
 
 Result = TypeVar("Result")
+Key = TypeVar("Key")
 
 
 def on_worker(
@@ -72,6 +73,60 @@ def on_worker(
         except RayError as error:
             raise WorkerFailure(f"the worker died: {first_line(error)}") from None
     return found
+
+
+def each_on_worker(
+    address: str | None,
+    resources: Resources,
+    function: Callable[..., Result],
+    keys: Iterable[Key],
+    arguments: Callable[[Key], tuple[Any, ...]],
+    *,
+    at_once: int,
+    say: Say = lambda line: None,
+) -> Iterator[tuple[Key, Result | BaseException]]:
+    """Yield ``function(*arguments(key), device=, threads=)`` of each key, as each ends.
+
+    What fails is yielded as its error, and the others go on; a worker that dies is one failure.
+
+    Args:
+        address, resources, function: as in :func:`on_worker`.
+        keys: of the pieces.
+        arguments: returns those of a piece, when it is its turn.
+        at_once: pieces that run or wait for a worker at a time.
+        say: is told while no node takes any.
+
+    Raises:
+        InputError: no such cluster, or one that cannot meet ``resources``.
+    """
+    waits, running = list(keys)[::-1], dict[Any, Key]()
+    with ray_session(address, say):
+        cluster = Cluster(waiting(resources, address), say, ask=Demand())
+        cluster.wait_for_room()
+        slots = cluster.slots()
+        device = "cuda" if slots.gpu and resources.device != "cpu" else "cpu"
+        settings = {"device": device, "threads": slots.cpu}
+        remote: Any = ray.remote(num_cpus=slots.cpu, num_gpus=slots.gpu, max_retries=0)(_told)
+        places = os.getcwd(), os.environ.get(ROOT_VARIABLE)
+        while waits or running:
+            while waits and len(running) < at_once:
+                key = waits.pop()
+                task = remote.remote(function, arguments(key), settings, places, False)
+                running[task] = key
+            done, _ = ray.wait(list(running))
+            for task in done:
+                yield running.pop(task), _outcome(task)
+
+
+def _outcome(task: Any) -> Any:
+    """Return what a piece returned, or its error."""
+    try:
+        kind, value = ray.get(task)[-1]
+        return cloudpickle.loads(value) if kind == "returned" else value
+    except RayTaskError as error:
+        return error.cause
+    except RayError as error:
+        return WorkerFailure(f"the worker died: {first_line(error)}")
 
 
 def _told(

@@ -144,6 +144,15 @@ class Run:
             return self.trial(record.result["repeat_of"])
         return FinishedTrial(number, self._plan.trial(record.params), record.result)
 
+    def answers(self, number: int) -> dict[str, Any]:
+        """Return decision -> choice of a finished trial, as the ledger has them.
+
+        Raises:
+            InputError: as :meth:`trial`.
+        """
+        self.trial(number)
+        return dict(self._numbered[number].params)
+
     def best(self, score: str | None = None) -> FinishedTrial:
         """Return the complete trial with the best score, of the first objective by default.
 

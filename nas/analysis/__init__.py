@@ -16,28 +16,36 @@ if TYPE_CHECKING:
     from nas.analysis.correlation import correlations
     from nas.analysis.decisive import importance
     from nas.analysis.front import hypervolume, pareto, reference_point
+    from nas.analysis.judgement import Verdict, judge
+    from nas.analysis.seed_repeats import seeds
     from nas.analysis.trial_table import load_table
 
 __all__ = [
     "Comparison",
+    "Verdict",
     "compare",
     "correlations",
     "hypervolume",
     "importance",
+    "judge",
     "load_table",
     "pareto",
     "reference_point",
+    "seeds",
 ]
 
 _WHERE = {
     "Comparison": "nas.analysis.comparison",
+    "Verdict": "nas.analysis.judgement",
     "compare": "nas.analysis.comparison",
     "correlations": "nas.analysis.correlation",
     "hypervolume": "nas.analysis.front",
     "importance": "nas.analysis.decisive",
+    "judge": "nas.analysis.judgement",
     "load_table": "nas.analysis.trial_table",
     "pareto": "nas.analysis.front",
     "reference_point": "nas.analysis.front",
+    "seeds": "nas.analysis.seed_repeats",
 }
 
 

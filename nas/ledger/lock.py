@@ -18,6 +18,10 @@ LOCK, OWNER = "driver.lock", "driver.pid"
 class RunLock:
     """Holds a run directory for one driver; the system gives it back when the process dies.
 
+    Args:
+        directory: of the run.
+        beside: what is done is no search: the trace of a driver that was killed stays for the next.
+
     Attributes:
         died: the driver before left without giving it back: it was killed.
 
@@ -26,10 +30,11 @@ class RunLock:
             system has no locks.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, beside: bool = False) -> None:
         self._directory, self._owner = directory, directory / OWNER
         self._lock = FileLock(directory / LOCK, timeout=0)
         self.died = False
+        self._beside, self._before = beside, ""
 
     def __enter__(self) -> RunLock:
         try:
@@ -47,6 +52,7 @@ class RunLock:
         except (OSError, NotImplementedError, UserWarning) as error:
             raise self._no_locks(first_line(error)) from error
         self.died = self._owner.exists()
+        self._before = self._owner.read_text(encoding="utf-8") if self.died else ""
         self._owner.write_text(f"pid {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         return self
 
@@ -57,7 +63,10 @@ class RunLock:
         trace: TracebackType | None,
     ) -> None:
         try:
-            self._owner.unlink(missing_ok=True)
+            if self._beside and self.died:
+                self._owner.write_text(self._before, encoding="utf-8")
+            else:
+                self._owner.unlink(missing_ok=True)
         except OSError:  # a file system that has become read-only: the next driver thinks we died
             pass
         finally:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.errors import InputError, NoStudy
+from nas.ledger.judged import Judgement, judgements, of_trial
 from nas.ledger.operations import Op
 from nas.ledger.results import DRIVER, JOURNAL, PLACE, RESULT, RETRY_OF, STUDY, place_of
 from nas.ledger.version import check_version
@@ -37,6 +38,7 @@ class Record:
         retry_of: Optuna's number of the failed trial whose place it takes.
         asked: Optuna's number of the trial, which counts every proposal.
         driver: the id of the driver that runs it, in a storage that several share; None: the run's.
+        judged: columns that later judges gave it (:mod:`nas.ledger.judged`).
     """
 
     number: int
@@ -46,6 +48,7 @@ class Record:
     retry_of: int | None = None
     asked: int = -1
     driver: str | None = None
+    judged: dict[str, float] = field(default_factory=dict)
 
     @property
     def counts(self) -> bool:
@@ -117,7 +120,8 @@ def records_of(study: Study) -> list[Record]:
         )
         for trial in trials
     ]
-    return _numbered(every, [place_of(trial.number, trial.user_attrs) for trial in trials])
+    places = [place_of(trial.number, trial.user_attrs) for trial in trials]
+    return _judged(_numbered(every, places), study.user_attrs)
 
 
 def results_of(records: Iterable[Record]) -> list[dict[str, Any]]:
@@ -175,11 +179,24 @@ def _numbered(records: Iterable[Record], places: Iterable[int | None]) -> list[R
     return found
 
 
+def _judged(records: list[Record], attributes: Mapping[str, Any]) -> list[Record]:
+    """Return the records, each with what later judges found of it."""
+    found: dict[int, list[Judgement]] = {}
+    for judgement in judgements(attributes):
+        found.setdefault(judgement.number, []).append(judgement)
+    for record in records if found else ():
+        if record.counts and record.result is not None and record.number in found:
+            key = record.result.get("key")
+            record.judged = of_trial(found[record.number], record.number, key)
+    return records
+
+
 def _replayed(lines: Iterable[dict[str, Any]], name: str, journal: Path) -> list[Record]:
     studies: dict[int, str] = {}
     trials: list[tuple[int, Record]] = []
     attributes: list[dict[str, Any]] = []  # of each trial: its place
     done: set[int] = set()
+    told: dict[str, Any] = {}  # attributes of the study
     count = 0
     for line in lines:
         op = line["op_code"]
@@ -189,6 +206,7 @@ def _replayed(lines: Iterable[dict[str, Any]], name: str, journal: Path) -> list
         elif op == Op.DELETE_STUDY:
             studies.pop(line["study_id"], None)
         elif op == Op.SET_STUDY_ATTR and studies.get(line["study_id"]) == name:
+            told |= line["user_attr"]
             check_version(line["user_attr"], journal)
         elif op == Op.CREATE_TRIAL and line["study_id"] in studies:
             record = Record(number=len(trials))
@@ -216,7 +234,8 @@ def _replayed(lines: Iterable[dict[str, Any]], name: str, journal: Path) -> list
     records = [trials[trial_id][1] for trial_id in ids]
     for asked, record in enumerate(records):
         record.asked = asked
-    return _numbered(records, [place_of(n, attributes[i]) for n, i in enumerate(ids)])
+    places = [place_of(n, attributes[i]) for n, i in enumerate(ids)]
+    return _judged(_numbered(records, places), told)
 
 
 def _answer(record: Record, decision: str, distribution: str, value: Any) -> None:

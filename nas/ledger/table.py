@@ -70,11 +70,14 @@ def table_of(records: Iterable[Record], *, repeats: bool = False) -> pd.DataFram
     With a scheduler also ``rung``, the epoch after which it stopped a trial; of trials on a GPU
     ``peak_memory_bytes``, and ``micro_batch`` where one was trained in micro-batches;
     where memory ran out, ``memory_steps``, how those trials were tried. Where
-    trials of other runs were reused also ``reused_from``, whose they are.
+    trials of other runs were reused also ``reused_from``, whose they are. Behind the scores stand
+    those of later judges, ``judge_<score>``, with ``judge_<metric>_images`` and ``_passes``, what
+    each may spend on an image; NaN of a trial that was not judged so.
     """
     rows = []
     decisions: dict[str, None] = {}
     scores: dict[str, None] = {}
+    judged: dict[str, None] = {}
     scheduled = short = reused = False
     for record in standing(records):
         result = record.result or {"status": "running", "reason": ""}
@@ -82,10 +85,12 @@ def table_of(records: Iterable[Record], *, repeats: bool = False) -> pd.DataFram
             continue
         decisions.update(dict.fromkeys(record.params))
         scores.update(dict.fromkeys(result.get("scores", {})))
+        judged.update(dict.fromkeys(record.judged))
         scheduled |= RUNGS in result or result["status"] == "stopped"
         short |= bool(result.get(MEMORY_STEPS))
         reused |= REUSED_FROM in result
-        rows.append(_row(record.number, record.params, result))
+        rows.append(_row(record.number, record.params, result, record.judged))
+    scores |= judged
     rung = ["rung"] if scheduled else []
     memory = [name for name in MEMORY if any(row[name] is not None for row in rows)]
     columns = [*LEADING, *decisions, *scores, "epochs", *rung, "seconds", *memory, "architecture"]
@@ -121,13 +126,16 @@ def save_table(table: pd.DataFrame, run: Path) -> None:
     write_whole(run / "trials.parquet", lambda partial: table.to_parquet(partial, index=False))
 
 
-def _row(number: int, params: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+def _row(
+    number: int, params: dict[str, Any], result: dict[str, Any], judged: dict[str, float]
+) -> dict[str, Any]:
     return {
         "number": number,
         "status": result["status"],
         "reason": writable(result["reason"]),
         **params,
         **result.get("scores", {}),
+        **judged,
         "epochs": result.get("epochs"),
         "rung": result.get("epochs") if result["status"] == "stopped" else None,
         "seconds": result.get("seconds"),

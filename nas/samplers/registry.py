@@ -29,9 +29,9 @@ def random(decisions: Choices, seed: int) -> BaseSampler:
     return RandomSampler(seed=seed)
 
 
-def grid(decisions: Choices, seed: int) -> BaseSampler:
-    """Every combination once; the seed plays no part."""
-    return GridSampler(decisions)
+def grid(decisions: Choices, seed: int, *, only: list[dict[str, Any]] | None = None) -> BaseSampler:
+    """Every combination once, or those of a list; the seed plays no part."""
+    return GridSampler(decisions, only)
 
 
 def tpe(decisions: Choices, seed: int, *, startup_trials: int = 10) -> BaseSampler:

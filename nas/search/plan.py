@@ -14,7 +14,7 @@ from nas.ledger.records import told_apart
 from nas.ledger.study import Direction
 from nas.ledger.table import Legend
 from nas.samplers.decisions import Decisions
-from nas.samplers.registry import SamplerFactory
+from nas.samplers.registry import SAMPLERS, SamplerFactory
 from nas.trial.trial import Trial
 from search_spaces import SearchSpace
 
@@ -63,7 +63,10 @@ class SearchPlan:
     @property
     def size(self) -> int:
         """The number of combinations of answers, an upper bound on different trials."""
-        return math.prod(len(choices) for choices in self.decisions.values())
+        only = self.sampler_settings.get("only") if self.sampler is SAMPLERS["grid"] else None
+        listed = only[0] if only else {}
+        free = (len(c) for name, c in self.decisions.items() if name not in listed)
+        return math.prod(free) * len(only or [{}])
 
     @property
     def budget(self) -> int:
