@@ -8,7 +8,8 @@ the architecture is worth. ``psinas seeds`` trains them; :func:`seeds` reads the
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from scipy import stats
 
 from nas.errors import InputError
 from nas.ledger.table import load_table
-from nas.search.trust import suspicions
+from nas.search.trust import suspicions, was_checked
 
 SEEDS = "seeds"
 """The directory in a run that holds the searches over fresh seeds."""
@@ -93,12 +94,14 @@ def seeds(
     again = again.sort_values("status", key=lambda s: s != "complete", kind="stable")
     again = again.drop_duplicates([*by, REPEAT])
     sign = 1.0 if direction == "max" else -1.0
+    before = original[original["status"] == "complete"]
+    before = before.sort_values(score, ascending=sign < 0, kind="stable").drop_duplicates(by)
+    known = {_key(row[name] for name in by): row for row in before.to_dict("records")}
+    again["flagged"] = _flagged(again)
     rows = []
     for key, some in again.groupby(by, dropna=False, sort=False):
-        same = (original[by].astype(object) == list(key)).all(axis=1)
-        before = original[same & (original["status"] == "complete")]
-        before = before.sort_values(score, ascending=sign < 0, kind="stable").head(1)
-        rows.append({**dict(zip(by, key, strict=True)), **_row(before, some, score, confidence)})
+        found = known.get(_key(key), {"number": pd.NA, score: math.nan})
+        rows.append({**dict(zip(by, key, strict=True)), **_row(found, some, score, confidence)})
     return _ranked(pd.DataFrame(rows), by, sign, confidence)
 
 
@@ -128,8 +131,21 @@ def _table(table: str | Path | pd.DataFrame, needed: Sequence[str]) -> pd.DataFr
     return found
 
 
+def _key(values: Iterable[Any]) -> tuple[Any, ...]:
+    """Return values by which rows are told apart; one that is missing equals another."""
+    return tuple(None if pd.isna(value) else value for value in values)
+
+
+def _flagged(table: pd.DataFrame) -> pd.Series:
+    """Return which rows have a raised suspicion flag."""
+    names = [name for name in map(str, table.columns) if was_checked({name: 1.0})]
+    rows = table[names].to_dict("records")
+    found = [bool(suspicions({str(k): v for k, v in row.items()})) for row in rows]
+    return pd.Series(found, index=table.index, dtype=bool)
+
+
 def _row(
-    before: pd.DataFrame, again: pd.DataFrame, score: str, confidence: float
+    before: Mapping[Any, Any], again: pd.DataFrame, score: str, confidence: float
 ) -> dict[str, Any]:
     """Return the numbers of one architecture."""
     values = again.loc[again["status"] == "complete", score].to_numpy(dtype=float)
@@ -138,21 +154,20 @@ def _row(
     mean = float(values.mean()) if n else math.nan
     std = float(values.std(ddof=1)) if n > 1 else math.nan
     half = _quantile(n, confidence) * std / math.sqrt(n) if n > 1 else math.nan
-    flags = [suspicions({str(k): v for k, v in row.items()}) for row in again.to_dict("records")]
-    known = len(before) > 0
     return {
-        "number": int(before["number"].iloc[0]) if known else pd.NA,
-        "original": float(before[score].iloc[0]) if known else math.nan,
+        "number": before["number"],
+        "original": float(before[score]),
         "n": n,
         "failed": len(again) - n,
         "mean": mean,
         "std": std,
         "low": mean - half,
         "high": mean + half,
-        "flagged": sum(map(bool, flags)),
+        "flagged": int(again["flagged"].sum()),
     }
 
 
+@cache
 def _quantile(n: int, confidence: float) -> float:
     return float(stats.t.ppf((1 + confidence) / 2, n - 1))
 

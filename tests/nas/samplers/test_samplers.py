@@ -58,6 +58,31 @@ def test_grid_visits_everything_once_whatever_the_order_of_answers():
     assert [p["c"] for _, p in asked[:4]] == [0.5, 1.5, 0.5, 1.5]
 
 
+def test_a_grid_of_a_list_goes_through_it_for_each_choice_of_the_rest():
+    only = [{"a": 3, "b": "x"}, {"a": 1, "b": "y"}]
+    study = optuna.create_study(sampler=SAMPLERS["grid"](DECISIONS, 0, only=only))
+    asked = []
+    for _ in range(4):
+        trial = study.ask()
+        asked.append({n: trial.suggest_categorical(n, c) for n, c in DECISIONS.items()})
+    assert asked == [{**of, "c": c} for c in DECISIONS["c"] for of in only]
+    assert study.sampler.size == 4
+
+
+@pytest.mark.parametrize(
+    ("only", "message"),
+    [
+        ([], "one or more"),
+        ([{"a": 1}, {"b": "x"}], "answers to a each time"),
+        ([{"z": 1}], "decisions among a, b, c, got 'z'"),
+        ([{"a": 9}], "a as one of"),
+    ],
+)
+def test_a_list_that_a_grid_cannot_take_is_refused(only, message):
+    with pytest.raises(ValueError, match=message):
+        SAMPLERS["grid"](DECISIONS, 0, only=only)
+
+
 def test_tpe_and_nsga2_beat_random():
     """Mean reward of proposals 30 to 60, five studies each; the optimum is 4.5."""
 
