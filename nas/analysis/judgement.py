@@ -148,10 +148,11 @@ def _chosen(rows: pd.DataFrame, label: str, lacking: Mapping[str, Sequence[int]]
     winner = order[0]
     level = tuple(n for n in order[1:] if high[n] >= low[winner] and low[n] <= high[winner])
     passes, images = _strength(rows, label)
+    had = f"all {len(rows)} candidates had" if len(rows) > 1 else "the only candidate had"
     why = [
         *(_lacks(label, missing) for label, missing in lacking.items()),
         f"{label} ({passes:g} passes an image, {images:g} validation images) is the strongest "
-        f"judge that all {len(rows)} candidates had.",
+        f"judge that {had}.",
         f"Trial {winner} has the best lower end: {accuracy[winner]:.4g} "
         f"[{low[winner]:.4g}, {high[winner]:.4g}].",
     ]
