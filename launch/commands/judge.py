@@ -19,14 +19,12 @@ from launch.runs.run import Run
 from launch.show.reporter import Reporter
 from nas.errors import InputError
 
-TOP = 5
-
 
 def judge(
     run: RunArgument,
     top: Annotated[
         int | None,
-        typer.Option(min=1, help=f"So many of the best; {TOP} and the front by default."),
+        typer.Option(min=1, help="So many of the best; by default those kept, and the front."),
     ] = None,
     front: Annotated[bool, typer.Option("--front", help="The Pareto front.")] = False,
     trials: Annotated[
@@ -40,7 +38,7 @@ def judge(
         typer.Option(
             metavar="ATTACK",
             help="A name, or YAML: '{name: apgd, steps: 100}'; may be given several times. "
-            "A cascade with Auto-PGD of 100 steps by default.",
+            "A cascade with Auto-PGD of 100 steps by default; suspicion raises its flags.",
         ),
     ] = None,
     images: Annotated[
@@ -61,9 +59,8 @@ def judge(
     found, report = Run(run), Reporter()
     numbers = numbers_of(trials)
     plain = top is None and not numbers and not front
-    chosen = choose(
-        found, top=TOP if plain else top, front=front or plain, trials=numbers, score=best
-    )
+    count = found.config.keep.top if plain else top
+    chosen = choose(found, top=count, front=front or plain, trials=numbers, score=best)
     for line in chosen.notes:
         report.say(line)
     judges = build_judges(found.config, [_entry(text) for text in attack or ()], images)

@@ -10,7 +10,7 @@ import numpy as np
 from launch.runs.run import Run
 from nas.errors import InputError
 from nas.ledger.fronts import pareto_front
-from nas.search.trust import plain_names, suspicions, trusted_first
+from nas.search.trust import suspicions, trusted_first
 from nas.search.winners import overruled
 from nas.trial.deviations import cautious
 
@@ -55,8 +55,10 @@ def choose(
         return Chosen(tuple(dict.fromkeys(trials)))
     score = score or run.objective
     way = run.legend.direction(score)
-    winner = run.best(score).result  # refuses what no trial has
-    complete = [r for r in run.results if r["status"] == "complete" and score in r["scores"]]
+    best = run.best(score).number  # refuses what no trial has
+    results = run.judged_results
+    complete = [r for r in results if r["status"] == "complete" and score in r["scores"]]
+    winner = next(r for r in complete if r["number"] == best)
     believed = trusted_first(complete)
     sign = 1 if way == "max" else -1
     ends = np.array([sign * cautious(r["scores"], score, way) for r in believed])
@@ -68,13 +70,13 @@ def choose(
         inside = pareto_front(np.array(values), list(objectives.values()))
         on_front = {r["number"] for r, here in zip(believed, inside, strict=True) if here}
         numbers += [n for n in order if n in on_front and n not in numbers]
-    left = overruled(run.results, winner, score, way)
+    left = overruled(results, winner, score, way)
     notes = [
         f"trial {r['number']} scores better than the winner but is suspicious "
         f"({', '.join(suspicions(r['scores']))}): left out; --trials names it"
         for r in left
     ]
-    if believed is not complete and len(believed) == len(complete) and suspicions(winner["scores"]):
+    if suspicions(winner["scores"]):
         notes.append("every trial is suspicious: none is left out")
     return Chosen(tuple(numbers), tuple(notes))
 
@@ -91,8 +93,3 @@ def numbers_of(text: str | None) -> tuple[int, ...]:
     if not all(part.isdecimal() for part in parts):
         raise InputError(f"--trials: expected numbers with commas, got {text!r}")
     return tuple(dict.fromkeys(map(int, parts)))
-
-
-def known_scores(run: Run) -> list[str]:
-    """Return the names of the scores that complete trials have, the plain ones."""
-    return sorted({name for r in run.results for name in plain_names(r["scores"])})

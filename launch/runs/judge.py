@@ -35,6 +35,7 @@ from nas.ledger.results import JOURNAL
 from nas.ledger.study import check_owner, open_study
 from nas.ledger.table import save_table
 from nas.search.reuse import fetch_weights
+from nas.search.trust import suspicions
 from nas.seeds import derive_seed
 from nas.trial.scoring import metric_key, score
 
@@ -120,8 +121,7 @@ def judge_trials(
                 judgement = _judgement(row, judge, scores, images)
                 study.set_user_attr(judgement.attribute, judgement.to_dict())
                 outcome.done += 1
-                accuracy = scores[f"{judge.label}{ACCURACY}"]
-                say(f"trial {key[0]}: {key[1]}{ACCURACY} {accuracy:.4g} on {images} images")
+                say(f"trial {key[0]}: {_news(judge, scores)} on {images} images")
         finally:
             if outcome.done:
                 save_table(Run(run.path).table(), run.path)
@@ -163,6 +163,13 @@ def judged_scores(
 
 
 # ------------------------------------------------------------------------------------------- parts
+
+
+def _news(judge: Judge, scores: Mapping[str, float]) -> str:
+    name = f"{judge.label}{ACCURACY}"
+    if name in scores:
+        return f"{name} {scores[name]:.4g}"
+    return f"{judge.label}: {', '.join(suspicions(scores)) or 'no flag is raised'}"
 
 
 def _judgement(

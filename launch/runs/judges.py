@@ -9,12 +9,15 @@ from typing import Any
 from launch.config.config import Config
 from launch.config.metrics import Entry, build_metric, metric_settings
 from metrics.metric import Metric
+from metrics.robustness.scores import Suspicion
 from nas.analysis.judgement import ACCURACY, stated_passes
 from nas.errors import InputError
 from nas.ledger.judged import Judgement
 
 DEFAULT: tuple[Entry, ...] = ({"name": "cascade"},)
 """FGSM, PGD of 20 steps and Auto-PGD of 100, each on what the ones before it left."""
+
+SUSPICION = "suspicion"
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,8 @@ class Judge:
 
     @property
     def label(self) -> str:
-        """Begins the names of its scores."""
-        return self.metric.prefix
+        """Begins the names of its scores; suspicion flags have whole names."""
+        return self.metric.prefix or SUSPICION
 
     @property
     def known_by(self) -> dict[str, Any]:
@@ -58,10 +61,11 @@ def build_judges(config: Config, entries: Sequence[Entry], images: int | None) -
     judges = []
     for entry in entries or DEFAULT:
         metric = build_metric(entry, epsilon)
-        if metric.stage != "end" or f"{metric.prefix}{ACCURACY}" not in metric.score_names:
+        accuracy = f"{metric.prefix}{ACCURACY}" in metric.score_names
+        if metric.stage != "end" or not (accuracy or isinstance(metric, Suspicion)):
             raise InputError(
                 f"--attack: expected one that gives an accuracy of a finished model, such as apgd "
-                f"or cascade, got {metric.prefix or type(metric).__name__}"
+                f"or cascade, or suspicion, got {metric.prefix or type(metric).__name__}"
             )
         judges.append(Judge(metric, metric_settings(entry, metric), images))
     labels = [judge.label for judge in judges]

@@ -110,6 +110,14 @@ class Run:
         """What the ledger holds of every different finished trial, by number."""
         return results_of(self.records)
 
+    @cached_property
+    def judged_results(self) -> list[dict[str, Any]]:
+        """:attr:`results` with what later judges found among the scores: ``judge_<score>``."""
+        judged = {record.number: record.judged for record in self.records if record.judged}
+        return [
+            {**r, "scores": {**r["scores"], **judged.get(r["number"], {})}} for r in self.results
+        ]
+
     @property
     def objective(self) -> str:
         """The first objective, which decides the winner."""
@@ -156,13 +164,16 @@ class Run:
     def best(self, score: str | None = None) -> FinishedTrial:
         """Return the complete trial with the best score, of the first objective by default.
 
+        Scores that later judges gave count too; of one that not all of them had, see
+        :func:`nas.analysis.judge`.
+
         Raises:
             InputError: no trial has that score.
         """
         name = self.objective if score is None else score
-        found = best(self.results, name, self.legend.direction(name))
+        found = best(self.judged_results, name, self.legend.direction(name))
         if found is None:
-            known = sorted({name for r in self.results for name in plain_names(r["scores"])})
+            known = sorted({name for r in self.judged_results for name in plain_names(r["scores"])})
             likely = [*(n for n in self.legend.objectives if n in known), *known]
             names = known_names(name, likely, f"psinas trials {self.path} --format csv")
             raise InputError(f"expected a score of a complete trial ({names}), got {name!r}")

@@ -15,7 +15,7 @@ from nas.trial.deviations import DEVIATION
 
 DETAIL = tuple(
     "_stderr _low _high _gradients _cancelled _epoch _seconds _robust_accuracy _radius_mean "
-    "_radius_min _passes _line _fit_end _fit_images _fit_p".split()
+    "_radius_min _passes _images _line _fit_end _fit_images _fit_p".split()
 ) + (DEVIATION,)
 INTERNAL = ("_saturated", "_unbounded", "_share")
 """Ends of scores that say how far another can be believed: behind those that say something."""

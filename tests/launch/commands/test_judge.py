@@ -9,6 +9,7 @@ import torch
 from helpers import TINY, one_line, search_here
 
 import launch.runs.judge
+from launch.runs.chosen import choose
 from launch.runs.run import Run
 from launch.runs.subject import trial_model
 from metrics import APGD, robust_accuracy
@@ -144,6 +145,23 @@ def test_another_judge_of_the_same_name_is_refused_and_named_otherwise_heard(run
     assert code == 0
     assert load_table(run).set_index("number").loc[0, "judge_six_passes"] == 12
     assert "six (12 passes an image" in out
+
+
+def test_flags_that_a_judge_raises_bar_from_winning_and_a_judges_score_chooses(run, psinas):
+    flags = "{name: suspicion, limit: 8, queries: 5, draws: 2}"
+    code, out, _ = judged(psinas, run, "--trials", "0,1", "--attack", "fgsm", "--attack", flags)
+    assert code == 0
+    table = load_table(run).set_index("number")
+    assert "judge_suspicion_not_converged_raised" in table
+    assert table.loc[0, "judge_suspicion_images"] == 8
+    assert "trial 0: suspicion: " in out
+    better = table["judge_fgsm_accuracy"].idxmax()
+    assert Run(run).best("judge_fgsm_accuracy").number in (0, 1)
+    assert choose(Run(run), top=4, score="judge_fgsm_accuracy").numbers
+    verdict = judge(table.reset_index().assign(suspicion_not_converged_raised=0.0))
+    raised = [n for n in (0, 1) if table.loc[n, "judge_suspicious"] > 0]
+    assert sorted(verdict.flagged) == raised
+    assert raised or verdict.winner == better
 
 
 def test_what_cannot_judge_is_one_line(run, psinas):
