@@ -44,6 +44,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "judge": ("judge:judge", "Score the best again by stronger attacks: who wins then?"),
     "seeds": ("seeds:seeds", "Train the best under fresh seeds: which was luck?"),
     "retrain": ("retrain:retrain", "Enlarge a trial, train it, and attack it on test images."),
+    "report": ("report:report", "Write one HTML page about a search, or about several."),
     "trends": ("trends:trends", "Show how adversarial accuracy goes with other scores."),
     "dashboard": ("dashboard:dashboard", "Show a run in a browser, also while its search runs."),
     "draw": ("draw:draw", "Draw the cell of an architecture."),

@@ -1,0 +1,147 @@
+"use strict";
+// Draws the plotly figures over the pictures, in the colours of the page, light or dark, and lets
+// a reader choose the axes of a front. Without this script the pictures stay.
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const config = { responsive: true, displaylogo: false, displayModeBar: false };
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+  // Puts the page's colours where a figure names them.
+  function coloured(value) {
+    if (typeof value === "string") {
+      const found = /^var\((--[a-z0-9]+)\)$/.exec(value);
+      return found ? colour(found[1]) : value;
+    }
+    if (Array.isArray(value)) return value.map(coloured);
+    if (value && typeof value === "object") {
+      return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, coloured(v)]));
+    }
+    return value;
+  }
+
+  function layoutOf(layout) {
+    const narrow = window.innerWidth < 640;
+    const font = { family: "system-ui, sans-serif", size: 12, color: "var(--soft)" };
+    const axis = (given) => ({
+      gridcolor: "var(--hair)", zerolinecolor: "var(--hair)", linecolor: "var(--faint)",
+      automargin: true, exponentformat: "SI", fixedrange: narrow, ...given,
+      title: { standoff: 10, font: { size: 12 }, ...(given || {}).title },
+    });
+    return coloured({
+      font, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      margin: { l: 48, r: 12, t: 12, b: 44 },
+      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
+      hoverlabel: {
+        bgcolor: "var(--wash)", bordercolor: "var(--faint)", align: "left",
+        font: { ...font, color: "var(--ink)" },
+      },
+      dragmode: narrow ? false : "zoom",
+      ...layout, xaxis: axis(layout.xaxis), yaxis: axis(layout.yaxis),
+    });
+  }
+
+  const drawn = new Map(); // name -> figure as given
+  function draw(name, figure) {
+    const place = document.querySelector(`[data-figure="${name}"]`);
+    if (!place || !window.Plotly) return;
+    place.parentElement.classList.add("live"); // first: a hidden element has no width
+    drawn.set(name, figure);
+    Plotly.react(place, coloured(figure.data), layoutOf(figure.layout || {}), config);
+  }
+
+  // Rows of which no other is as good in both: best first along x, then a running best of y.
+  function front(rows, x, y, up) {
+    const sign = (name) => (up[name] === "max" ? 1 : -1);
+    const [sx, sy] = [sign(x), sign(y)];
+    const order = rows.map((_, i) => i).filter((i) => rows[i][x] !== null && rows[i][y] !== null);
+    order.sort((a, b) => sx * (rows[b][x] - rows[a][x]) || sy * (rows[b][y] - rows[a][y]));
+    const found = [];
+    let best = -Infinity;
+    let last = null;
+    for (const i of order) {
+      const value = sy * rows[i][y];
+      const equal = last !== null && rows[i][x] === rows[last][x] && rows[i][y] === rows[last][y];
+      if (value > best || equal) found.push(i);
+      if (value > best) { best = value; last = i; }
+    }
+    return found;
+  }
+
+  const escaped = (text) => String(text)
+    .replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;").replaceAll("\n", "<br>");
+
+  function choose(name, given) {
+    const place = document.querySelector(`[data-chooser="${name}"]`);
+    const { columns, values, hover, run, runs, directions, symbols, x, y, flagged } = given;
+    const rows = hover.map((_, i) => Object.fromEntries(columns.map((c, k) => [c, values[k][i]])));
+    const select = (label, chosen) => {
+      const box = document.createElement("label");
+      const list = document.createElement("select");
+      for (const column of columns) list.add(new Option(column, column, false, column === chosen));
+      box.append(`${label} `, list);
+      place.append(box);
+      list.addEventListener("change", redraw);
+      return list;
+    };
+    const across = select("across", x);
+    const up = select("up", y);
+    place.hidden = false;
+
+    function redraw() {
+      const [a, b] = [across.value, up.value];
+      const on = new Set(front(rows, a, b, directions));
+      const traces = [];
+      const add = (label, indices, style, k) => traces.push({
+        type: "scatter", mode: "markers", name: escaped(label), hoverinfo: "text",
+        x: indices.map((i) => rows[i][a]), y: indices.map((i) => rows[i][b]),
+        hovertext: indices.map((i) => escaped(
+          `${hover[i]}\n${a} ${rows[i][a]}\n${b} ${rows[i][b]}`)),
+        marker: { symbol: symbols[k % symbols.length], ...style },
+      });
+      runs.forEach((label, k) => {
+        const own = rows.map((_, i) => i).filter((i) => run[i] === k);
+        const rest = own.filter((i) => !on.has(i) && rows[i][a] !== null && rows[i][b] !== null);
+        const best = own.filter((i) => on.has(i));
+        const prefix = runs.length > 1 ? `${label}: ` : "";
+        const hue = `var(--c${k % 6})`;
+        add(`${prefix}other trials`, rest,
+          { color: runs.length > 1 ? hue : "var(--faint)", size: 6, opacity: 0.5 }, k);
+        add(`${prefix}front`, best, { color: hue, size: 10 }, k);
+      });
+      const doubt = rows.map((_, i) => i)
+        .filter((i) => flagged[i] && rows[i][a] !== null && rows[i][b] !== null);
+      if (doubt.length) {
+        traces.push({
+          type: "scatter", mode: "markers", name: "suspicious", hoverinfo: "skip",
+          x: doubt.map((i) => rows[i][a]), y: doubt.map((i) => rows[i][b]),
+          marker: { symbol: "x-thin", size: 9, color: "var(--alarm)",
+            line: { width: 1.6, color: "var(--alarm)" } },
+        });
+      }
+      const line = [...on];
+      traces.unshift({
+        type: "scatter", mode: "lines", hoverinfo: "skip", showlegend: false,
+        x: line.map((i) => rows[i][a]), y: line.map((i) => rows[i][b]),
+        line: { shape: directions[b] === directions[a] ? "vh" : "vh", width: 1, color: "var(--faint)" },
+      });
+      const axis = (column) => {
+        const there = rows.map((row) => row[column]).filter((v) => v !== null);
+        const wide = there.length && Math.min(...there) > 0
+          && Math.max(...there) > 50 * Math.min(...there);
+        const better = directions[column] === "max" ? "more is better" : "less is better";
+        return { title: { text: `${escaped(column)} (${better})` }, type: wide ? "log" : "linear" };
+      };
+      draw(name, { data: traces, layout: { xaxis: axis(a), yaxis: axis(b), height: 440, hovermode: "closest" } });
+    }
+    redraw();
+  }
+
+  for (const [name, figure] of Object.entries(data.figures)) {
+    if (!(name in data.choosers)) draw(name, figure);
+  }
+  for (const [name, given] of Object.entries(data.choosers)) choose(name, given);
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    for (const [name, figure] of drawn) draw(name, figure);
+  });
+  document.documentElement.dataset.drawn = drawn.size;
+})();
