@@ -11,11 +11,39 @@ from pathlib import Path
 
 from launch.report.findings import Findings, gather
 from launch.report.page import GENERATOR, Section, is_page, write_page
-from launch.report.sections import failures
+from launch.report.sections import (
+    configuration,
+    cost,
+    distributions,
+    failures,
+    flags,
+    front,
+    importance,
+    measures,
+    parallel,
+    progress,
+    summary,
+    trends,
+    winners,
+)
 from launch.show.outputs import check_file
 from nas.errors import InputError
 
-SECTIONS = (failures,)
+SECTIONS = (
+    summary,
+    progress,
+    front,
+    winners,
+    importance,
+    parallel,
+    distributions,
+    trends,
+    measures,
+    flags,
+    failures,
+    cost,
+    configuration,
+)
 """In the order of the page."""
 
 

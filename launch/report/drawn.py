@@ -37,8 +37,8 @@ def svg_of(plot: Plot, title: str, description: str = "") -> str:
     parts = [
         f'<svg class="plot" viewBox="0 0 {WIDTH} {height}" role="img" '
         f'xmlns="http://www.w3.org/2000/svg">',
-        f"<title>{_text(title)}</title>",
-        f"<desc>{_text(description)}</desc>" if description else "",
+        f"<title>{text_of(title)}</title>",
+        f"<desc>{text_of(description)}</desc>" if description else "",
         legend,
         *_axis_y(plot.y, y, left, marks),
         *_axis_x(plot.x, x, x_low, x_high, height, left),
@@ -62,7 +62,7 @@ def _values(plot: Plot, name: str) -> list[float | int | None]:
 
 def _tick_marks(axis: Axis, low: float, high: float, count: int = 6) -> list[tuple[float, str]]:
     if axis.categories:
-        return [(float(i), _short(name)) for i, name in enumerate(axis.categories)]
+        return [(float(i), clipped(name)) for i, name in enumerate(axis.categories)]
     places = ticks(low, high, log=axis.log, count=count)
     return [(value, written(value, percent=axis.percent)) for value in places]
 
@@ -78,12 +78,12 @@ def _axis_y(axis: Axis, y: Scale, left: float, marks: Sequence[tuple[float, str]
             )
         parts.append(
             f'<text class="tick" text-anchor="end" x="{left - 8:.1f}" y="{at + 4:.1f}">'
-            f"{_text(text)}</text>"
+            f"{text_of(text)}</text>"
         )
     middle = (y.begin + y.end) / 2
     parts.append(
         f'<text class="axis" text-anchor="middle" transform="translate(13 {middle:.1f}) '
-        f'rotate(-90)">{_text(_short(axis.title, 46))}</text>'
+        f'rotate(-90)">{text_of(clipped(axis.title, 46))}</text>'
     )
     return parts
 
@@ -102,16 +102,16 @@ def _axis_x(axis: Axis, x: Scale, low: float, high: float, height: int, left: fl
         if place % every:
             continue
         at = x(value)
-        shown_text = _short(text, letters) if axis.categories and widest > room else text
-        full = f"<title>{_text(text)}</title>" if shown_text != text else ""
+        shown_text = clipped(text, letters) if axis.categories and widest > room else text
+        full = f"<title>{text_of(text)}</title>" if shown_text != text else ""
         parts.append(
             f'<line class="base" x1="{at:.1f}" x2="{at:.1f}" y1="{bottom}" y2="{bottom + 4}"/>'
             f'<text class="tick" text-anchor="middle" x="{at:.1f}" y="{bottom + 18}">'
-            f"{_text(shown_text)}{full}</text>"
+            f"{text_of(shown_text)}{full}</text>"
         )
     parts.append(
         f'<text class="axis" text-anchor="middle" x="{(left + WIDTH - RIGHT) / 2:.1f}" '
-        f'y="{height - 6}">{_text(_short(axis.title, 90))}</text>'
+        f'y="{height - 6}">{text_of(clipped(axis.title, 90))}</text>'
     )
     return parts
 
@@ -156,9 +156,11 @@ def _path(series: Series, there: Sequence[tuple[float, float, int] | None]) -> s
         else:
             steps.append(f"L{a:.1f} {b:.1f}")
         before = spot
+    d = "".join(steps)
     dash = DASHES[series.style % len(DASHES)]
     dashed = f' stroke-dasharray="{dash}"' if dash and not series.faint else ""
-    return f'<path class="line" d="{"".join(steps)}"{dashed}/>'
+    area = f'<path class="area" d="{d}Z"/>' if series.area else ""
+    return f'{area}<path class="line" d="{d}"{dashed}/>'
 
 
 def _bars(
@@ -181,7 +183,7 @@ def _bars(
         else:
             zero = y(0.0)
             box = (a - wide / 2, min(zero, b), wide, abs(b - zero))
-        told = f"<title>{_text(series.hover[i])}</title>" if series.hover else ""
+        told = f"<title>{text_of(series.hover[i])}</title>" if series.hover else ""
         parts.append(
             f'<rect class="bar" x="{box[0]:.1f}" y="{box[1]:.1f}" width="{box[2]:.1f}" '
             f'height="{box[3]:.1f}">{told}</rect>'
@@ -225,7 +227,7 @@ def _intervals(
 def mark(shape: str, x: float, y: float, size: float, extra: str = "", told: str = "") -> str:
     """Return a mark of a shape around a point; ``told`` is its tooltip."""
     r = size / 2
-    title = f"<title>{_text(told)}</title>" if told else ""
+    title = f"<title>{text_of(told)}</title>" if told else ""
     if shape == "circle":
         return f'<circle class="mark{extra}" cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}">{title}</circle>'
     corners = {
@@ -250,7 +252,7 @@ def _legend(series: Sequence[Series]) -> tuple[str, int]:
     """Return the names beside their marks, in rows, and how many rows those are."""
     parts, x, row = [], 40.0, 1
     for one in series:
-        name = _short(one.name, 40)
+        name = clipped(one.name, 40)
         wide = 30 + LETTER * len(name) + 14
         if x + wide > WIDTH and x > 40:
             x, row = 40.0, row + 1
@@ -267,17 +269,18 @@ def _legend(series: Sequence[Series]) -> tuple[str, int]:
             sign = mark(SHAPES[one.style % len(SHAPES)], x + 12, y, max(one.size, 7), hollow)
         parts.append(
             f'<g class="{colour}">{sign}</g><text class="tick" x="{x + 30:.1f}" y="{y + 4}">'
-            f"{_text(name)}</text>"
+            f"{text_of(name)}</text>"
         )
         x += wide
     return "".join(parts), row
 
 
-def _short(text: str, most: int = LONGEST) -> str:
+def clipped(text: str, most: int = LONGEST) -> str:
+    """Return a text of at most so many letters, the last of which says that there are more."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def _text(text: str) -> str:
+def text_of(text: str) -> str:
     """Return a text that is only text in SVG; control characters have no place in it."""
     clean = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
     return html.escape(clean, quote=True)

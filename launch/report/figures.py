@@ -73,6 +73,8 @@ def _trace(series: Series, plot: Plot) -> dict[str, Any]:
             "width": 1.5 if series.faint else 2,
             "shape": "hv" if series.kind == "steps" else "linear",
         }
+        if series.area:
+            trace |= {"fill": "tozeroy", "fillcolor": f"var(--c{series.style % COLOURS}-wash)"}
     if series.low:
         trace["error_x" if plot.horizontal else "error_y"] = _interval(series, plot.horizontal)
     return trace

@@ -17,8 +17,8 @@ import pandas as pd
 from launch.runs.left import left_in, mark_left
 from launch.runs.run import Run
 from launch.show.tables import DETAIL, flags_of
-from nas.errors import NoStudy
-from nas.ledger.records import standing
+from nas.errors import InputError, NoStudy
+from nas.ledger.results import ORDER
 from nas.ledger.table import Legend, table_of
 from nas.search.running_file import seen
 from nas.search.trust import plain_names
@@ -97,6 +97,29 @@ class Findings:
         first = [name for name in self.objectives if name in names]
         return [*first, *(name for name in plain if name not in first)]
 
+    @property
+    def numeric(self) -> list[str]:
+        """Every column of numbers that a front may be asked for."""
+        return [str(n) for n in plain_names(self.complete.select_dtypes("number").columns)]
+
+    @cached_property
+    def two(self) -> tuple[str, str] | None:
+        """The scores of the front: as asked for, or the first two of the readable ones."""
+        names = list(self.chosen) or [n for n in self.scores if n in self.complete]
+        return (names[0], names[1]) if len(names) > 1 else None
+
+    @cached_property
+    def clean(self) -> str | None:
+        """The score of clean accuracy, where there is one."""
+        return "clean_accuracy" if "clean_accuracy" in self.complete else None
+
+    @cached_property
+    def robust(self) -> str | None:
+        """The score of robust accuracy: an objective, or the first other one that is no clean."""
+        names = [*self.objectives, "pgd_accuracy", *map(str, self.complete.columns)]
+        fit = [n for n in names if n.endswith("_accuracy") and n in self.complete]
+        return next((n for n in plain_names(fit) if not n.startswith("clean")), None)
+
     @cached_property
     def flags(self) -> dict[tuple[str, int], list[str]]:
         """(run, number) of a trial -> the suspicion flags that it raises."""
@@ -117,7 +140,7 @@ class Findings:
             return self.objectives[score]
         return self.runs[0].legend.direction(score)
 
-    def told(self, row: Mapping[str, Any]) -> str:
+    def told(self, row: Mapping[Any, Any]) -> str:
         """Return a trial in a few lines: its number, run, decisions, objectives and flags."""
         label, number = str(row[RUN]), int(row["number"])
         named = f"trial {number}" + (f" of {label}" if len(self.runs) > 1 else "")
@@ -149,7 +172,16 @@ def gather(paths: Sequence[Path], chosen: Sequence[str] = ()) -> Findings:
         for name, direction in searched.legend.objectives.items():
             objectives.setdefault(name, direction)
         decisions.update(dict.fromkeys(searched.legend.told_apart))
-    return Findings(tuple(runs), _together(tables), objectives, tuple(decisions), tuple(chosen))
+    table = _together(tables)
+    there = [name for name in decisions if name in table]
+    table.attrs = {"objectives": dict(objectives), "decisions": there}
+    found = Findings(tuple(runs), table, objectives, tuple(there), tuple(chosen))
+    if chosen and (len(chosen) != 2 or set(chosen) - set(found.numeric)):
+        raise InputError(
+            f"--scores: expected two scores ({', '.join(found.numeric) or 'there are none'}), "
+            f"got {','.join(chosen)}"
+        )
+    return found
 
 
 def _searched(path: Path, label: str) -> tuple[Searched, pd.DataFrame]:
@@ -158,8 +190,7 @@ def _searched(path: Path, label: str) -> tuple[Searched, pd.DataFrame]:
     try:
         table = mark_left(run.table(), left_in(run, driver))
         legend, empty = run.legend, "" if len(table) else "no trial has begun"
-        ended = [r.result for r in standing(run.records) if r.counts and r.result is not None]
-        results = sorted(ended, key=lambda result: result.get("order", 0))
+        results = sorted(run.results, key=lambda result: result.get(ORDER, result["number"]))
     except NoStudy:
         table, empty, results = table_of([]), "there is no ledger yet", []
         legend = Legend(run.document["objectives"], [], [])

@@ -41,6 +41,7 @@ class Series:
         hollow: whether marks are outlines.
         size: of a mark, in pixels across.
         legend: whether the name stands in the legend.
+        area: whether what lies under a line, which begins and ends at 0, is filled.
         fill: bars: share of the room of a bar in [0, 1].
     """
 
@@ -56,6 +57,7 @@ class Series:
     hollow: bool = False
     size: float = 7.0
     legend: bool = True
+    area: bool = False
     fill: float = 0.62
 
 

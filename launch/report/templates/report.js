@@ -9,8 +9,10 @@
   // Puts the page's colours where a figure names them.
   function coloured(value) {
     if (typeof value === "string") {
-      const found = /^var\((--[a-z0-9]+)\)$/.exec(value);
-      return found ? colour(found[1]) : value;
+      const found = /^var\((--[a-z0-9-]+)\)$/.exec(value);
+      if (!found) return value;
+      const wash = found[1].endsWith("-wash");
+      return wash ? `${colour(found[1].slice(0, -5))}2e` : colour(found[1]);
     }
     if (Array.isArray(value)) return value.map(coloured);
     if (value && typeof value === "object") {
