@@ -7,9 +7,11 @@ its place in ``SECTIONS``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from launch.report.findings import Findings, gather
+from launch.report.numbers import counted
 from launch.report.page import GENERATOR, Section, is_page, write_page
 from launch.report.sections import (
     configuration,
@@ -63,8 +65,13 @@ def write_report(runs: Sequence[Path], out: Path | None = None, scores: Sequence
     where = runs[0] / "report.html" if out is None else out
     check_place(where)
     labels = [searched.label for searched in found.runs]
-    title = " and ".join(labels) if len(labels) < 4 else f"{len(labels)} searches"
-    write_page(where, title, sections_of(found))
+    title = ", ".join(labels) if len(labels) < 4 else f"{len(labels)} searches"
+    ways = ", ".join(f"{name} {way}" for name, way in found.objectives.items())
+    subtitle = f"{counted(len(found.table), 'trial')} · objectives {ways}"
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    from_where = ", ".join(str(run) for run in runs)
+    footer = f"Written by psinas report on {now} from {from_where}."
+    write_page(where, title, sections_of(found), subtitle=subtitle, footer=footer)
     return where
 
 

@@ -64,6 +64,8 @@ def _trace(series: Series, plot: Plot) -> dict[str, Any]:
         line = {"width": 1.5 if series.hollow or "thin" in symbol else 0, "color": colour}
         trace |= {"type": "scatter", "mode": "markers"}
         trace["marker"] = {"color": colour, "symbol": symbol, "size": series.size, "line": line}
+        if series.faint:
+            trace["marker"]["opacity"] = 0.6
     else:
         dash = "solid" if series.faint else DASHES[series.style % len(DASHES)]
         trace |= {"type": "scatter", "mode": "lines", "connectgaps": False}
@@ -104,7 +106,7 @@ def _gap(high: Number, low: Number) -> float | None:
 def _axis(axis: Axis, *, reverse: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"title": {"text": plotly_text(axis.title)}}
     if axis.log:
-        found["type"] = "log"
+        found |= {"type": "log", "dtick": 1}
     if axis.categories:
         texts = [_short(name) for name in axis.categories]
         found |= {"tickmode": "array", "tickvals": list(range(len(texts))), "ticktext": texts}

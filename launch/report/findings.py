@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from launch.report.numbers import told as value
 from launch.runs.left import left_in, mark_left
 from launch.runs.run import Run
 from launch.show.tables import DETAIL, flags_of
@@ -22,6 +23,7 @@ from nas.ledger.results import ORDER
 from nas.ledger.table import Legend, table_of
 from nas.search.running_file import seen
 from nas.search.trust import plain_names
+from nas.search.winners import best
 
 RUN = "run"
 """The column of the table that says which run a trial is of: a label of ``Searched``."""
@@ -53,6 +55,11 @@ class Searched:
     results: Sequence[Mapping[str, Any]]
     state: str
     empty: str = ""
+
+    def best(self, score: str, direction: str) -> Mapping[str, Any] | None:
+        """Return the result that wins on a score: the earliest number of equals, or None."""
+        by_number = sorted(self.results, key=lambda result: int(result["number"]))
+        return best(by_number, score, direction)
 
 
 @dataclass(frozen=True)
@@ -144,7 +151,8 @@ class Findings:
         """Return a trial in a few lines: its number, run, decisions, objectives and flags."""
         label, number = str(row[RUN]), int(row["number"])
         named = f"trial {number}" + (f" of {label}" if len(self.runs) > 1 else "")
-        decided = [f"{n} {row[n]}" for n in self.decisions if n in row and not _missing(row[n])]
+        there = [n for n in self.decisions if n in row and not _missing(row[n])]
+        decided = [f"{n} {value(row[n])}" for n in there]
         scored = [f"{n} {row[n]:.4g}" for n in self.objectives if n in row and _number(row[n])]
         flags = self.flags.get((label, number), [])
         doubt = [f"suspicious: {', '.join(flags)}"] if flags else []

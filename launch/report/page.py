@@ -93,7 +93,7 @@ def write_page(
     text = page(title, sections, subtitle=subtitle, footer=footer)
     place = path.resolve()
     try:
-        write_whole(place, lambda partial: partial.write_text(text, encoding="utf-8"))
+        write_whole(place, lambda partial: partial.write_bytes(text.encode("utf-8", "replace")))
     except OSError as error:
         raise InputError(f"expected a file to write, got {path}: {error}") from error
 
@@ -108,6 +108,7 @@ def page(title: str, sections: Sequence[Section], *, subtitle: str = "", footer:
         loader=PackageLoader("launch.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_held_together,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -168,6 +169,11 @@ def plotly_script() -> str:
 
     script: str = get_plotlyjs()
     return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def _held_together(value: Any) -> Any:
+    """Keep a number and its percent sign on one line."""
+    return value.replace(" %", "\u00a0%") if type(value) is str else value
 
 
 def _file(name: str) -> str:

@@ -39,16 +39,18 @@ def make(found: Findings) -> Section | None:
         height=90 + 34 * len(names),
     )
     failed = found.table[~found.table["status"].isin(GOOD)]
-    caption = f"All {len(found.table)} trials by how they ended."
+    caption = f"All {len(found.table):,} trials by how they ended."
     blocks: list[Block] = [chart("failures-chart", "How trials ended", caption, plot)]
     if failed.empty:
         return Section("failures", "Failures", "No trial failed.", (blocks[0],))
     reasons = Counter(zip(failed["status"], failed["reason"], strict=True))
     rows = [
-        [str(count), str(status), str(reason) or "no reason was kept"]
+        [f"{count:,}", str(status), str(reason) or "no reason was kept"]
         for (status, reason), count in reasons.most_common(MOST)
     ]
     more = f" The {MOST} most frequent of {len(reasons)}." if len(reasons) > MOST else ""
-    lead = f"{len(failed)} of {len(found.table)} trials failed: a failure is a row with a reason."
+    lead = (
+        f"{len(failed):,} of {len(found.table):,} trials failed: a failure is a row with a reason."
+    )
     table = Table(f"Reasons.{more}", ["trials", "status", "reason"], rows, frozenset({0}))
     return Section("failures", "Failures", lead, (blocks[0], table))

@@ -70,7 +70,7 @@ def front_plot(
         told = [found.told(rows.iloc[i].to_dict()) for i in best]
         series.append(
             Series(f"{own}other trials", x[rest].tolist(), y[rest].tolist(), "points", place,
-                   faint=not several, hollow=several, size=5)
+                   faint=not several, hollow=several, size=6)
         )  # fmt: skip
         series.append(
             Series(f"{own}front", x[best].tolist(), y[best].tolist(), "points", place, told, size=9)

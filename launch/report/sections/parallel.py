@@ -19,7 +19,7 @@ from launch.report.page import Section
 from launch.report.sampling import few
 from nas.types import FloatArray
 
-BEST, OTHERS = 60, 240  # lines that are drawn of the best tenth, and of the others
+BEST, OTHERS = 60, 160  # lines that are drawn of the best tenth, and of the others
 DECISIONS = 8
 HEIGHT, TOP, BOTTOM, SIDE = 360, 34, 18, 48
 SPREAD = 0.035  # of the height: how far trials of one choice are set apart
@@ -180,8 +180,8 @@ def _figure(
 ) -> dict[str, Any]:
     data = []
     for name, places, style in (
-        ("others", rest, {"color": "var(--faint)", "width": 0.8}),
-        ("best tenth", top, {"color": "var(--c0)", "width": 1.8}),
+        ("others", rest, {"color": "var(--faint)", "width": 0.7}),
+        ("best tenth", top, {"color": "var(--c0)", "width": 1.2}),
     ):
         x: list[int | None] = []
         y: list[float | None] = []
@@ -197,7 +197,7 @@ def _figure(
             y.append(None)
             hover.append("")
         trace = {"type": "scatter", "mode": "lines", "name": name, "x": x, "y": y}
-        shown = {"hovertext": hover, "hoverinfo": "text", "line": style, "opacity": 0.75}
+        shown = {"hovertext": hover, "hoverinfo": "text", "line": style, "opacity": 0.7}
         data.append({**trace, **shown})
     notes = [
         {

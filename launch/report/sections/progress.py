@@ -26,9 +26,7 @@ def make(found: Findings) -> Section | None:
     way = "largest" if found.direction(score) == "max" else "smallest"
     charts = [
         _over(found, curves, score, "trials", "trials that have ended", 0),
-        _over(
-            found, curves, score, "hours", "trial-hours: the time of trials, one after another", 1
-        ),
+        _over(found, curves, score, "hours", "trial-hours, one trial after another", 1),
     ]
     lead = (
         f"The {way} {score} of complete trials so far, in the order in which they ended; one "
@@ -86,7 +84,7 @@ def _over(
                 place,
                 told_all,
                 faint=not several,
-                size=5,
+                size=6,
                 hollow=several,
             )
         )

@@ -12,7 +12,7 @@ from launch.report.findings import Findings, Searched
 from launch.report.numbers import counted, interval, told, with_interval
 from launch.report.page import Block, Paragraph, Section, Table
 from nas.search.trust import suspicions, was_checked
-from nas.search.winners import best, overruled
+from nas.search.winners import overruled
 
 
 def make(found: Findings) -> Section:
@@ -32,7 +32,7 @@ def sentences(found: Findings, searched: Searched) -> list[tuple[str, str]]:
     if searched.empty:
         return [*texts, (f"There is nothing to show: {searched.empty}.", "warning")]
     score, direction = next(iter(searched.legend.objectives.items()))
-    winner = best(searched.results, score, direction)
+    winner = searched.best(score, direction)
     if winner is None:
         ended = len(searched.results)
         what = f"None of {counted(ended, 'finished trial')} is complete with a {score}"
@@ -109,7 +109,8 @@ def _winner(
     number, scores = winner["number"], winner["scores"]
     complete = int((table["status"] == "complete").sum())
     row = table[table["number"] == number].iloc[0]
-    decided = [f"{n} {row[n]}" for n in found.decisions[:8] if n in row and not pd.isna(row[n])]
+    there = [n for n in found.decisions[:8] if n in row and not pd.isna(row[n])]
+    decided = [f"{n} {told(row[n])}" for n in there]
     parts = [
         f"Trial {number} wins with {score} {with_interval(scores, score)}"
         + (" (95 % interval, for the draw of images)" if interval(scores, score) else "")
@@ -178,7 +179,7 @@ def _side_by_side(found: Findings) -> Table:
         hours = table["seconds"].sum() / 3600 if len(table) else 0.0
         cells = []
         for name in names:
-            top = best(searched.results, name, found.direction(name))
+            top = searched.best(name, found.direction(name))
             cells.append(
                 "–"
                 if top is None

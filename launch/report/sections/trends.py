@@ -34,10 +34,16 @@ def make(found: Findings) -> Section | None:
     if not charts:
         return None
     lead = (
-        "Each line is a running average. Rank correlations (Spearman) are over trials that a "
-        "sampler chose: they say what goes together among these, not what causes what."
+        "Each line is a running average over so many neighbours. Rank correlations (Spearman) "
+        "are over trials that a sampler chose: they say what goes together among these, not what "
+        "causes what."
     )
     return Section("trends", "Trends", lead, charts)
+
+
+def window_of(n: int) -> int:
+    """Return how many trials a running average is over: √n as elsewhere, of many a 25th; odd."""
+    return max(default_window(n), n // 50 * 2 + 1)
 
 
 def said_correlation(found: Correlation) -> str:
@@ -75,16 +81,16 @@ def trend_chart(found: Findings, x: str, y: str, name: str) -> Chart | None:
         )
         series.append(
             Series(f"{own}trials", a[points].tolist(), b[points].tolist(), "points", style, hover,
-                   faint=not several, hollow=several, size=5)
+                   faint=not several, hollow=several, size=6)
         )  # fmt: skip
         if mine.sum() >= FEWEST:
             order = np.flatnonzero(mine)
             order = order[np.argsort(a[order], kind="stable")]
-            average = running_average(a[order], b[order], default_window(len(order)))
+            average = running_average(a[order], b[order], window_of(len(order)))
             line = few(len(order), (0, len(order) - 1), most=400)
             series.append(
                 Series(
-                    f"{own}running average",
+                    f"{own}average of {window_of(len(order)):,}",
                     a[order][line].tolist(),
                     average[line].tolist(),
                     "line",

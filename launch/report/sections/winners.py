@@ -31,6 +31,7 @@ def make(found: Findings) -> Section | None:
         rows = found.complete[mask]
         on = set(zip(rows[RUN].astype(str), rows["number"].astype(int), strict=True))
     scores = found.scores[: COLUMNS + len(found.objectives)]
+    first_scores = len(found.objectives)
     several = len(found.runs) > 1
     cells = []
     for row in best.to_dict("records"):
@@ -40,8 +41,9 @@ def make(found: Findings) -> Section | None:
             [
                 str(key[1]),
                 *([key[0]] if several else []),
+                *(with_interval(row, n) for n in scores[:first_scores]),
                 *(told(row.get(n), n) for n in found.decisions[:8]),
-                *(with_interval(row, n) for n in scores),
+                *(with_interval(row, n) for n in scores[first_scores:]),
                 mark,
                 ", ".join(found.flags.get(key, [])) or "none",
             ]
@@ -49,13 +51,13 @@ def make(found: Findings) -> Section | None:
     columns_shown = [
         "trial",
         *(["run"] if several else []),
+        *scores[:first_scores],
         *found.decisions[:8],
-        *scores,
+        *scores[first_scores:],
         "front",
         "flags",
     ]
-    first = 1 + several + len(found.decisions[:8])
-    numeric = frozenset({0, *range(first, first + len(scores))})
+    numeric = frozenset({0, *(i for i, n in enumerate(columns_shown) if n in scores)})
     lead = (
         f"The best {len(best)} of {len(found.complete):,} complete trials by {score}, suspicious "
         "ones among them; 95 % intervals in brackets."

@@ -3,7 +3,7 @@
 // a reader choose the axes of a front. Without this script the pictures stay.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  const config = { responsive: true, displaylogo: false, displayModeBar: false };
+  const config = { displaylogo: false, displayModeBar: false };
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
   // Puts the page's colours where a figure names them.
@@ -43,12 +43,22 @@
   }
 
   const drawn = new Map(); // name -> figure as given
+  const sizes = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      if (target.clientWidth && target.dataset.width !== String(target.clientWidth)) {
+        target.dataset.width = target.clientWidth;
+        window.Plotly.Plots.resize(target);
+      }
+    }
+  });
   function draw(name, figure) {
     const place = document.querySelector(`[data-figure="${name}"]`);
     if (!place || !window.Plotly) return;
     place.parentElement.classList.add("live"); // first: a hidden element has no width
     drawn.set(name, figure);
-    Plotly.react(place, coloured(figure.data), layoutOf(figure.layout || {}), config);
+    place.dataset.width = place.clientWidth;
+    window.Plotly.react(place, coloured(figure.data), layoutOf(figure.layout || {}), config);
+    sizes.observe(place);
   }
 
   // Rows of which no other is as good in both: best first along x, then a running best of y.
@@ -124,26 +134,44 @@
       traces.unshift({
         type: "scatter", mode: "lines", hoverinfo: "skip", showlegend: false,
         x: line.map((i) => rows[i][a]), y: line.map((i) => rows[i][b]),
-        line: { shape: directions[b] === directions[a] ? "vh" : "vh", width: 1, color: "var(--faint)" },
+        line: { shape: "linear", width: 1, color: "var(--faint)" },
       });
       const axis = (column) => {
         const there = rows.map((row) => row[column]).filter((v) => v !== null);
         const wide = there.length && Math.min(...there) > 0
           && Math.max(...there) > 50 * Math.min(...there);
         const better = directions[column] === "max" ? "more is better" : "less is better";
-        return { title: { text: `${escaped(column)} (${better})` }, type: wide ? "log" : "linear" };
+        return {
+          title: { text: `${escaped(column)} (${better})` },
+          ...(wide ? { type: "log", dtick: 1 } : { type: "linear" }),
+          ...(column.endsWith("accuracy") ? { tickformat: ".4~%" } : {}),
+        };
       };
       draw(name, { data: traces, layout: { xaxis: axis(a), yaxis: axis(b), height: 440, hovermode: "closest" } });
     }
     redraw();
   }
 
-  for (const [name, figure] of Object.entries(data.figures)) {
-    if (!(name in data.choosers)) draw(name, figure);
+  // A figure is drawn when it comes near the window: what is folded away has no width yet, and a
+  // page of many figures is there at once.
+  const waiting = new Map();
+  const near = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      if (!isIntersecting || !waiting.has(target)) continue;
+      near.unobserve(target);
+      waiting.get(target)();
+      waiting.delete(target);
+      document.documentElement.dataset.drawn = drawn.size;
+    }
+  }, { rootMargin: "800px" });
+  const names = new Set([...Object.keys(data.figures), ...Object.keys(data.choosers)]);
+  for (const name of window.Plotly ? names : []) {
+    const place = document.getElementById(name);
+    waiting.set(place, name in data.choosers
+      ? () => choose(name, data.choosers[name]) : () => draw(name, data.figures[name]));
+    near.observe(place);
   }
-  for (const [name, given] of Object.entries(data.choosers)) choose(name, given);
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     for (const [name, figure] of drawn) draw(name, figure);
   });
-  document.documentElement.dataset.drawn = drawn.size;
 })();
