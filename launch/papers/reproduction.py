@@ -10,10 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pandas as pd
+
 from launch.config.config import Config, different_values, load_config, within
 from launch.config.sections import Retrain
 from launch.runs.retrain import with_recipe
 from launch.runs.run import Run
+from launch.show.comparison import Comparison
 from launch.show.reporter import Reporter
 from launch.show.view import View
 from nas.errors import InputError
@@ -34,6 +37,8 @@ class Reproduction:
         keep_all: the view needs the weights of every trial.
         retrained: the view needs the winners retrained, as their configurations say.
         also: place of a search, from 0 -> recipe keys with which its winner is retrained once more.
+        compare: the paper's numbers beside ours, from the view's table and the name of the data;
+            None where the paper prints none.
     """
 
     about: str
@@ -44,6 +49,9 @@ class Reproduction:
     keep_all: bool = field(default=False, kw_only=True)
     retrained: bool = field(default=False, kw_only=True)
     also: Mapping[int, Mapping[str, Any]] = field(default_factory=dict, kw_only=True)
+    compare: Callable[[pd.DataFrame, str], Sequence[Comparison]] | None = field(
+        default=None, kw_only=True
+    )
 
     def sources(self, *, quick: bool, data: str | None) -> tuple[str, ...]:
         """Return the presets to search.
