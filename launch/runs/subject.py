@@ -124,7 +124,7 @@ def _of_trial(target: str, run: Run, number: int) -> Subject:
         "recipe": asdict(row.trial.recipe),
         "metrics": run.config.resolved()["metrics"],
     }
-    return Subject(target, trial_model(run, row), _task(run, row), known, run.checksums)
+    return Subject(target, trial_model(run, row), trial_task(run, row), known, run.checksums)
 
 
 def trained_trials(run: Run) -> list[FinishedTrial]:
@@ -160,12 +160,13 @@ def trial_model(run: Run, row: FinishedTrial) -> nn.Module:
             f"`psinas replay {run.path} --trial {row.number}` trains them again"
         )
     space = space_of(row.trial.architecture).without_files()
-    model = space.build(row.trial.architecture, _task(run, row))
+    model = space.build(row.trial.architecture, trial_task(run, row))
     model.load_state_dict(load_file(directory / WEIGHTS))
     return model.eval()
 
 
-def _task(run: Run, row: FinishedTrial) -> Task:
+def trial_task(run: Run, row: FinishedTrial) -> Task:
+    """Return the images and classes that a trial was trained for."""
     description = trial_directory(run.path, row.number) / "architecture.json"
     return Task.from_dict(json.loads(description.read_text(encoding="utf-8"))["task"])
 

@@ -1,0 +1,46 @@
+"""The winner of each run, drawn: its cell where the space has one, else its layers as a table."""
+
+from __future__ import annotations
+
+from launch.report.cells import layers_of, picture_of
+from launch.report.findings import Findings
+from launch.report.page import Details, Paragraph, Raw, Section, Table
+from launch.runs.attacked import front_of
+from nas.errors import InputError
+
+MOST = 4  # cells of one run
+
+
+def make(found: Findings) -> Section | None:
+    """Return the drawn cells, or the layers, of winners; None where no model is to be built."""
+    if found.seconds is None:
+        return None
+    blocks: list[Raw | Table | Paragraph | Details] = []
+    drawn = 0
+    for searched in found.runs:
+        if not searched.results:
+            continue
+        of = f"{searched.label}, trial" if len(found.runs) > 1 else "Trial"
+        try:
+            winner, front = front_of(searched.run)
+            pictures = {row.number: picture_of(row.trial.architecture) for row in front[:MOST]}
+            if pictures[winner.number]:
+                for number, picture in pictures.items():
+                    which = "the winner" if number == winner.number else "on the front"
+                    blocks.append(Raw(picture, f"{of} {number}, {which}."))
+                    drawn += 1
+                continue
+            table = layers_of(searched.run, winner)
+        except (InputError, OSError, ValueError, RuntimeError) as error:
+            blocks.append(Paragraph(f"{searched.label}: nothing was drawn: {error}", "note"))
+            continue
+        caption = f"{of} {winner.number}, the winner: its layers in their order."
+        blocks.append(Details(caption, (Table(caption, *table),)))
+    if not blocks:
+        return None
+    lead = (
+        "Each picture is the cell that a network repeats; edges are operations."
+        if drawn
+        else "The space has no cell: the winner's layers, as it was built."
+    )
+    return Section("cells", "The winners' architectures", lead, blocks)
