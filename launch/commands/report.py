@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from launch.show.console import say
+from nas.errors import InputError
 
 
 def report(
@@ -18,13 +19,22 @@ def report(
     scores: Annotated[
         str | None, typer.Option(metavar="A,B", help="The front's two; by default the objectives.")
     ] = None,
+    models: Annotated[
+        bool,
+        typer.Option("--models/--no-models", help="Attack and draw the front's models."),
+    ] = True,
+    seconds: Annotated[
+        float, typer.Option(metavar="S", help="That the attacks may take, in all.")
+    ] = 4.0,
 ) -> None:
     """Write one self-contained HTML page about a search, finished or not, or about several.
 
     Example: psinas report runs/digits
     """
+    if not seconds >= 0:
+        raise InputError(f"--seconds: expected a number >= 0, got {seconds:g}")
     from launch.report.contents import write_report  # slow: scipy
 
     chosen = scores.split(",") if scores else []
-    where = write_report(runs, out, chosen)
+    where = write_report(runs, out, chosen, seconds=seconds if models else None)
     say(f"report in {where}")

@@ -14,9 +14,11 @@ from launch.report.findings import Findings, gather
 from launch.report.numbers import counted
 from launch.report.page import GENERATOR, Section, is_page, write_page
 from launch.report.sections import (
+    cells,
     configuration,
     cost,
     distributions,
+    examples,
     failures,
     flags,
     front,
@@ -24,6 +26,7 @@ from launch.report.sections import (
     measures,
     parallel,
     progress,
+    robustness,
     summary,
     trends,
     winners,
@@ -36,6 +39,9 @@ SECTIONS = (
     progress,
     front,
     winners,
+    robustness,
+    cells,
+    examples,
     importance,
     parallel,
     distributions,
@@ -55,13 +61,25 @@ def sections_of(found: Findings) -> list[Section]:
     return [section for section in made if section is not None]
 
 
-def write_report(runs: Sequence[Path], out: Path | None = None, scores: Sequence[str] = ()) -> Path:
+def write_report(
+    runs: Sequence[Path],
+    out: Path | None = None,
+    scores: Sequence[str] = (),
+    *,
+    seconds: float | None = None,
+) -> Path:
     """Write the report of runs; return where it is: ``report.html`` of the first by default.
+
+    Args:
+        runs: run directories.
+        out: where to.
+        scores: the front's two.
+        seconds: that models may be attacked for; None asks no model anything.
 
     Raises:
         InputError: no run directory, an unknown score, or a file there that no report is.
     """
-    found = gather(runs, scores)
+    found = gather(runs, scores, seconds)
     where = runs[0] / "report.html" if out is None else out
     check_place(where)
     labels = [searched.label for searched in found.runs]

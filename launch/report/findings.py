@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -24,6 +24,9 @@ from nas.ledger.table import Legend, table_of
 from nas.search.running_file import seen
 from nas.search.trust import plain_names
 from nas.search.winners import best
+
+if TYPE_CHECKING:
+    from launch.runs.attacked import Attacked
 
 RUN = "run"
 """The column of the table that says which run a trial is of: a label of ``Searched``."""
@@ -73,6 +76,7 @@ class Findings:
         objectives: score -> ``max`` or ``min``, of the first run first.
         decisions: what tells trials apart, of any run.
         chosen: two scores for the front that were asked for; none takes the objectives.
+        seconds: that models may be attacked for, in all; None asks no model anything.
     """
 
     runs: Sequence[Searched]
@@ -80,6 +84,23 @@ class Findings:
     objectives: Mapping[str, str]
     decisions: Sequence[str]
     chosen: Sequence[str] = ()
+    seconds: float | None = None
+
+    @cached_property
+    def attacked(self) -> dict[str, Attacked]:
+        """Run -> what its models answered under attack; nothing where none is to be asked."""
+        if self.seconds is None:
+            return {}
+        from launch.runs.attacked import attacked  # imports torch
+
+        found: dict[str, Attacked] = {}
+        left = self.seconds
+        for place, searched in enumerate(self.runs):
+            if searched.results:
+                share = left / (len(self.runs) - place)
+                found[searched.label] = attacked(searched.run, seconds=share)
+                left -= found[searched.label].seconds
+        return found
 
     @cached_property
     def complete(self) -> pd.DataFrame:
@@ -161,8 +182,10 @@ class Findings:
         return "\n".join(text for text in [named, *lines, *scored, *doubt] if text)
 
 
-def gather(paths: Sequence[Path], chosen: Sequence[str] = ()) -> Findings:
-    """Read run directories.
+def gather(
+    paths: Sequence[Path], chosen: Sequence[str] = (), seconds: float | None = None
+) -> Findings:
+    """Read run directories; models may be attacked for so many seconds.
 
     Raises:
         InputError: one is no run directory, or its ledger cannot be read.
@@ -183,7 +206,7 @@ def gather(paths: Sequence[Path], chosen: Sequence[str] = ()) -> Findings:
     table = _together(tables)
     there = [name for name in decisions if name in table]
     table.attrs = {"objectives": dict(objectives), "decisions": there}
-    found = Findings(tuple(runs), table, objectives, tuple(there), tuple(chosen))
+    found = Findings(tuple(runs), table, objectives, tuple(there), tuple(chosen), seconds)
     if chosen and (len(chosen) != 2 or set(chosen) - set(found.numeric)):
         raise InputError(
             f"--scores: expected two scores ({', '.join(found.numeric) or 'there are none'}), "
