@@ -157,9 +157,11 @@ def _entry(name: str, known: Outcome | None, base: Path, quick: bool) -> Entry:
 
 def _plan(name: str, known: Outcome | None, base: Path, quick: bool) -> Planned:
     """Return the plan that was carried out, else the one of two that has left something."""
-    first = known.quick if known else quick
-    plans = [planned(name, quick=each, base=base) for each in (first, not first)]
-    return next((plan for plan in plans if plan.there), plans[0]) if known is None else plans[0]
+    first = planned(name, quick=known.quick if known else quick, base=base)
+    if known or first.there:
+        return first
+    other = planned(name, quick=not quick, base=base)
+    return other if other.there else first
 
 
 def _search(place: Path) -> Search:

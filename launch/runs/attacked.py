@@ -168,20 +168,20 @@ def attacked(run: Run, *, seconds: float = SECONDS) -> Attacked:
     if len(rows) < FEWEST:
         rows += _next_best(run, [row.number for row in front])[: FEWEST - len(rows)]
     curves: list[Curve] = []
-    examples, left = None, seconds
+    examples, spent = None, 0.0
     held: dict[str, tuple[Split, tuple[str, ...]]] = {}
     for place, row in enumerate(rows):
         try:
             asked = _Asked(run, row, held)
             with _threads(run.config.resources.cpu):
                 if row.number == winner.number:
-                    examples = asked.examples(left)
-                rest = left - asked.spent
+                    examples = asked.examples(seconds)
+                rest = seconds - spent - asked.spent
                 curve = asked.curve(rest / (min(2, len(rows)) if not place else len(rows) - place))
         except (InputError, OSError, ValueError, RuntimeError) as error:
             said.append(f"Trial {row.number} was not attacked: {first_line(error)}.")
             continue
-        left -= asked.spent
+        spent += asked.spent
         if curve is None:
             said.append(
                 f"Trial {row.number} was not attacked: {seconds:g} seconds were too few, "
@@ -189,7 +189,7 @@ def attacked(run: Run, *, seconds: float = SECONDS) -> Attacked:
             )
         else:
             curves.append(curve)
-    return Attacked(winner.number, tuple(curves), examples, tuple(said), seconds - left)
+    return Attacked(winner.number, tuple(curves), examples, tuple(said), spent)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from launch.papers.cubuk.printed import (
 )
 from launch.papers.cubuk.table1 import PAPER, PAPER_EPSILON
 from launch.show.comparison import Comparison, less, more, number, span
-from nas.analysis.correlations import spearman
+from nas.analysis.correlation import spearman
 
 POINTS = 0.05  # by which accuracies may be apart
 EXPONENT = 0.1  # and exponents

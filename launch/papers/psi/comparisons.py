@@ -9,7 +9,7 @@ import pandas as pd
 
 from launch.papers.psi.printed import CORRELATION, RESNET18_GROWTH, RESNET18_LAMBDA
 from launch.show.comparison import Comparison, number
-from nas.analysis.correlations import pearson
+from nas.analysis.correlation import pearson
 
 UP_TO_32, AT_64, TRAINED = 2.0, 3.0, 1.5  # factors within which Ψ̂ counts as the paper's
 DECADES, STAYS = 3.0, math.log(1.5)
