@@ -15,7 +15,7 @@ import pandas as pd
 
 from launch.config.config import different_values, load_config
 from launch.papers.outcomes import Outcome, read_outcomes
-from launch.papers.planned import Planned, planned
+from launch.papers.planned import Planned, compared, planned
 from launch.papers.registry import REPRODUCTIONS
 from launch.runs.nearby import CONFIG
 from launch.runs.run import Run
@@ -135,8 +135,7 @@ def _entry(name: str, known: Outcome | None, base: Path, quick: bool) -> Entry:
             return Entry(name, asked.about, plan, known, problem=failed)
         table = pd.read_csv(plan.table)
         searches = [_search(place) for _, place in plan.searches if (place / CONFIG).exists()]
-        data = plan.searches[0][0].data.name if plan.searches else ""
-        compared = asked.compare(table, data) if asked.compare else ()
+        found = compared(plan)
     except (InputError, OSError, ValueError, KeyError, IndexError) as error:
         return Entry(name, asked.about, None, known, problem=one_line(error))
     return Entry(
@@ -144,7 +143,7 @@ def _entry(name: str, known: Outcome | None, base: Path, quick: bool) -> Entry:
         asked.about,
         plan,
         known,
-        compared,
+        found,
         asked.compare is not None,
         _differences(plan),
         searches,

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from launch.cluster.elsewhere import on_worker
 from launch.config.config import Config
 from launch.config.sections import Resources
@@ -16,6 +18,7 @@ from launch.runs.begin import check_begun
 from launch.runs.retrain import check, retrain
 from launch.runs.run import Run
 from launch.runs.searching import search
+from launch.show.comparison import Comparison, tally
 from launch.show.reporter import Reporter
 from launch.show.view import write_view
 from nas.errors import InputError
@@ -178,4 +181,20 @@ def carry_out(
     write_whole(plan.text, lambda partial: partial.write_text(text, encoding="utf-8"))
     table, picture = write_view(plan.directory, plan.name, view)
     report.say(f"table in {table}, picture in {picture}")
+    if found := compared(plan):
+        agree, differ, missing = tally(found)
+        rest = f", {missing} not measured" if missing else ""
+        report.say(f"{agree} of {agree + differ} numbers agree with the paper's{rest}")
     return True
+
+
+def compared(plan: Planned) -> Sequence[Comparison]:
+    """Return the paper's numbers beside ours, from the table that is there.
+
+    Raises:
+        OSError: there is no table.
+    """
+    if plan.asked.compare is None:
+        return ()
+    data = plan.searches[0][0].data.name if plan.searches else ""
+    return plan.asked.compare(pd.read_csv(plan.table), data)

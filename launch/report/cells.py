@@ -10,11 +10,14 @@ import torch
 from matplotlib import rc_context
 from torch import Tensor, nn
 
+from launch.runs.attacked import front_of
 from launch.runs.run import FinishedTrial, Run
 from launch.runs.subject import trial_task
 from launch.show.cells import figure_of
+from nas.errors import InputError
 from search_spaces import Architecture, space_of
 
+DRAWN = 12  # cells of a front, a third of a second each
 MOST = 40  # rows of a table of layers
 STYLE = "max-width:100%;height:auto;background:#fff;border-radius:4px"
 
@@ -30,11 +33,27 @@ def source_of(architecture: Architecture) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def picture_of(architecture: Architecture) -> str:
-    """Return the cell of an architecture as an ``<img>``; "" where it has none."""
-    source = source_of(architecture)
-    alt = escape(f"the cell of {architecture.hash}")
-    return f'<img style="{STYLE}" src="{source}" alt="{alt}">' if source else ""
+def drawn_of(run: Run) -> dict[int, str]:
+    """Return trial of the front -> its cell as an image's source; nothing of a space without.
+
+    Nor of code that the user has not said yes to.
+    """
+    try:
+        _, front = front_of(run)
+    except InputError:
+        return {}
+    found: dict[int, str] = {}
+    for row in front[:DRAWN]:
+        source = source_of(row.trial.architecture)
+        if not source:
+            break
+        found[row.number] = source
+    return found
+
+
+def picture_of(source: str, alt: str) -> str:
+    """Return a drawn cell as an ``<img>``."""
+    return f'<img style="{STYLE}" src="{source}" alt="{escape(alt)}">'
 
 
 def layers_of(run: Run, row: FinishedTrial) -> tuple[list[str], list[list[str]], frozenset[int]]:

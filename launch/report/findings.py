@@ -103,6 +103,20 @@ class Findings:
         return found
 
     @cached_property
+    def drawn(self) -> dict[tuple[str, int], str]:
+        """(run, number) of trials on a front -> the drawn cell, as an image's source."""
+        if self.seconds is None:
+            return {}
+        from launch.report.cells import drawn_of  # imports torch
+
+        return {
+            (searched.label, number): source
+            for searched in self.runs
+            if searched.results
+            for number, source in drawn_of(searched.run).items()
+        }
+
+    @cached_property
     def complete(self) -> pd.DataFrame:
         """The rows of complete trials."""
         found: pd.DataFrame = self.table[self.table["status"] == "complete"]

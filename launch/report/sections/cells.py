@@ -22,12 +22,13 @@ def make(found: Findings) -> Section | None:
             continue
         of = f"{searched.label}, trial" if len(found.runs) > 1 else "Trial"
         try:
-            winner, front = front_of(searched.run)
-            pictures = {row.number: picture_of(row.trial.architecture) for row in front[:MOST]}
-            if pictures[winner.number]:
-                for number, picture in pictures.items():
+            winner, _ = front_of(searched.run)
+            sources = {n: s for (label, n), s in found.drawn.items() if label == searched.label}
+            if sources:
+                for number, source in list(sources.items())[:MOST]:
                     which = "the winner" if number == winner.number else "on the front"
-                    blocks.append(Raw(picture, f"{of} {number}, {which}."))
+                    caption = f"{of} {number}, {which}."
+                    blocks.append(Raw(picture_of(source, f"the cell of trial {number}"), caption))
                     drawn += 1
                 continue
             table = layers_of(searched.run, winner)

@@ -7,6 +7,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from launch.report.charts import chart
@@ -127,6 +128,14 @@ def _chooser(
         "flagged": [flagged[i] for i in shown],
         "directions": {n: found.direction(n) for n in names},
         "symbols": [SYMBOLS[shape] for shape in SHAPES],
+        "cells": _cells(found, rows),
         "x": a,
         "y": b,
     }
+
+
+def _cells(found: Findings, rows: pd.DataFrame) -> dict[str, str]:
+    """Return place among ``rows`` -> the drawn cell, of the trials that have one."""
+    drawn = found.drawn
+    keys = zip(rows[RUN].astype(str), rows["number"].astype(int), strict=True)
+    return {str(i): drawn[key] for i, key in enumerate(keys) if key in drawn}

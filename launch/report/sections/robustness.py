@@ -43,8 +43,8 @@ def _of_run(place: int, of: str, curves: tuple[Curve, ...]) -> list[Chart | Deta
             "line",
             i,
             [_said(curve, j, scale) for j in range(len(curve.epsilons))],
-            [low for low, _ in curve.intervals],
-            [high for _, high in curve.intervals],
+            [low for low, _ in curve.intervals] if not i else (),
+            [high for _, high in curve.intervals] if not i else (),
         )
         for i, curve in enumerate(curves)
     ]
@@ -53,7 +53,8 @@ def _of_run(place: int, of: str, curves: tuple[Curve, ...]) -> list[Chart | Deta
     attacks = ", ".join(dict.fromkeys(curve.attack for curve in curves))
     trained = sorted({scale * curve.trained for curve in curves})
     caption = (
-        f"{of}{attacks}, on {number} validation images; bars are 95 % intervals. Trained for "
+        f"{of}{attacks}, on {number} validation images; bars are the 95 % intervals of the first, "
+        f"those of all are in the table. Trained for "
         f"ε = {', '.join(f'{value:.3g}' for value in trained)}."
     )
     plot = Plot(

@@ -84,7 +84,7 @@
 
   function choose(name, given) {
     const place = document.querySelector(`[data-chooser="${name}"]`);
-    const { columns, values, hover, run, runs, directions, symbols, x, y, flagged } = given;
+    const { columns, values, hover, run, runs, directions, symbols, x, y, flagged, cells } = given;
     const rows = hover.map((_, i) => Object.fromEntries(columns.map((c, k) => [c, values[k][i]])));
     const select = (label, chosen) => {
       const box = document.createElement("label");
@@ -98,6 +98,20 @@
     const across = select("across", x);
     const up = select("up", y);
     place.hidden = false;
+    const shown = document.createElement("div"); // the drawn cell of the trial that is pointed at
+    shown.className = "cell";
+    if (Object.keys(cells || {}).length) shown.textContent = "Point at a trial of the front: its cell is drawn here.";
+    document.querySelector(`[data-figure="${name}"]`).after(shown);
+    const point = (event) => {
+      const source = (cells || {})[event.points[0].customdata];
+      if (!source) return;
+      const image = document.createElement("img");
+      image.src = source;
+      image.alt = hover[event.points[0].customdata];
+      const text = document.createElement("div");
+      text.textContent = hover[event.points[0].customdata].split("\n")[0];
+      shown.replaceChildren(text, image);
+    };
 
     function redraw() {
       const [a, b] = [across.value, up.value];
@@ -105,7 +119,7 @@
       const traces = [];
       const add = (label, indices, style, k) => traces.push({
         type: "scatter", mode: "markers", name: escaped(label), hoverinfo: "text",
-        x: indices.map((i) => rows[i][a]), y: indices.map((i) => rows[i][b]),
+        x: indices.map((i) => rows[i][a]), y: indices.map((i) => rows[i][b]), customdata: indices,
         hovertext: indices.map((i) => escaped(
           `${hover[i]}\n${a} ${rows[i][a]}\n${b} ${rows[i][b]}`)),
         marker: { symbol: symbols[k % symbols.length], ...style },
@@ -148,6 +162,12 @@
         };
       };
       draw(name, { data: traces, layout: { xaxis: axis(a), yaxis: axis(b), height: 440, hovermode: "closest" } });
+      const graph = document.querySelector(`[data-figure="${name}"]`);
+      if (graph.on && Object.keys(cells || {}).length && !graph.dataset.pointed) {
+        graph.dataset.pointed = "yes";
+        graph.on("plotly_hover", point);
+        graph.on("plotly_click", point); // of a finger
+      }
     }
     redraw();
   }

@@ -165,3 +165,33 @@ def test_names_of_classes_are_no_markup(run):
     (_, raw) = examples.make(found).blocks
     assert "<img src=x" not in raw.markup
     assert "&lt;img src=x onerror=alert(1)&gt;&quot;&#x27;" in raw.markup
+
+
+def test_cells_of_the_front_are_drawn_once_and_told_by_trial(tmp_path):
+    document = {
+        **TINY,
+        "name": "cells",
+        "space": {"name": "nasbench201", "filters": 4, "cells": 1},
+        "objectives": {"pgd_accuracy": "max", "parameters": "min"},
+        "metrics": ["clean", {"name": "pgd", "steps": 1}, "cost"],
+        "sampler": {"name": "random"},
+        "trials": 3,
+    }
+    run = search_here(tmp_path / "cells", document)
+    found = gather([run], seconds=0)
+    table = found.complete
+    beaten = [
+        any(
+            other.pgd_accuracy >= row.pgd_accuracy
+            and other.parameters <= row.parameters
+            and (other.pgd_accuracy, other.parameters) != (row.pgd_accuracy, row.parameters)
+            for other in table.itertuples()
+        )
+        for row in table.itertuples()
+    ]
+    on = {("cells", int(n)) for n, worse in zip(table["number"], beaten, strict=True) if not worse}
+    assert set(found.drawn) == on
+    assert all(s.startswith("data:image/svg+xml;base64,") for s in found.drawn.values())
+    section = cells.make(found)
+    assert [block.markup.count("<img") for block in section.blocks] == [1] * len(on)
+    assert "the winner" in section.blocks[0].caption
