@@ -19,7 +19,7 @@ from nas.data.checksum import DATA_CHECKSUM
 from nas.data.config import DataConfig
 from nas.data.datasets import load_as_before
 from nas.errors import InputError, first_line
-from nas.export.export import MODEL
+from nas.export.place import MODEL
 from nas.names import find
 from nas.trial.files import WEIGHTS, trial_directory
 from search_spaces import Task, load, space_of

@@ -1,24 +1,71 @@
-"""The way out: a trained model, its description and a model card in one directory."""
+"""The way out: a trained model, its description, formats and model card in one directory."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from metrics.cost import macs, parameters
 from nas.data.checksum import DATA_CHECKSUM
-from nas.errors import InputError
-from nas.search.trust import BEGIN, suspicions, was_checked
-from nas.trial.deviations import DEVIATION
+from nas.errors import InputError, first_line
+from nas.export.agreement import IMAGES, Agreement, ask
+from nas.export.card import Written, model_card
+from nas.export.formats import WRITERS, LeftOut, Original, write_format
+from nas.export.metadata import check_licence
+from nas.export.place import (
+    CARD,
+    CELL,
+    CLAIMS,
+    DESCRIPTION,
+    MODEL,
+    WRAPPER,
+    check_place,
+    replace_export,
+)
+from nas.export.robustbench import refusal, write_robustbench
 from nas.trial.files import WEIGHTS, trial_directory
 from nas.trial.kept import averaged
 from nas.trial.trial import Trial
+from search_spaces import load
 
-MODEL, DESCRIPTION, CARD = "model.safetensors", "architecture.json", "README.md"
-FILES = (DESCRIPTION, MODEL, CARD, "cell.svg")  # all that an export holds
+LARGEST_EPSILON = 0.3  # of FGSM on exported models: radii in L2 are another thing
+USUAL_EPSILON = 8 / 255
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What an export shall have beside weights, description and card.
+
+    Attributes:
+        formats: of ``nas.export.formats.WRITERS``.
+        images: returns images ``(N, C, H, W)`` and labels of the validation part, that formats are
+            asked about; raises an InputError where no data are.
+        draw: draws the cell into a file; None where the space has none.
+        licence: of the weights, an SPDX identifier.
+        robustbench: whether to write the wrapper for RobustBench, which needs ``python``.
+    """
+
+    formats: tuple[str, ...] = ()
+    images: Callable[[], tuple[Tensor, Tensor]] | None = None
+    draw: Callable[[Path], object] | None = None
+    licence: str | None = None
+    robustbench: bool = False
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export has, and a line for each thing that was asked for and is not there."""
+
+    formats: tuple[str, ...]
+    left_out: tuple[str, ...]
 
 
 def export_trial(
@@ -31,8 +78,9 @@ def export_trial(
     metrics: list[dict[str, Any]],
     data_checksum: Mapping[str, str] | None = None,
     modules: Sequence[str] = (),
-) -> None:
-    """Write ``architecture.json``, ``model.safetensors`` and a model card to ``out``.
+    wanted: Wanted | None = None,
+) -> Exported:
+    """Write ``architecture.json``, ``model.safetensors``, a model card and what else is wanted.
 
     Args:
         run: the run directory.
@@ -43,10 +91,15 @@ def export_trial(
         metrics: the search's metrics, so that ``psinas score`` can repeat them.
         data_checksum: part -> checksum of the trial's data, so that others are refused there.
         modules: directories of the modules that the space and the metrics are in.
+        wanted: beside these; nothing by default.
 
     Raises:
-        InputError: the weights were not kept, or ``out`` holds something else.
+        InputError: the weights were not kept, ``out`` holds something else or files that were
+            changed since they were exported, or a licence that is no identifier.
     """
+    wanted = Wanted() if wanted is None else wanted
+    if wanted.licence is not None:
+        check_licence(wanted.licence)
     source = trial_directory(run, number)
     if not (source / WEIGHTS).exists():
         raise InputError(
@@ -54,7 +107,9 @@ def export_trial(
             f"keeps those of the front and the top): `psinas replay {run} --trial {number}` "
             "trains them again"
         )
-    check_place(out)
+    files = [DESCRIPTION, MODEL, CARD, *([CELL] if wanted.draw else [])]
+    files += [file for name in wanted.formats for file in WRITERS[name][1]]
+    check_place(out, [*files, *((WRAPPER, CLAIMS) if wanted.robustbench else ())])
     description = json.loads((source / "architecture.json").read_text(encoding="utf-8"))
     description["trial"] = {
         "number": number,
@@ -72,125 +127,90 @@ def export_trial(
         description["trial"]["averaged_weights"] = True
     if modules:
         description["trial"]["modules"] = list(modules)
-    text, card = json.dumps(description, indent=2) + "\n", model_card(description)
-    out.mkdir(parents=True, exist_ok=True)
-    _partial(out, DESCRIPTION).write_text(text, encoding="utf-8")  # says whose a half-made one is
-    shutil.copyfile(source / WEIGHTS, _partial(out, MODEL))
-    _partial(out, CARD).write_text(card, encoding="utf-8")
-    for name in FILES:  # the description goes first and comes last: never beside other weights
-        (out / name).unlink(missing_ok=True)
-    for name in (MODEL, CARD, DESCRIPTION):
-        _partial(out, name).replace(out / name)
+    exported = Exported((), ())
+
+    def write(directory: Path) -> None:
+        nonlocal exported
+        shutil.copyfile(source / WEIGHTS, directory / MODEL)
+        text = json.dumps(description, indent=2) + "\n"
+        (directory / DESCRIPTION).write_text(text, encoding="utf-8")
+        if wanted.draw is not None:
+            wanted.draw(directory / CELL)
+        written = _write_formats(description, directory, wanted)
+        card = model_card(description, written)
+        (directory / CARD).write_text(card, encoding="utf-8")
+        exported = Exported(tuple(written.formats), tuple(written.left_out))
+
+    replace_export(out, write)
+    return exported
 
 
-def check_place(out: Path) -> None:
-    """Refuse to export among somebody's files.
-
-    Raises:
-        InputError: ``out`` is a file, or a directory that holds something and no export.
-    """
-    if not out.exists():
-        return
-    expected = "--out: expected a new or empty directory, or an earlier export"
-    if not out.is_dir():
-        raise InputError(f"{expected}, got the file {out}")
-    partial = {_partial(out, name).name for name in FILES}
-    others = sorted(p.name for p in out.iterdir() if p.name not in partial)
-    if others and not (_is_ours(out / DESCRIPTION) or _is_ours(_partial(out, DESCRIPTION))):
-        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-        raise InputError(f"{expected}, got {out} with {', '.join(others[:3])}{more}")
-
-
-def _partial(out: Path, name: str) -> Path:
-    return out / f".{name}.partial"
-
-
-def _is_ours(description: Path) -> bool:
-    """Whether this is the description of an export."""
-    try:
-        found = json.loads(description.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and {"architecture", "task", "trial"} <= found.keys()
-
-
-def model_card(description: Mapping[str, Any]) -> str:
-    """Return the model card, in Markdown, of an exported description."""
-    architecture, task, trial = (description[k] for k in ("architecture", "task", "trial"))
-    choices = ", ".join(f"{k} {v}" for k, v in architecture["choices"].items())
-    channels, height, width = task["shape"]
-    scores = _scores(trial)
-    doubts = _doubts(trial["scores"])
-    recipe = "\n".join(f"| {name} | {value} |" for name, value in trial["recipe"].items())
-    kind = ""
-    if trial.get("averaged_weights"):
-        kind = "\n\nThe weights are a moving average of those of training (`weight_average`)."
-    versions = ", ".join(f"{k} {v}" for k, v in trial["environment"].items())
-    return f"""# {architecture["space"]}: {choices}
-
-Found and trained by psinas: trial {trial["number"]}, architecture `{architecture["hash"]}`,
-search seed {trial["seed"]}. The scores are of **validation** images, which also chose the epoch
-and the architecture: expect somewhat less on test images (`psinas score` measures them).{kind}
-
-## Use
-
-```python
-from search_spaces import load
-
-model = load("PATH/TO/THIS/DIRECTORY")  # images ({channels}, {height}, {width}) in [0, 1] to logits
-```
-
-Normalisation is inside the model. Data: {trial["data"]["name"]}, {task["classes"]} classes.
-
-## Scores
-
-{scores}
-
-{doubts}
-
-## Recipe
-
-| setting | value |
-|---|---|
-{recipe}
-
-Made with {versions}.
-"""
-
-
-def _scores(trial: Mapping[str, Any]) -> str:
-    """Return the table of scores: of repeats their mean, deviation, and those of these weights."""
-    shown = {n: v for n, v in trial["scores"].items() if BEGIN not in n}
-    repeats = trial.get("repeats") or []
-    if not repeats:
-        rows = [f"| {name} | {value:.6g} |" for name, value in shown.items()]
-        return "\n".join(["| score | value |", "|---|---|", *rows])
-    own = repeats[trial["repeat"]]
-    rows = []
-    for name, mean in shown.items():
-        if not name.endswith(DEVIATION):
-            spread = shown.get(name + DEVIATION)
-            cell = "" if spread is None else f"{spread:.2g}"
-            rows.append(f"| {name} | {mean:.6g} | {cell} | {own[name]:.6g} |")
-    return "\n".join(
-        [
-            f"The architecture was trained under {len(repeats)} seeds, and judged by the worse end "
-            "of mean ± deviation (of the sample, n - 1). The weights here are those of repeat "
-            f"{trial['repeat']} of 0 ... {len(repeats) - 1}, whose scores lie nearest the mean.",
-            "",
-            "| score | mean | deviation | these weights |",
-            "|---|---|---|---|",
-            *rows,
-        ]
+def _write_formats(description: Mapping[str, Any], directory: Path, wanted: Wanted) -> Written:
+    """Write the formats that are wanted into ``directory``, which holds weights and description."""
+    done: dict[str, Agreement] = {}
+    left: list[str] = []
+    asked, epsilon = "", _epsilon(description)
+    cost: dict[str, float] = {}
+    if wanted.formats:
+        original, cost = _original(description, directory, wanted, epsilon)
+        asked = original.questions.whence
+        for name in wanted.formats:
+            try:
+                done[name] = write_format(name, original, directory)
+            except LeftOut as error:
+                left.append(str(error))
+    wrapped = False
+    if wanted.robustbench:
+        reason = refusal(description) or ("" if "python" in done else "it needs model.py")
+        if reason:
+            left.append(f"{WRAPPER} left out: {reason}")
+        else:
+            write_robustbench(description, directory)
+            wrapped = True
+    return Written(
+        formats=done,
+        left_out=left,
+        asked=asked,
+        epsilon=epsilon,
+        cell=wanted.draw is not None,
+        robustbench=wrapped,
+        licence=wanted.licence,
+        cost=cost,
     )
 
 
-def _doubts(scores: Mapping[str, float]) -> str:
-    if not was_checked(scores):
-        return "The search did not look for masked gradients (metric `suspicion`)."
-    if flags := suspicions(scores):
-        return (
-            f"**Suspicious: {', '.join(flags)}.** Its robust accuracy may be a masked gradient; do "
-            "not rely on it before you know why."
-        )
-    return "No sign of masked gradients was found (metric `suspicion`)."
+def _original(
+    description: Mapping[str, Any], directory: Path, wanted: Wanted, epsilon: float
+) -> tuple[Original, dict[str, float]]:
+    """Return the exported model with what formats are asked, and what it costs."""
+    architecture, task, trial = (description[k] for k in ("architecture", "task", "trial"))
+    model, labels = load(directory), None
+    try:
+        if wanted.images is None:
+            raise InputError("none are given")
+        images, labels = wanted.images()
+        whence = f"validation images of {trial['data']['name']}"
+    except InputError as error:
+        draws = torch.Generator().manual_seed(0)
+        images = torch.rand((IMAGES, *task["shape"]), generator=draws)
+        whence = f"random images, seed 0, for want of data ({first_line(error)})"
+    questions = ask(model, images, labels, epsilon, whence)
+    hash_, space = str(architecture["hash"]), str(architecture["space"])
+    facts = {
+        "psinas.architecture": hash_,
+        "psinas.space": space,
+        "psinas.trial": str(trial["number"]),
+        "psinas.data": str(trial["data"]["name"]),
+        "psinas.input": f"images (N, {', '.join(map(str, task['shape']))}) float32 in [0, 1]",
+        "psinas.output": f"logits (N, {task['classes']})",
+    }
+    title = re.sub(r"[^A-Za-z0-9 .,:-]", "", f"{space}, architecture {hash_}, exported by psinas.")
+    cost = {"parameters": float(parameters(model)), "macs": float(macs(model, images[:1]))}
+    return Original(model, questions, facts, title), cost
+
+
+def _epsilon(description: Mapping[str, Any]) -> float:
+    """Return the radius of the attack on exported models: the recipe's, in L infinity."""
+    found = description["trial"]["recipe"].get("epsilon")
+    usable = isinstance(found, float | int) and 0 < found <= LARGEST_EPSILON
+    return float(found) if usable else USUAL_EPSILON
