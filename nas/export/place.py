@@ -90,8 +90,6 @@ def replace_export(out: Path, write: Callable[[Path], object]) -> None:
     for name in (*(new.keys() - {DESCRIPTION}), MANIFEST, DESCRIPTION):
         (staging / name).replace(out / name)
     staging.rmdir()
-    for name in _litter() - {STAGING}:
-        (out / name).unlink(missing_ok=True)
 
 
 def _settle(out: Path) -> dict[str, list[str]]:
@@ -103,6 +101,9 @@ def _settle(out: Path) -> dict[str, list[str]]:
     if found:
         _write_manifest(out, found)
     shutil.rmtree(out / STAGING, ignore_errors=True)
+    for name in _litter() - {STAGING}:
+        if (out / name).exists():
+            (out / name).unlink()
     return found
 
 

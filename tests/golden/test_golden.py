@@ -121,7 +121,9 @@ def every_metric(where: Path, command: Any) -> Any:
     found["retrained"] = csv(next((run / "retrain").glob("*/trials.csv")))
     row = json.loads(next((run / "retrain").glob("*/table1.json")).read_text())
     found["row"] = {k: row[k] for k in ("parameters", "clean", "white", "black", "chosen", "flags")}
-    command("export", run, "--best", "pgd_accuracy", "--out", where / "winner")
+    command(
+        "export", "--formats", "weights", run, "--best", "pgd_accuracy", "--out", where / "winner"
+    )
     images = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         found["logits"] = load(where / "winner")(images).tolist()

@@ -77,7 +77,9 @@ def test_everything_lies_beside_the_configuration(tmp_path, run_psinas) -> None:
 
     run_psinas("search", home / "mine.yaml", "--out", "run", cwd=here)
     # The run and its export know where the module lies, wherever they are asked from.
-    run_psinas("export", here / "run", "--trial", 0, "--out", "out", cwd=there)
+    run_psinas(
+        "export", "--formats", "weights", here / "run", "--trial", 0, "--out", "out", cwd=there
+    )
     assert "clean_accuracy" in run_psinas("score", "out", "--limit", 20, cwd=there)
     shown = run_psinas("search", "--resume", "--out", here / "run", "--trials", 2, cwd=there)
     assert "2 trials in" in shown

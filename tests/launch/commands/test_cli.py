@@ -161,12 +161,15 @@ def test_trials_formats_agree(psinas, finished, tmp_path):
 
 def test_export_gives_the_model_back(psinas, finished, tmp_path):
     out = tmp_path / "winner"
-    code, _, err = psinas("export", finished, "--best", "pgd_accuracy", "--out", out)
+    code, _, err = psinas(
+        "export", "--formats", "weights", finished, "--best", "pgd_accuracy", "--out", out
+    )
     assert code == 0, err
     assert {p.name for p in out.iterdir()} == {
         "architecture.json",
         "model.safetensors",
         "README.md",
+        "manifest.json",
     }
     model = load(out)
     config = parse_config(yaml.safe_load((finished / "config.yaml").read_text()))
@@ -184,7 +187,16 @@ def test_export_gives_the_model_back(psinas, finished, tmp_path):
     card = (out / "README.md").read_text()
     assert f"{stored['pgd_accuracy']:.6g}" in card
     assert "search_spaces import load" in card
-    psinas("export", finished, "--trial", description["trial"]["number"], "--out", out)  # again
+    psinas(
+        "export",
+        "--formats",
+        "weights",
+        finished,
+        "--trial",
+        description["trial"]["number"],
+        "--out",
+        out,
+    )  # again
     assert load(out)(data.validation.images()).equal(model(data.validation.images()))
 
 
@@ -261,7 +273,10 @@ def test_replay_gives_the_numbers_again_and_the_weights_back(psinas, finished, t
     code, out, _ = psinas("replay", finished, "--trial", 0)
     assert code == 0, out
     assert "equal to the last digit" in out
-    assert psinas("export", finished, "--trial", 0, "--out", tmp_path / "e")[0] == 0
+    assert (
+        psinas("export", "--formats", "weights", finished, "--trial", 0, "--out", tmp_path / "e")[0]
+        == 0
+    )
 
 
 def test_replay_finds_a_number_that_differs(psinas, finished, tmp_path):

@@ -72,7 +72,7 @@ def test_a_foreign_run_runs_nothing_before_a_yes(foreign, psinas, tmp_path, monk
     code, out, _ = psinas("trials", foreign)  # a table needs no code
     assert (code, out.count("\n") >= 3) == (0, True)
     for command in (
-        ("export", foreign, "--trial", 0, "--out", tmp_path / "out"),
+        ("export", "--formats", "weights", foreign, "--trial", 0, "--out", tmp_path / "out"),
         ("replay", foreign, "--trial", 0),
         ("score", f"{foreign}:0"),
         ("score", foreign / "best"),
@@ -83,11 +83,15 @@ def test_a_foreign_run_runs_nothing_before_a_yes(foreign, psinas, tmp_path, monk
         one_line(psinas(*command), "somebodys_space:Space", "--trust-code", "PSINAS_TRUST=1")
         assert not ran.exists(), command
     monkeypatch.setenv("PSINAS_TRUST", "0")  # so that it is put back when --trust-code sets it
-    code, out, err = psinas("export", foreign, "--trial", 0, "--out", "out", "--trust-code")
+    code, out, err = psinas(
+        "export", "--formats", "weights", foreign, "--trial", 0, "--out", "out", "--trust-code"
+    )
     assert code == 0, err
     assert ran.exists()
     monkeypatch.setenv("PSINAS_TRUST", "0")
-    assert psinas("export", foreign, "--trial", 1, "--out", "out")[0] == 0  # once is enough
+    assert (
+        psinas("export", "--formats", "weights", foreign, "--trial", 1, "--out", "out")[0] == 0
+    )  # once is enough
 
 
 def test_a_search_that_was_started_is_a_yes(tmp_path, monkeypatch) -> None:

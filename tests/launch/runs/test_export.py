@@ -12,6 +12,7 @@ from helpers import one_line, search_here
 from launch.runs.export import home_of
 from launch.runs.run import Run
 from nas.export import export as way_out
+from nas.export import place
 from nas.search.shared import TRAINED_IN
 from nas.trial.evaluation import Evaluation
 from nas.trial.files import WEIGHTS, save_trial, trial_directory
@@ -23,7 +24,7 @@ def run(tmp_path, tiny):
 
 
 def files(directory):
-    return {p.name: p.read_bytes() for p in directory.iterdir()}
+    return {p.name: p.read_bytes() for p in directory.iterdir() if p.is_file()}
 
 
 @pytest.mark.parametrize(
@@ -47,24 +48,25 @@ def test_a_directory_of_somebodys_files_is_left_alone(run, psinas, tmp_path, nam
 
 def test_other_files_beside_an_earlier_export_stay(run, psinas, tmp_path) -> None:
     out = tmp_path / "out"
-    assert psinas("export", run, "--trial", 0, "--out", out)[0] == 0
+    assert psinas("export", "--formats", "weights", run, "--trial", 0, "--out", out)[0] == 0
     first = files(out)
     (out / "notes.txt").write_text("mine")
     (out / "plots").mkdir()
-    assert psinas("export", run, "--trial", 1, "--out", out)[0] == 0
+    assert psinas("export", "--formats", "weights", run, "--trial", 1, "--out", out)[0] == 0
     assert (out / "notes.txt").read_text() == "mine"
     assert (out / "plots").is_dir()
     assert json.loads((out / "architecture.json").read_text())["trial"]["number"] == 1
     assert (out / "model.safetensors").read_bytes() != first["model.safetensors"]
     assert {p.name for p in out.iterdir()} == {*first, "notes.txt", "plots"}
+    assert not list(out.glob(".*"))
 
 
-@pytest.mark.parametrize("moment", range(6))
+@pytest.mark.parametrize("moment", range(9))
 def test_a_kill_leaves_no_description_beside_other_weights(
     run, psinas, tmp_path, monkeypatch, moment
 ) -> None:
     out, steps = tmp_path / "out", iter(range(100))
-    assert psinas("export", run, "--trial", 0, "--out", out)[0] == 0
+    assert psinas("export", "--formats", "weights", run, "--trial", 0, "--out", out)[0] == 0
     whole = files(out)
 
     def dying(method):
@@ -76,12 +78,12 @@ def test_a_kill_leaves_no_description_beside_other_weights(
         return step
 
     with monkeypatch.context() as patch:
-        patch.setattr(way_out.Path, "replace", dying(way_out.Path.replace))
-        patch.setattr(way_out.Path, "unlink", dying(way_out.Path.unlink))
-        assert psinas("export", run, "--trial", 1, "--out", out)[0] == 130
+        patch.setattr(place.Path, "replace", dying(place.Path.replace))
+        patch.setattr(place.Path, "unlink", dying(place.Path.unlink))
+        assert psinas("export", "--formats", "weights", run, "--trial", 1, "--out", out)[0] == 130
     if (out / "architecture.json").exists():
         assert files(out).items() >= whole.items()
-    assert psinas("export", run, "--trial", 1, "--out", out)[0] == 0
+    assert psinas("export", "--formats", "weights", run, "--trial", 1, "--out", out)[0] == 0
     assert json.loads((out / "architecture.json").read_text())["trial"]["number"] == 1
     assert {p.name for p in out.iterdir()} == set(whole)
 

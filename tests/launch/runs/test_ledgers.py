@@ -153,7 +153,10 @@ def test_a_table_is_of_the_run_that_was_asked_for(psinas):
     shutil.copytree("one", "two")
     document = yaml.safe_load(Path("two/config.yaml").read_text())
     Path("two/config.yaml").write_text(yaml.safe_dump({**document, "run_id": "0" * 32}))
-    for command in (["trials", "two"], ["export", "two", "--trial", "0", "--out", "e"]):
+    for command in (
+        ["trials", "two"],
+        ["export", "--formats", "weights", "two", "--trial", "0", "--out", "e"],
+    ):
         refused(psinas(*command), "another run's", "0" * 32)
     refused(psinas("search", "quick.yaml", "--out", "two", *shared, "--resume"), "right database")
     went(psinas("trials", "one"))
@@ -243,7 +246,18 @@ def test_another_directory_joins_a_study_when_asked(psinas):
     assert one == two
     for run in ("one", "two"):
         for trial in ("0", "2"):
-            went(psinas("export", run, "--trial", trial, "--out", f"{run}-{trial}"))
+            went(
+                psinas(
+                    "export",
+                    "--formats",
+                    "weights",
+                    run,
+                    "--trial",
+                    trial,
+                    "--out",
+                    f"{run}-{trial}",
+                )
+            )
     for trial in ("0", "2"):
         weights = [Path(f"{run}-{trial}/model.safetensors").read_bytes() for run in ("one", "two")]
         assert weights[0] == weights[1]

@@ -213,7 +213,12 @@ def test_weights_that_lie_nowhere_are_said_and_a_replay_makes_them(
     assert not (run / "best").exists()
     assert in_process == []
     assert psinas("replay", run, "--trial", number)[0] == 0
-    assert psinas("export", run, "--trial", number, "--out", tmp_path / "out")[0] == 0
+    assert (
+        psinas("export", "--formats", "weights", run, "--trial", number, "--out", tmp_path / "out")[
+            0
+        ]
+        == 0
+    )
 
 
 def test_a_reused_trial_is_reused_again_with_the_weights_of_whoever_has_them(
@@ -230,7 +235,10 @@ def test_a_reused_trial_is_reused_again_with_the_weights_of_whoever_has_them(
     assert filecmp.cmp(run / path, earlier / path, shallow=False)
     drop_weights(run, range(4))
     out = tmp_path / "out"
-    assert psinas("export", run, "--trial", winner.number, "--out", out)[0] == 0
+    assert (
+        psinas("export", "--formats", "weights", run, "--trial", winner.number, "--out", out)[0]
+        == 0
+    )
     assert (out / "model.safetensors").exists()
     assert in_process == []
 

@@ -43,7 +43,16 @@ def test_an_export_reads_the_ledger_and_the_configuration_once(
     monkeypatch.setattr(run, "read_records", counted("ledger", run.read_records))
     monkeypatch.setattr("launch.config.config.parse_config", counted("config", parse_config))
     monkeypatch.setattr("optuna.load_study", counted("optuna", None))
-    code, _, err = psinas("export", finished, "--best", "pgd_accuracy", "--out", tmp_path / "e")
+    code, _, err = psinas(
+        "export",
+        "--formats",
+        "weights",
+        finished,
+        "--best",
+        "pgd_accuracy",
+        "--out",
+        tmp_path / "e",
+    )
     assert code == 0, err
     assert sorted(read) == ["config", "ledger"]
 
@@ -99,7 +108,9 @@ def test_an_earlier_run_opens(old, psinas):
 
 
 def test_an_earlier_run_is_exported(old, psinas, tmp_path):
-    code, _, err = psinas("export", old, "--trial", 4, "--out", tmp_path / "e")
+    code, _, err = psinas(
+        "export", "--formats", "weights", old, "--trial", 4, "--out", tmp_path / "e"
+    )
     assert code == 0, err
     with torch.no_grad():
         logits = load(tmp_path / "e")(torch.rand(2, 1, 8, 8))

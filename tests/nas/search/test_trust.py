@@ -56,7 +56,9 @@ def test_the_winner_is_the_best_that_is_believed(masking, table, psinas, tmp_pat
     legend = parse_config(MASKING).plan().legend
     honest = table[~table["masks"]]
     expected = honest.loc[honest["pgd_accuracy"].idxmax(), "number"]
-    code, out, err = psinas("export", masking, "--best", "pgd_accuracy", "--out", tmp_path / "e")
+    code, out, err = psinas(
+        "export", "--formats", "weights", masking, "--best", "pgd_accuracy", "--out", tmp_path / "e"
+    )
     assert code == 0, err
     assert f"trial {expected} exported" in out
     for number in table[table["masks"]]["number"]:
@@ -108,7 +110,9 @@ def test_where_every_trial_is_suspicious_one_wins_aloud(masking, psinas, tmp_pat
 
 def test_an_export_of_a_suspicious_trial_says_so(masking, table, psinas, tmp_path):
     number = table[table["masks"]]["number"].iloc[0]
-    code, out, err = psinas("export", masking, "--trial", number, "--out", tmp_path / "e")
+    code, out, err = psinas(
+        "export", "--formats", "weights", masking, "--trial", number, "--out", tmp_path / "e"
+    )
     assert code == 0, err
     assert "is suspicious: " in out
     assert "**Suspicious: " in (tmp_path / "e" / "README.md").read_text()
@@ -150,7 +154,9 @@ def test_a_second_search_knows_nothing_of_the_first_ones_best():
 
 def test_score_prints_the_flags(masking, table, psinas, tmp_path):
     masked, honest = (table[table["masks"] == m]["number"].iloc[0] for m in (True, False))
-    psinas("export", masking, "--trial", masked, "--out", tmp_path / "masked")
+    psinas(
+        "export", "--formats", "weights", masking, "--trial", masked, "--out", tmp_path / "masked"
+    )
     for target, wanted in ((tmp_path / "masked", True), (f"{masking}:{honest}", False)):
         code, out, err = psinas("score", target, "--metrics", "clean", "--suspicion")
         assert code == 0, err
