@@ -2,10 +2,24 @@
 universality, cost."""
 
 from metrics import bounds, stability, universality
-from metrics.attacks import APGD, ATTACKS, FGSM, PGD, Attack, Noise, Square, StepLL, Transfer
+from metrics.attacks import (
+    APGD,
+    ATTACKS,
+    FAB,
+    FGSM,
+    PGD,
+    Attack,
+    Noise,
+    Square,
+    SquareL2,
+    StepLL,
+    TargetedAPGD,
+    Transfer,
+)
 from metrics.metric import Metric
 from metrics.registry import METRICS
 from metrics.robustness.accuracy import AttackResult, correct, robust_accuracy
+from metrics.robustness.autoattack import AutoAttack, standard_attacks
 from metrics.robustness.cascade import Cascade, cascade
 from metrics.robustness.curves import Curve, accuracy_curve
 from metrics.robustness.flags import Flag
@@ -18,11 +32,13 @@ from metrics.susceptibility import Susceptibility, susceptibility
 __all__ = [
     "APGD",
     "ATTACKS",
+    "FAB",
     "FGSM",
     "METRICS",
     "PGD",
     "Attack",
     "AttackResult",
+    "AutoAttack",
     "Cascade",
     "Curve",
     "Flag",
@@ -31,8 +47,10 @@ __all__ = [
     "Perturbations",
     "Smallest",
     "Square",
+    "SquareL2",
     "StepLL",
     "Susceptibility",
+    "TargetedAPGD",
     "Transfer",
     "accuracy_curve",
     "bounds",
@@ -44,6 +62,7 @@ __all__ = [
     "robust_accuracy",
     "smallest_perturbation",
     "stability",
+    "standard_attacks",
     "susceptibility",
     "suspicion",
     "universality",

@@ -12,6 +12,7 @@ from metrics.attacks import ATTACKS
 from metrics.bounds.scores import BracketEnds
 from metrics.cost import Cost
 from metrics.metric import Metric
+from metrics.robustness.autoattack import AutoAttack
 from metrics.robustness.scores import (
     AttackAccuracy,
     CascadeAccuracy,
@@ -27,6 +28,7 @@ METRICS: dict[str, Callable[..., Metric]] = {
     "clean": CleanAccuracy,
     **{name: partial(AttackAccuracy.of, attack) for name, attack in ATTACKS.items()},
     "cascade": CascadeAccuracy,
+    "autoattack": AutoAttack,
     "min-fgsm": MinimalFGSM,
     "suspicion": Suspicion,
     "stability": StabilityShares,

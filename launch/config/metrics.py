@@ -85,6 +85,15 @@ def without_epsilon(entry: Entry) -> dict[str, Any]:
     return {"name": name, **settings}
 
 
+def the_attack(entry: Entry, where: str) -> Attack:
+    """Return the attack of an entry that names no epsilon: whoever uses it gives it its own.
+
+    Raises:
+        InputError: no such attack, or a setting that it refuses.
+    """
+    return _of_a_curve(entry, where)
+
+
 def _cascade(settings: dict[str, Any], epsilon: float | None, where: str) -> dict[str, Any]:
     """Return a cascade's settings with its attacks built.
 

@@ -5,9 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import torch
+
 from launch.config.sections import Resources
+from nas.device import choose_device, why_no_gpu
+from nas.errors import InputError
 
 Result = TypeVar("Result")
+
+
+def named_device(name: str) -> str:
+    """Return ``cuda`` or ``cpu`` for what a user asks for: ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        InputError: a GPU where torch sees none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"--device: expected cpu or auto here, got cuda: {why_no_gpu()}")
+    return choose_device() if name == "auto" else name
 
 
 def anywhere(

@@ -13,16 +13,18 @@ from torch import Tensor, nn
 
 from launch.config.config import Config, parse_config
 from launch.config.trust import admit
+from launch.runs.outside import Wrapping, own_model
 from launch.runs.run import FinishedTrial, Run
 from nas.data.arrays import Split, prepare, prepare_test
 from nas.data.checksum import DATA_CHECKSUM
 from nas.data.config import DataConfig
-from nas.data.datasets import load_as_before
+from nas.data.datasets import load_as_before, part_checksum
 from nas.errors import InputError, first_line
 from nas.export.place import MODEL
-from nas.names import find
 from nas.trial.files import WEIGHTS, trial_directory
 from search_spaces import Task, load, space_of
+
+UNWRAPPED = Wrapping()
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Subject:
         task: what it was trained for; None of somebody's own.
         known: of its configuration: ``data``, ``recipe``, ``metrics``, where it has them.
         checksums: dataset -> part -> checksum of what the search saw.
+        made: of somebody's own: its weights, normalisation and size.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Subject:
     task: Task | None
     known: Mapping[str, Any]
     checksums: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    made: Mapping[str, Any] = field(default_factory=dict)
 
     def document(self, data: str | None) -> dict[str, Any]:
         """Return what a configuration says of it, on its own data or another dataset.
@@ -68,37 +72,51 @@ class Subject:
             InputError: a model for other images or classes, or images that have changed since it
                 was trained.
         """
-        split, classes = _images(data, self.checksums, test)
+        return self.part(data, test=test, limit=limit)[:2]
+
+    def part(
+        self, data: DataConfig, *, test: bool, limit: int | None
+    ) -> tuple[Tensor, Tensor, str]:
+        """Return :meth:`images`, and the checksum of the whole part that they are of."""
+        split, classes, checksum = _images(data, self.checksums, test)
         images, labels = split.images(slice(limit)), split.labels[:limit]
         _check_fit(self.model, self.task, images, classes, data.name)
-        return images, labels
+        return images, labels, checksum
 
 
-def subject(target: str) -> Subject:
-    """Return the model called ``target``: EXPORT_DIR, RUN:TRIAL or pkg.module:callable.
+def subject(target: str, wrapping: Wrapping = UNWRAPPED) -> Subject:
+    """Return the model called ``target``: EXPORT_DIR, RUN:TRIAL or somebody's own.
+
+    Args:
+        target: a directory, a trial, or as of :func:`launch.runs.outside.own_model`.
+        wrapping: of somebody's own.
 
     Raises:
-        InputError: no such model.
+        InputError: no such model, or a wrapping of one that psinas trained.
     """
     directory = Path(target)
+    place, _, number = target.rpartition(":")
+    trained = (directory / MODEL).exists() or (place and number.isdigit())
+    if trained and wrapping:
+        raise InputError(
+            f"--weights, --mean, --std, --size: expected a model of your own, got {target}, which "
+            "psinas trained with all that it needs"
+        )
     if (directory / MODEL).exists():
         description = read_description(directory)
         known = {k: description["trial"][k] for k in ("data", "recipe", "metrics")}
         checksums = {known["data"]["name"]: description["trial"].get(DATA_CHECKSUM, {})}
         task = Task.from_dict(description["task"])
         return Subject(target, load(directory), task, known, checksums)
-    place, _, number = target.rpartition(":")
     if place and number.isdigit():
         return _of_trial(target, Run(place), int(number))
     if not place:
-        raise InputError(f"expected EXPORT_DIR, RUN:TRIAL or pkg.module:callable, got {target!r}")
-    found: Any = find(target, {}, "model")
-    model = found() if callable(found) and not isinstance(found, nn.Module) else found
-    if not isinstance(model, nn.Module):
         raise InputError(
-            f"{target}: expected a callable that returns a torch module, got {model!r}"
+            "expected EXPORT_DIR, RUN:TRIAL, torchvision:NAME or pkg.module:callable, "
+            f"got {target!r}"
         )
-    return Subject(target, model.eval(), None, {})
+    model, made = own_model(target, wrapping)
+    return Subject(target, model, None, {}, made=made)
 
 
 def read_description(directory: Path) -> dict[str, Any]:
@@ -173,11 +191,12 @@ def trial_task(run: Run, row: FinishedTrial) -> Task:
 
 def _images(
     config: DataConfig, known: Mapping[str, Mapping[str, str]], test: bool
-) -> tuple[Split, int]:
-    """Return the images of a part, and the number of classes."""
+) -> tuple[Split, int, str]:
+    """Return the images of a part, the number of classes, and the part's checksum."""
     found = load_as_before(config, known, test=test)
     split = prepare_test(found, config) if test else prepare(found, config).validation
-    return split, len(config.classes or found.class_names)
+    checksum = part_checksum(config, found, test=test)
+    return split, len(config.classes or found.class_names), checksum
 
 
 def _check_fit(

@@ -19,6 +19,7 @@ SHOWN = (
 def header_lines(of: Mapping[str, Any]) -> list[str]:
     """Return what scores are of: data, seed, and each attack's epsilon or lengths and effort."""
     rows = {name: (str(of[name]),) for name in ("model", "dataset", "split", "images", "seed")}
+    rows |= _made_lines(of)
     for metric in of["metrics"]:
         attacks = metric.get("attacks", [metric])
         told = [
@@ -43,6 +44,59 @@ def flag_lines(scores: Mapping[str, float]) -> list[str]:
         for name in names
     }
     return [*beside(rows), *(f"! {line}" for line in advice(suspicions(scores)))]
+
+
+def _made_lines(of: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Return rows of somebody's own model: its weights, normalisation and size."""
+    rows: dict[str, tuple[str, ...]] = {}
+    if "weights" in of:
+        rows["weights"] = (_weights(of["weights"]),)
+    if "normalise" in of:
+        told = ((name, " ".join(f"{v:g}" for v in of["normalise"][name])) for name in
+                ("mean", "std"))  # fmt: skip
+        rows["normalise"] = (", ".join(f"{name} {values}" for name, values in told),)
+    if "size" in of:
+        rows["size"] = (f"{of['size']} pixels a side",)
+    return rows
+
+
+def _weights(weights: Mapping[str, Any] | None) -> str:
+    if weights is None:
+        return "none: random ones, whose scores say nothing"
+    if "torchvision" in weights:
+        return str(weights["torchvision"])
+    prefix = f", without the prefix {weights['prefix']}" if weights["prefix"] else ""
+    return f"{weights['file']}{prefix}"
+
+
+def suite_lines(scores: Mapping[str, float]) -> list[str]:
+    """Return a warning for each score that says that a suite of attacks may have been misled."""
+    lines = []
+    for name, share in scores.items():
+        if name.endswith("_randomized") and share > 0:
+            of = name.removesuffix("_randomized")
+            lines.append(
+                f"! {of}: {share:.1%} of images get other logits from pass to pass: the suite is "
+                "not made for randomized models, and its accuracy is too high"
+            )
+        for kind in ("zero", "nonfinite"):
+            if name.endswith(f"_{kind}_gradients") and share > 0:
+                of = name.removesuffix(f"_{kind}_gradients")
+                lines.append(
+                    f"! {of}: the loss of {share:.1%} of images has a {kind} gradient, which no "
+                    "gradient attack can follow: look at --suspicion"
+                )
+    return lines
+
+
+def curve_lines(curve: Mapping[str, Any]) -> list[str]:
+    """Return a line for each epsilon of a curve: accuracy and its 95 % interval."""
+    rows: dict[str, tuple[str, ...]] = {"epsilon": ("accuracy", "low", "high")}
+    columns = (curve["epsilons"], curve["accuracies"], curve["low"], curve["high"])
+    for epsilon, *shares in zip(*columns, strict=True):
+        rows[_pixels(epsilon)] = tuple(f"{share:.4f}" for share in shares)
+    told = _attack(curve["attack"], named=True)
+    return [f"under {told}, {curve['images']} images:", *beside(rows)]
 
 
 def _state(raised: float) -> str:

@@ -9,19 +9,23 @@ configuration can ask for. What an attack leaves standing is measured in
 """
 
 from metrics.attacks.apgd import APGD
+from metrics.attacks.apgd_t import TargetedAPGD
 from metrics.attacks.base import Attack, Found
 from metrics.attacks.divergence_pgd import DivergencePGD
+from metrics.attacks.fab import FAB
 from metrics.attacks.fgsm import FGSM
 from metrics.attacks.noise import Noise
 from metrics.attacks.pgd import PGD
 from metrics.attacks.registry import ATTACKS
 from metrics.attacks.square import Square
+from metrics.attacks.square_l2 import SquareL2
 from metrics.attacks.step_ll import StepLL
 from metrics.attacks.transfer import Transfer
 
 __all__ = [
     "APGD",
     "ATTACKS",
+    "FAB",
     "FGSM",
     "PGD",
     "Attack",
@@ -29,6 +33,8 @@ __all__ = [
     "Found",
     "Noise",
     "Square",
+    "SquareL2",
     "StepLL",
+    "TargetedAPGD",
     "Transfer",
 ]

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from metrics.attacks.ascent import GradientAscent
 from metrics.attacks.geometry import Randomness, column, length_of
-from metrics.attacks.iterative import Rows, unbeaten
 from metrics.attacks.losses import dlr, targeted_dlr
+from metrics.attacks.rows import Rows, unbeaten
 
 LOSSES = ("ce", "dlr")
 MOMENTUM = 0.75  # α: share of the new step; the rest repeats the last move

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from metrics.attacks.geometry import check_norm, moved, project, unit, within
-from metrics.attacks.iterative import Iterative, Rows, check_counts, check_target
+from metrics.attacks.iterative import Iterative, check_counts, check_target
+from metrics.attacks.rows import Rows
 from metrics.precision import widened
 
 

@@ -76,6 +76,7 @@ class Attack(ABC):
     uses_gradients: ClassVar[bool] = True
     draws_by_image: ClassVar[bool] = False  # from a Randomness: batches may then leave images out
     any_length: ClassVar[bool] = False  # of epsilon: the box cuts what is too long
+    own_epsilon: ClassVar[bool] = False  # its default is an L2 length, and not an L infinity one
     leaks_labels: ClassVar[bool] = False  # into training images, where it is given the true ones
     as_metric: ClassVar[Mapping[str, Any]] = {}  # defaults of its metric that are not its own
     epsilon: float = 8 / 255
@@ -95,7 +96,8 @@ class Attack(ABC):
 
     @property
     def towards(self) -> str | None:
-        """The class to go towards: ``labels``, ``least-likely``, ``runner-up``; None: away."""
+        """The class to go towards: ``labels``, ``least-likely``, ``runner-up``, or several
+        ``others``, one after the other; None: away."""
         return None
 
     def __call__(

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from metrics.answers import answer, gradient_of, logits_of
 from metrics.attacks.base import Attack, Found
 from metrics.attacks.geometry import Randomness
-from metrics.attacks.iterative import Rows
 from metrics.attacks.losses import divergence
 from metrics.attacks.pgd import PGD
+from metrics.attacks.rows import Rows
 
 START = 0.001  # standard deviation of the start, in pixels: at the image the gradient is zero
 

@@ -27,32 +27,10 @@ from metrics.answers import (
 )
 from metrics.attacks.base import Attack, Found
 from metrics.attacks.geometry import Randomness, column
+from metrics.attacks.rows import Rows, unbeaten
 from metrics.checks import check_classes
-from metrics.precision import widened
 
 TARGETS = ("labels", "least-likely", "runner-up")
-
-
-class Rows:
-    """What an attack knows of the images that are left, one row an image in every tensor.
-
-    Always there: ``x`` (the images), ``labels``, ``aim`` (the class that the loss is taken of) and
-    ``candidate`` (what is looked at next). An attack adds its own.
-    """
-
-    def __init__(self, **tensors: Tensor) -> None:
-        vars(self).update(tensors)
-
-    def __getattr__(self, name: str) -> Tensor:
-        raise AttributeError(name)
-
-    def __setattr__(self, name: str, value: Tensor) -> None:
-        vars(self)[name] = value
-
-    def keep(self, rows: Tensor) -> None:
-        """Keep these rows, ``(rows,)``, and drop the others."""
-        for name, tensor in vars(self).items():
-            vars(self)[name] = tensor.index_select(0, rows)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +39,11 @@ class Iterative(Attack):
 
     draws_by_image: ClassVar[bool] = True
     returns_best: ClassVar[bool] = False  # of all candidates looked at, else the last one
+
+    @property
+    def rivals(self) -> int:
+        """How many other classes it goes towards where ``towards`` is ``others``, a start each."""
+        return 1
 
     @property
     @abstractmethod
@@ -96,6 +79,26 @@ class Iterative(Attack):
         """
         loss = margin_loss(logits, aim)
         return loss if self.towards is None else -loss
+
+    def losses_of(self, rows: Rows, logits: Tensor) -> Tensor:
+        """Return :meth:`losses` of these rows, for an attack that needs to know more of them."""
+        return self.losses(logits, rows.aim)
+
+    def wants_gradient(self, step: int) -> bool:
+        """Whether :meth:`advance` of this step needs the gradient of the look before it."""
+        return self.uses_gradients
+
+    def breaks(self, rows: Rows) -> Tensor:
+        """Return ``(rows,)`` bool: candidates that are misclassified, and may count as found."""
+        return misclassified(rows.logits, rows.labels)
+
+    def strength(self, rows: Rows, fooled: Tensor) -> Tensor:
+        """Return ``(rows,)``: the candidate of each image for which this is largest is kept."""
+        return rows.losses.masked_fill(fooled, torch.inf)
+
+    def cut(self, x: Tensor, images: Tensor) -> Tensor:
+        """Return what was kept, moved into the ball, for an attack that looks outside it."""
+        return images
 
     def perturb(
         self,
@@ -148,6 +151,7 @@ class _Hunt:
         self.labels = labels
         self.temperatures: Tensor | None = None
         self.aim = labels if attack.towards in (None, "labels") else None
+        self.others: Tensor | None = None  # classes to go towards, a column for each start
         self.random = random
         self.judges = stop or attack.returns_best  # at every look; else at the last, if at all
         self.strength = unbeaten(x)
@@ -161,9 +165,18 @@ class _Hunt:
                 self.random.keep((~self.found.broken).nonzero().squeeze(1))
             elif start:
                 self.random.rows = everything
-            if len(self.random.rows):
+            if len(self.random.rows) and self._aimed(start):
                 self._run_from(start)
-        return self.found
+        return replace(self.found, images=self.attack.cut(self.x, self.found.images))
+
+    def _aimed(self, start: int) -> bool:
+        """Aim at this start's class; False where there are not so many."""
+        if self.others is None:  # one class for all starts, or the first look has yet to tell
+            return True
+        rank = start % self.attack.rivals
+        if rank < self.others.shape[1]:
+            self.aim = self.others[:, rank]
+        return rank < self.others.shape[1]
 
     def _run_from(self, start: int) -> None:
         attack = self.attack
@@ -173,7 +186,7 @@ class _Hunt:
             if last and not self.judges and attack.starts == 1:
                 self.found = replace(self.found, images=rows.candidate)
                 return
-            self._look(rows, attack.uses_gradients and not last, first=start == step == 0)
+            self._look(rows, attack.wants_gradient(step) and not last, first=start == step == 0)
             if self.stop:
                 self._drop(rows)
             elif self.judges or last:
@@ -213,7 +226,7 @@ class _Hunt:
             if self.temperatures is None:
                 self.temperatures = temperatures(logits)
                 rows.temperatures = self.temperatures
-            losses = self.attack.losses(logits / rows.temperatures, rows.aim)
+            losses = self.attack.losses_of(rows, logits / rows.temperatures)
             if wants_gradient:
                 gradient = gradient_of(losses.sum(), candidate)
                 if first:
@@ -236,12 +249,17 @@ class _Hunt:
         elif self.attack.towards == "runner-up":
             others = logits.scatter(1, self.labels[:, None], -torch.inf)
             self.aim = others.argmax(dim=1)
+        elif self.attack.towards == "others":
+            others = logits.scatter(1, self.labels[:, None], -torch.inf)
+            count = max(min(self.attack.rivals, logits.shape[1] - 1), 1)
+            self.others = others.topk(count, dim=1).indices
+            self.aim = self.others[:, 0]
         else:
             self.aim = self.labels
 
     def _drop(self, rows: Rows) -> None:
         """Keep what is broken, and drop it from the rows; one look at the device."""
-        fooled = misclassified(rows.logits, rows.labels)
+        fooled = self.attack.breaks(rows)
         count = int(fooled.sum())
         if count:
             order = fooled.int().argsort(stable=True)  # those that still stand, then the broken
@@ -258,16 +276,11 @@ class _Hunt:
             fooled = rows.logits.argmax(dim=1) == rows.labels
         else:
             fooled = misclassified(rows.logits, rows.labels)
-        strength = rows.losses.masked_fill(fooled, torch.inf)
+        strength = self.attack.strength(rows, fooled)
         stronger = strength > self.strength  # NaN is not
         self.strength = torch.where(stronger, strength, self.strength)
         images = torch.where(column(stronger), rows.candidate, self.found.images)
         self.found = replace(self.found, images=images)
-
-
-def unbeaten(x: Tensor) -> Tensor:
-    """Return a loss for each image that any other is larger than, in float32 at least."""
-    return widened(x.new_empty(0)).new_full((len(x),), -torch.inf)
 
 
 def check_target(target: str | None) -> None:

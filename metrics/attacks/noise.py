@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from metrics.attacks.geometry import SHORTER, Randomness, in_ball, moved, project, unit, within
-from metrics.attacks.iterative import Iterative, Rows, check_counts
+from metrics.attacks.iterative import Iterative, check_counts
+from metrics.attacks.rows import Rows
 
 REGIONS = ("cube", "ball", "sphere")
 DISTRIBUTIONS = ("uniform", "gaussian")

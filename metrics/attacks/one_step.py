@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from metrics.answers import answer, gradient_of, temperatures
 from metrics.attacks.base import Attack, Found
 from metrics.attacks.geometry import Randomness
-from metrics.attacks.iterative import Rows
 from metrics.attacks.pgd import PGD
+from metrics.attacks.rows import Rows
 
 
 @dataclass(frozen=True, kw_only=True)

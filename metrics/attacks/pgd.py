@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from metrics.attacks.ascent import GradientAscent
 from metrics.attacks.geometry import Randomness, check_length, in_ball
-from metrics.attacks.iterative import Rows
+from metrics.attacks.rows import Rows
 
 
 @dataclass(frozen=True, kw_only=True)

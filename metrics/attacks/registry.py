@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from metrics.attacks.apgd import APGD
+from metrics.attacks.apgd_t import TargetedAPGD
 from metrics.attacks.base import Attack
+from metrics.attacks.fab import FAB
 from metrics.attacks.fgsm import FGSM
 from metrics.attacks.noise import Noise
 from metrics.attacks.pgd import PGD
 from metrics.attacks.square import Square
+from metrics.attacks.square_l2 import SquareL2
 from metrics.attacks.step_ll import StepLL
 
 ATTACKS: dict[str, type[Attack]] = {
@@ -15,6 +18,9 @@ ATTACKS: dict[str, type[Attack]] = {
     "step-ll": StepLL,
     "pgd": PGD,
     "apgd": APGD,
+    "apgd-t": TargetedAPGD,
+    "fab": FAB,
     "square": Square,
+    "square-l2": SquareL2,
     "noise": Noise,
 }

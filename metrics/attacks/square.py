@@ -14,7 +14,8 @@ from torch import Tensor
 
 from metrics.answers import margin
 from metrics.attacks.geometry import Randomness, column, within
-from metrics.attacks.iterative import Iterative, Rows, check_counts, unbeaten
+from metrics.attacks.iterative import Iterative, check_counts
+from metrics.attacks.rows import Rows, unbeaten
 
 # Of 10,000 queries, those after which the share of changed pixels is halved once more.
 HALVE_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)

@@ -73,7 +73,7 @@ class AttackAccuracy(Metric):
             ValueError: an L2 attack without an epsilon: the usual one is an L infinity radius.
         """
         attack = kind(**{**kind.as_metric, **settings})
-        if attack.distance == "l2" and "epsilon" not in settings:
+        if attack.distance == "l2" and not ("epsilon" in settings or kind.own_epsilon):
             raise ValueError(OWN_EPSILON)
         return cls(attack=attack, label=label, limit=limit)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from metrics.attacks import PGD, Attack
 from metrics.attacks.geometry import Randomness
-from metrics.attacks.iterative import Rows
+from metrics.attacks.rows import Rows
 from metrics.checks import check_images
 from metrics.engine.following import Follower, follower
 from metrics.precision import full_float32

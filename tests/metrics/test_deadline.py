@@ -109,9 +109,14 @@ def test_a_limited_generator_limits_its_own_turns_and_nobody_elses(clock):
     assert end.value.value == "whole"
 
 
+FEW = {"steps": 5, "targets": 2}
+QUICK = {"apgd-t": FEW, "fab": FEW, "autoattack": {**FEW, "queries": 20}}
+"""Settings of those that take thousands of passes."""
+
+
 @pytest.mark.parametrize("name", sorted(METRICS.keys() - {"cost"}))
 def test_a_metric_ends_anywhere_in_its_course_and_leaves_the_model(name, clock, digits_net, digits):
-    metric = METRICS[name]()
+    metric = METRICS[name](**QUICK.get(name, {}))
     x, y = digits.validation.images(slice(16)), digits.validation.labels[:16]
 
     def scores():

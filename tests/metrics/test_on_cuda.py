@@ -167,6 +167,9 @@ DRAWING = [
 QUICK = {
     "pgd": {"steps": 3},
     "apgd": {"steps": 4},
+    "apgd-t": {"steps": 3, "targets": 2},
+    "fab": {"steps": 3, "targets": 2},
+    "autoattack": {"steps": 3, "targets": 2, "queries": 8},
     "square": {"queries": 8},
     "noise": {"draws": 3},
     "cascade": {"attacks": (FGSM(), PGD(steps=3), APGD(steps=4))},

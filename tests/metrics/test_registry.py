@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -16,7 +17,12 @@ from metrics.robustness.scores import CleanAccuracy
 from metrics.susceptibility.scores import PsiRatio
 from search_spaces import DepthChannels, Task
 
-every_metric = pytest.mark.parametrize("kind", METRICS.values(), ids=METRICS.keys())
+FEW = {"steps": 5, "targets": 2}
+QUICK = {"apgd-t": FEW, "fab": FEW, "autoattack": {**FEW, "queries": 20}}
+"""Settings of those that take thousands of passes."""
+every_metric = pytest.mark.parametrize(
+    "kind", [partial(METRICS[k], **QUICK.get(k, {})) for k in METRICS], ids=METRICS.keys()
+)
 
 
 @pytest.fixture
@@ -31,7 +37,7 @@ FITS = (METRICS["error-law"], METRICS["logit-differences"])
 @every_metric
 def test_scores_are_named_floats_decided_by_the_generator(kind, digits_net, digits, batch):
     metric = kind()
-    if kind in FITS:
+    if kind.func in FITS:
         batch = digits.validation.images(), digits.validation.labels
     a, b = (metric(digits_net, *batch, generator=torch.Generator().manual_seed(3)) for _ in "ab")
     assert tuple(a) == metric.score_names
@@ -84,7 +90,7 @@ def test_clean_accuracy_counts(digits_net, batch):
     assert scores["clean_accuracy_high"] == pytest.approx(interval.high)
 
 
-@pytest.mark.parametrize("name", ["clean", "pgd", "cascade"])
+@pytest.mark.parametrize("name", ["clean", "pgd", "cascade", "autoattack"])
 def test_an_accuracy_of_a_finite_sample_is_never_sure(name):
     """A model that is always right, and one that never is."""
 
@@ -94,7 +100,8 @@ def test_an_accuracy_of_a_finite_sample_is_never_sure(name):
 
     x = torch.rand(30, 1, 4, 4)
     for label, low, high in ((0, 30 / (30 + 1.96**2), 1), (1, 0, 1.96**2 / (30 + 1.96**2))):
-        scores = METRICS[name]()(Always(), x, torch.full((30,), label))
+        metric = METRICS[name](**QUICK.get(name, {}))
+        scores = metric(Always(), x, torch.full((30,), label))
         assert scores[f"{name}_accuracy"] == 1 - label
         assert scores[f"{name}_accuracy_stderr"] == pytest.approx(1 / 62)
         ends = scores[f"{name}_accuracy_low"], scores[f"{name}_accuracy_high"]
@@ -309,6 +316,11 @@ def test_counting_leaves_the_fast_path_as_found():
         ("square", {"queries": 0}, "queries"),
         ("noise", {"region": "torus"}, "region"),
         ("apgd", {"loss": "mse"}, "loss"),
+        ("apgd-t", {"targets": 0}, "targets"),
+        ("fab", {"norm": "l1", "epsilon": 1.0}, "norm"),
+        ("autoattack", {"version": "rand"}, "standard"),
+        ("autoattack", {"queries": 0}, "queries"),
+        ("autoattack", {"norm": "linf", "epsilon": 8}, "epsilon"),
     ],
 )
 def test_settings_are_refused_before_any_training(name, settings, match):

@@ -14,7 +14,7 @@ from torch import Tensor
 from metrics.answers import temperatures
 from metrics.attacks import APGD
 from metrics.attacks.geometry import SHORTER, Randomness, column, length_of, moved, within
-from metrics.attacks.iterative import Rows
+from metrics.attacks.rows import Rows
 from metrics.precision import widened
 from metrics.robustness.minimal.search import Search, lead_of, lost
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metrics.answers import margin
 from metrics.attacks.geometry import moved
-from metrics.robustness.minimal.linear import smallest_step
+from metrics.attacks.linear import smallest_step
 from metrics.robustness.minimal.search import Search, distance, lost
 
 OVERSHOOT = 1.002

@@ -7,7 +7,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from metrics.attacks import APGD, ATTACKS, FGSM, PGD, Noise, Square, StepLL
+from metrics.attacks import (
+    APGD,
+    ATTACKS,
+    FAB,
+    FGSM,
+    PGD,
+    Noise,
+    Square,
+    SquareL2,
+    TargetedAPGD,
+)
 from metrics.robustness.accuracy import correct, robust_accuracy
 from metrics.robustness.curves import accuracy_curve
 
@@ -37,7 +47,12 @@ SETTINGS = {
         loss=st.sampled_from(["ce", "dlr"]),
         restarts=st.integers(1, 2),
     ),
+    "apgd-t": st.builds(
+        TargetedAPGD, epsilon=epsilons, steps=few, norm=norms, loss=st.just("ce"), targets=few
+    ),
+    "fab": st.builds(FAB, epsilon=epsilons, steps=few, norm=norms, targets=few),
     "square": st.builds(Square, epsilon=epsilons, queries=few),
+    "square-l2": st.builds(SquareL2, epsilon=epsilons, queries=few),
     "noise": st.builds(
         Noise,
         epsilon=epsilons,
@@ -170,5 +185,5 @@ def test_curves_never_rise(situation, attack, levels):
 @quick
 @given(attacks)
 def test_a_repr_makes_the_attack_again(attack):
-    names = {a.__name__: a for a in (FGSM, StepLL, PGD, APGD, Square, Noise)}
+    names = {a.__name__: a for a in ATTACKS.values()}
     assert eval(repr(attack), names) == attack

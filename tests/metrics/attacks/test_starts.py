@@ -9,7 +9,19 @@ import torch
 from public import images, net, seeded, top
 from torch import nn
 
-from metrics import APGD, PGD, Attack, Noise, Square, Transfer, cascade, robust_accuracy
+from metrics import (
+    APGD,
+    FAB,
+    PGD,
+    Attack,
+    Noise,
+    Square,
+    SquareL2,
+    TargetedAPGD,
+    Transfer,
+    cascade,
+    robust_accuracy,
+)
 from metrics.engine.evaluator import evaluator
 
 
@@ -30,7 +42,9 @@ ATTACKS = [
     PGD(epsilon=EPSILON, steps=2, restarts=3),
     PGD(epsilon=0.3, steps=1, norm="l2"),
     APGD(epsilon=EPSILON, steps=2, restarts=2),
+    TargetedAPGD(epsilon=EPSILON, steps=2, targets=2),
     Square(epsilon=EPSILON, queries=6),
+    SquareL2(epsilon=0.5, queries=6),
     Noise(epsilon=0.2, draws=2),
     Noise(epsilon=2.0, region="ball"),
     Noise(epsilon=2.0, region="sphere", draws=3),
@@ -39,6 +53,7 @@ WHOLE = [
     Transfer(source=net(seed=1), attack=PGD(epsilon=EPSILON, steps=1, restarts=2)),
     Own(epsilon=0.2),
 ]  # which draw for a block of 64 together
+STILL = FAB(epsilon=EPSILON, steps=2, targets=2)  # draws nothing
 every_attack = pytest.mark.parametrize("attack", [*ATTACKS, *WHOLE], ids=repr)
 
 
@@ -58,7 +73,10 @@ def found(model, x, y, attack, rows, **settings):
         return ready.search(attack, rows, seeded(3), keep_images=True).images
 
 
-@every_attack
+with_still = pytest.mark.parametrize("attack", [*ATTACKS, *WHOLE, STILL], ids=repr)
+
+
+@with_still
 def test_how_many_go_together_plays_no_part(attack, batch):
     model, x, y = batch
     x, y = x[:70], y[:70]
@@ -71,7 +89,7 @@ def test_how_many_go_together_plays_no_part(attack, batch):
         )
 
 
-@every_attack
+@with_still
 def test_others_that_are_wrong_play_no_part(attack, batch):
     """Those are not attacked at all; or are broken at the first look, and dropped."""
     model, x, y = batch
@@ -87,7 +105,7 @@ def test_others_that_are_wrong_play_no_part(attack, batch):
     assert torch.equal(robust((model, moved, right), attack)[others], expected[others])
 
 
-@every_attack
+@with_still
 def test_images_that_are_not_asked_for_play_no_part(attack, batch):
     model, x, y = batch
     rows = torch.tensor([1, 2, 50, 63, 64, 99])
@@ -95,7 +113,7 @@ def test_images_that_are_not_asked_for_play_no_part(attack, batch):
     assert torch.allclose(found(model, x, y, attack, rows), expected, atol=1e-6)
 
 
-@every_attack
+@with_still
 def test_images_that_come_behind_play_no_part(attack, batch):
     """The first images of a larger set: what a metric's limit looks at."""
     model, x, y = batch

@@ -9,7 +9,7 @@ from scipy.optimize import LinearConstraint, linprog, minimize
 from torch import nn
 
 from metrics import smallest_perturbation
-from metrics.robustness.minimal.linear import smallest_step
+from metrics.attacks.linear import smallest_step
 
 NORMS = ("linf", "l2")
 
