@@ -11,7 +11,7 @@ UNTYPED := --allow-subclassing-any --allow-untyped-decorators --no-warn-return-a
 	--no-warn-unused-ignores --ignore-missing-imports
 WORKERS ?= auto
 
-.PHONY: install search test test-all lint format bench clean
+.PHONY: install search test test-all lint format docs bench clean
 
 install: $(READY)
 
@@ -49,6 +49,11 @@ checks:
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(READY)  ## the site in build/site; a warning is an error, and nothing is loaded from elsewhere
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@if grep -rnE '(src|srcset)="(https?:)?//|<link[^>]*href="(https?:)?//|url\((https?:)?//' build/site --include='*.html' --include='*.css'; \
+	then echo 'build/site loads what lies elsewhere'; exit 1; fi
 
 bench: $(READY)
 	$(BIN)/python bench/overhead.py
