@@ -17,7 +17,8 @@ import pandas as pd
 from launch.report.numbers import told as value
 from launch.runs.left import left_in, mark_left
 from launch.runs.run import Run
-from launch.show.tables import DETAIL, flags_of
+from launch.show.shown_columns import DETAIL
+from launch.show.tables import flags_of
 from nas.errors import InputError, NoStudy
 from nas.ledger.results import ORDER
 from nas.ledger.table import Legend, table_of

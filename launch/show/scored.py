@@ -18,7 +18,8 @@ SHOWN = (
 
 def header_lines(of: Mapping[str, Any]) -> list[str]:
     """Return what scores are of: data, seed, and each attack's epsilon or lengths and effort."""
-    rows = {name: (str(of[name]),) for name in ("model", "dataset", "split", "images", "seed")}
+    described = ("model", "dataset", "split", "images", "seed")
+    rows: dict[str, tuple[str, ...]] = {name: (str(of[name]),) for name in described}
     rows |= _made_lines(of)
     for metric in of["metrics"]:
         attacks = metric.get("attacks", [metric])
