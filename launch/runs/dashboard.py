@@ -13,6 +13,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from launch.runs.left import left_in
 from launch.runs.run import Run
+from launch.show.shown_columns import DETAIL, INTERNAL
+from launch.show.tables import on_a_line
 from nas.errors import InputError, NoStudy, first_line
 from nas.ledger.formats import writable
 from nas.ledger.results import MEMORY_STEPS, REUSED_FROM, STUDY
@@ -54,7 +56,7 @@ def view_of(run: Run) -> StudyView:
     document = run.document
     storage = document.get("storage")
     shown = Shown(
-        str(document["name"]),
+        on_a_line(str(document["name"])),
         document["objectives"],
         about(run),
         flat_attributes,
@@ -70,8 +72,11 @@ def about(run: Run) -> dict[str, Any]:
     document = run.document
     parts = {part: document.get(part) or {} for part in ("data", "space", "sampler")}
     return {
-        "run": str(run.path),
-        **{part: writable(str(values.get("name", "-"))) for part, values in parts.items()},
+        "run": on_a_line(str(run.path)),
+        **{
+            part: on_a_line(writable(str(values.get("name", "-"))))
+            for part, values in parts.items()
+        },
         "trials": document.get("trials"),
         "seed": document.get("seed"),
         "intermediate values": "robust accuracy after each epoch, else clean accuracy, else loss",
@@ -82,17 +87,21 @@ def about(run: Run) -> dict[str, Any]:
 def flat_attributes(result: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return what a trial's result says, one attribute each; a running trial has its status.
 
-    Scores of suspicion are told as the names of the raised flags, under ``flags``.
+    Control characters, and what turns the direction of a text, stand as ``\\u202e``. Scores of
+    suspicion are told as the names of the raised flags, under ``flags``.
     """
     if result is None:
         return {"status": "running"}
     scores = result.get("scores", {})
     found: dict[str, Any] = {"status": result["status"]}
     if result.get("reason"):
-        found["reason"] = writable(result["reason"])
+        found["reason"] = on_a_line(writable(result["reason"]))
     if flags := suspicions(scores):
         found["flags"] = ", ".join(flags)
-    found |= {name: scores[name] for name in plain_names(scores)}
+    names = plain_names(scores)
+    details = [name for name in names if name.endswith((*DETAIL, *INTERNAL))]
+    for name in (*(n for n in names if n not in details), *details):
+        found[on_a_line(name)] = scores[name]
     found |= {name: result[name] for name in MEASURED if result.get(name) is not None}
     if result.get(MEMORY_STEPS):
         found[MEMORY_STEPS] = ", ".join(result[MEMORY_STEPS])
