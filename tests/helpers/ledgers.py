@@ -30,7 +30,8 @@ def make_run(
     Args:
         path: of the run.
         rows: of a trial each: ``status`` (``running`` has no outcome), ``scores``, ``reason``,
-            ``repeat_of``, ``epochs`` (the text of its epochs.csv).
+            ``repeat_of``, ``old`` (of a ledger of before there were places), ``epochs`` (the text
+            of its epochs.csv).
         name: of the run.
         objectives: score -> ``max`` or ``min``; ``pgd_accuracy`` and ``psi`` by default.
         storage: a URL of Optuna's.
@@ -56,13 +57,16 @@ def add_trials(
     choices: Sequence[Any] = (1, 2, 4),
 ) -> None:
     """Write trials behind those that are there."""
-    place = sum("place" in trial.user_attrs for trial in study.get_trials(deepcopy=False))
+    place = sum(
+        trial.user_attrs.get(PLACE) is not None for trial in study.get_trials(deepcopy=False)
+    )
     for row in rows:
         trial = study.ask()
         trial.suggest_categorical("depth", list(choices))
         repeat = row.get("repeat_of")
-        if repeat is None:
-            study._storage.set_trial_user_attr(trial._trial_id, PLACE, place)
+        if not row.get("old"):
+            given = place if repeat is None else None
+            study._storage.set_trial_user_attr(trial._trial_id, PLACE, given)
         if "epochs" in row:
             (path / "trials" / str(place)).mkdir(parents=True)
             (path / "trials" / str(place) / "epochs.csv").write_text(row["epochs"], "utf-8")

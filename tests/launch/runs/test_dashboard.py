@@ -64,7 +64,8 @@ def attributes(trial):
 
 
 def test_the_study_has_the_names_of_the_run(tmp_path):
-    make_run(tmp_path / "run", ROWS, name=NASTY)
+    old = {"status": "complete", "repeat_of": 0, "old": True, "scores": ROWS[0]["scores"]}
+    make_run(tmp_path / "run", [*ROWS, old], name=NASTY)
     before = (tmp_path / "run" / JOURNAL).read_bytes()
     with served(tmp_path / "run") as ask:
         (study,) = ask("studies")["study_summaries"]
@@ -73,7 +74,7 @@ def test_the_study_has_the_names_of_the_run(tmp_path):
         found = ask(f"studies/{study['study_id']}")
         assert found["objective_names"] == ["pgd_accuracy", "psi"]
         first, failed, last = found["trials"]
-        assert [t["number"] for t in found["trials"]] == [0, 1, 2]  # the repeat is none of its own
+        assert [t["number"] for t in found["trials"]] == [0, 1, 2]  # repeats are none of their own
         assert [t["state"] for t in found["trials"]] == ["Complete", "Fail", "Complete"]
         assert first["values"] == [0.5, 2.0]
         assert attributes(first).items() >= {
