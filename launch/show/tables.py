@@ -96,10 +96,10 @@ def shortened(
         return table, None
     objective = next(iter(legend.objectives))
     best = select(table, legend, sort=None, pareto=None, top=most)
-    return best, (
-        f"the best {most} of {len(table)} trials by {objective}; all of them: psinas trials {run}, "
-        f"{run / 'trials.csv'}"
-    )
+    some = f"the best {most} of {len(table)} trials by {objective}"
+    if objective not in table:
+        some = f"{most} of {len(table)} trials, none complete"
+    return best, f"{some}; all of them: psinas trials {run}, {run / 'trials.csv'}"
 
 
 def flags_of(table: pd.DataFrame) -> dict[int, list[str]]:

@@ -143,6 +143,14 @@ def test_a_long_search_ends_with_its_best_and_says_where_the_rest_is(tmp_path):
     assert "the best" not in short.file.getvalue()
 
 
+def test_a_long_search_that_failed_says_so(tmp_path):
+    make_run(tmp_path / "run", [{"status": "error", "reason": "x"}] * 21)
+    console = Console(file=io.StringIO(), width=200)
+    found = Run(tmp_path / "run")
+    Reporter(console).table(found.table(), found.legend, tmp_path / "run")
+    assert "\n20 of 21 trials, none complete; all of them: " in console.file.getvalue()
+
+
 ODD = {
     "empty": [],
     "single": rows(0.5),
