@@ -87,8 +87,7 @@ def write_report(
     ways = ", ".join(f"{name} {way}" for name, way in found.objectives.items())
     subtitle = f"{counted(len(found.table), 'trial')} · objectives {ways}"
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    from_where = ", ".join(str(run) for run in runs)
-    footer = f"Written by psinas report on {now} from {from_where}."
+    footer = f"Written by psinas report on {now} from {', '.join(labels)}."
     write_page(where, title, sections_of(found), subtitle=subtitle, footer=footer)
     return where
 

@@ -66,8 +66,8 @@ def where_time_went(found: Findings, searched: Searched) -> dict[str, float]:
             parts["training" if name == MAIN[0] else "scoring"] = hours
             known += hours
     rest = float(complete["seconds"].sum()) / HOUR - known
-    if rest > 1e-3 * max(known, 1e-12) or not parts:
-        parts["rest"] = max(rest, 0.0)
+    if rest > 1e-3 * known:
+        parts["rest"] = rest
     for status, rows in table[table["status"] != "complete"].groupby("status", sort=False):
         if rows["seconds"].notna().any():
             parts[str(status)] = float(rows["seconds"].sum()) / HOUR

@@ -212,6 +212,14 @@ def test_the_best_so_far_is_a_running_maximum(tmp_path):
     assert least[-1][3] == min(row[2] for row in least)
 
 
+def test_a_suspicious_trial_is_never_the_best_so_far(tmp_path):
+    plain = best_so_far(gather([write_run(tmp_path / "a")]).runs[0].results, "psi", "min")
+    number = min(plain, key=lambda row: row[2])[4]
+    run = write_run(tmp_path / "b", flagged=[number])
+    doubted = best_so_far(gather([run]).runs[0].results, "psi", "min")
+    assert doubted[-1][3] == min(row[2] for row in doubted if row[4] != number) > plain[-1][3]
+
+
 def test_hours_add_up(tmp_path):
     found = gather([write_run(tmp_path / "made", 30)])
     parts = where_time_went(found, found.runs[0])
