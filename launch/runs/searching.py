@@ -23,6 +23,7 @@ from launch.show.reporter import Reporter
 from launch.show.tables import doubt_lines
 from nas.data.datasets import told_of
 from nas.errors import InputError, NoWinner
+from nas.export.place import BEFORE_MANIFESTS, check_place
 from nas.files import write_whole
 from nas.ledger.address import take_password
 from nas.ledger.journal import repair_journal
@@ -37,11 +38,15 @@ from nas.search.winners import best
 
 @dataclass(frozen=True)
 class Searched:
-    """A search that was run: its directory, its winner, and whether it ran to its end."""
+    """A search that was run: its directory, its winner, and whether it ran to its end.
+
+    ``in_the_way``: what of somebody's own keeps the winner from being exported, "" for nothing.
+    """
 
     run: Run
     winner: FinishedTrial | None
     whole: bool
+    in_the_way: str = ""
 
 
 def search(
@@ -136,7 +141,9 @@ def search(
         if winner is None:
             raise NoWinner(f"{done}: no trial completed; their reasons are in the table above")
         home = home_of(run, winner)
-        if has_weights(home, winner):
+        if found.in_the_way:
+            where = f"not exported ({found.in_the_way})"
+        elif has_weights(home, winner):
             where = f"exported to {path / 'best'}"
         elif taken := winner.result.get(REUSED_FROM):
             where = (
@@ -170,5 +177,9 @@ def finish(path: Path, going: Search, *, whole: bool = True) -> Searched:
     home = home_of(run, winner)
     # Another driver's may be on another disk, and those of a reused trial may be gone.
     if has_weights(home, winner) or (home == path and origin(winner.result) is None):
+        try:
+            check_place(path / "best", BEFORE_MANIFESTS)
+        except InputError as error:  # the search is whole all the same, and its table is told
+            return Searched(run, winner, whole, str(error).removeprefix("--out: "))
         export_row(run, winner, path / "best")
     return Searched(run, winner, whole)

@@ -136,6 +136,14 @@ def test_a_changed_card_is_not_written_over(run, psinas, tmp_path):
     assert (out / "README.md").read_text() == "my own words"
 
 
+def test_a_search_ends_well_beside_a_card_that_somebody_changed(run, psinas, in_process):
+    (run / "best" / "README.md").write_text("my own words")
+    code, said, err = psinas("search", "--resume", "--out", run, "--trials", 2)
+    assert code == 0, err
+    assert "not exported (expected files that an export wrote, got" in " ".join(said.split())
+    assert (run / "best" / "README.md").read_text() == "my own words"
+
+
 def test_a_licence_is_an_identifier(run, psinas, tmp_path):
     out = tmp_path / "out"
     one_line(psinas("export", run, "--trial", 0, "--out", out, "--licence", "do what you want"),
