@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import onnx
 import pytest
 from helpers import one_line, search_here
 
@@ -50,6 +51,16 @@ def test_all_formats_by_default(run, psinas, tmp_path):
     card = (out / "README.md").read_text()
     assert "validation images of digits" in card
     assert names(run / "best") == LIGHT  # no search waits for more
+    assert '| model.pt2 | `torch.export.load("model.pt2").module()`, without psinas | 0 (' in card
+    model = onnx.load(out / "model.onnx")
+    onnx.checker.check_model(model)
+    assert {p.key: p.value for p in model.metadata_props}["opset"] == str(formats.OPSET)
+    assert [o.version for o in model.opset_import if not o.domain] == [formats.OPSET]
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+    for name in ("model.onnx", "model.pt2"):  # where the code lies here is nobody's business
+        data = (out / name).read_bytes()
+        assert b"search_spaces/" not in data
+        assert b"site-packages" not in data
 
 
 def test_formats_by_name(run, psinas, tmp_path, written_quickly):
