@@ -122,7 +122,7 @@ def test_nobodys_text_becomes_markup():
     _, header, body = re.split(r"^---$", card, maxsplit=2, flags=re.MULTILINE)
     assert yaml.safe_load(header)["license"] == "unknown"
     assert yaml.safe_load(header)["model-index"][0]["results"][0]["dataset"]["name"] == EVIL
-    assert "<script>" not in body
+    assert "<script" not in body
     assert "[x](" not in body
     assert "---\nlicense" not in body
     for line in body.splitlines():
