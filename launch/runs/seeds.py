@@ -174,14 +174,14 @@ def conclusions(found: pd.DataFrame, score: str) -> list[str]:
     was = found[found["original_rank"] == 1]
     if len(was):
         row = was.iloc[0]
-        text = f"Trial {row['number']} won the search with {_number(row['original'])}; "
-        text += f"fresh seeds give {_number(row['mean'])} on average: "
-        moved = abs(row["shrinkage"])
+        text = f"Trial {row['number']} was the first of these with {_number(row['original'])}; "
+        text += f"fresh seeds give {_number(row['mean'])} on average"
         if row["shrinkage"] > 0:
-            text += f"{_number(moved)} of it was luck"
-            text += ", more than one seed in forty gives." if row["luck"] else "."
-        elif pd.notna(row["shrinkage"]):
-            text += "it was not lucky."
+            text += f", {_number(row['shrinkage'])} less, "
+            text += "more than" if row["luck"] else "within what"
+            text += " another seed would move it by (95 %)."
+        else:
+            text += ": it was not lucky."
         lines.append(text)
         if row["rank"] == 1:
             lines.append("It holds rank 1.")
@@ -197,9 +197,11 @@ def conclusions(found: pd.DataFrame, score: str) -> list[str]:
         lines.append("No other interval overlaps the leader's.")
     held = int(found["held"].sum())
     known = int(found["shrinkage"].notna().sum())
+    shrunk = shrinkage(found)
+    way = "better" if shrunk >= 0 else "worse"
     lines.append(
         f"{held} of {len(found)} ranks held. Regression to the mean: {known} searched scores were "
-        f"{_number(shrinkage(found), sign=True)} better than their fresh means on average."
+        f"{_number(abs(shrunk))} {way} than their fresh means on average."
     )
     if failed := int(found["failed"].sum()):
         lines.append(f"{failed} fresh trainings failed; their reasons are in the trial table.")

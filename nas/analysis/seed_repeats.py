@@ -57,13 +57,13 @@ def seeds(
 
     Returns:
         One row for each: ``number`` (the trial of the search), the columns of ``by``, ``original``
-        (its score there), ``original_rank`` (among these), ``n`` (fresh seeds that completed),
-        ``failed``, ``mean``, ``std``, ``low``, ``high``, ``shrinkage`` (by how much the original
-        was better than the mean), ``rank``, ``held`` (the two ranks are equal), ``overlaps`` (its
-        interval has a part of the winner's), ``flagged`` (fresh seeds with a suspicion flag),
-        ``luck`` (the original is better than one more seed would be with this confidence:
-        ``mean ± t std sqrt(1 + 1/n)``) and ``verdict``: ``winner``, ``level`` (with it), ``behind``
-        or ``unknown`` (fewer than two seeds).
+        (its score there), ``original_rank`` (among these, the earlier of equals first), ``n``
+        (fresh seeds that completed), ``failed``, ``mean``, ``std``, ``low``, ``high``,
+        ``shrinkage`` (by how much the original was better than the mean), ``rank``, ``held`` (the
+        two ranks are equal), ``overlaps`` (its interval has a part of the winner's), ``flagged``
+        (fresh seeds with a suspicion flag), ``luck`` (the original is better than one more seed
+        would be with this confidence: ``mean ± t std sqrt(1 + 1/n)``) and ``verdict``: ``winner``,
+        ``level`` (with it), ``behind`` or ``unknown`` (fewer than two seeds).
 
     Raises:
         InputError: no fresh seeds, no such score or column, or a confidence outside (0, 1).
@@ -97,7 +97,7 @@ def seeds(
     before = original[original["status"] == "complete"]
     before = before.sort_values(score, ascending=sign < 0, kind="stable").drop_duplicates(by)
     known = {_key(row[name] for name in by): row for row in before.to_dict("records")}
-    again["flagged"] = _flagged(again)
+    again = pd.concat([again, _flagged(again)], axis=1)
     rows = []
     for key, some in again.groupby(by, dropna=False, sort=False):
         found = known.get(_key(key), {"number": pd.NA, score: math.nan})
@@ -141,7 +141,7 @@ def _flagged(table: pd.DataFrame) -> pd.Series:
     names = [name for name in map(str, table.columns) if was_checked({name: 1.0})]
     rows = table[names].to_dict("records")
     found = [bool(suspicions({str(k): v for k, v in row.items()})) for row in rows]
-    return pd.Series(found, index=table.index, dtype=bool)
+    return pd.Series(found, index=table.index, dtype=bool, name="flagged")
 
 
 def _row(
@@ -181,7 +181,9 @@ def _ranked(found: pd.DataFrame, by: Sequence[str], sign: float, confidence: flo
     found = found.loc[keys.sort_values(["u", "f", "w", "m"], kind="stable").index]
     found = found.reset_index(drop=True)
     found["rank"] = range(1, len(found) + 1)
-    found["original_rank"] = (sign * found["original"]).rank(ascending=False, method="min")
+    by_number = found.sort_values("number", kind="stable")  # of equals the earlier, as a search has
+    ranks = (sign * by_number["original"]).rank(ascending=False, method="first")
+    found["original_rank"] = ranks  # by the index
     found["original_rank"] = found["original_rank"].astype("Int64")
     found["shrinkage"] = sign * (found["original"] - found["mean"])
     first = found.iloc[0]

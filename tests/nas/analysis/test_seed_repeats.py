@@ -95,6 +95,16 @@ def test_ranks_go_by_the_worse_end(way):
     )
 
 
+def test_of_equals_the_earlier_was_first():
+    first = search({"a": 0.8, "b": 0.9, "c": 0.9})
+    read = seeds(first, again({"c": [0.7, 0.71], "b": [0.6, 0.61], "a": [0.5, 0.51]}), score="acc")
+    assert dict(zip(read["architecture"], read["original_rank"], strict=True)) == {
+        "c": 2,
+        "b": 1,
+        "a": 3,
+    }
+
+
 def test_an_architecture_with_a_flag_does_not_win_in_silence():
     values = {"masked": [0.99, 0.98, 0.99], "plain": [0.80, 0.81, 0.80]}
     first = search({"masked": 0.99, "plain": 0.8})
