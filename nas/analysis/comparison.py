@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from nas.analysis.front import named_point
-from nas.analysis.means import paired, skewed, unpaired
+from nas.analysis.means import chance, paired, skewed, unpaired
 from nas.analysis.sides import (
     Side,
     common_objectives,
@@ -181,8 +181,10 @@ def _compared(
     pairing = by != "none"
     found = paired(x - y) if pairing else unpaired(x, y)
     sign = 1 if way == "max" else -1
-    gaps = (x - y if pairing else np.subtract.outer(x, y)) * sign
-    share = float(((gaps > 0) + 0.5 * (gaps == 0)).mean()) if gaps.size else math.nan
+    if pairing:
+        share = float((np.sign(sign * (x - y)) / 2 + 0.5).mean()) if len(x) else math.nan
+    else:
+        share = chance(sign * x, sign * y)
     better = "undecided"
     if found.low > 0 or found.high < 0:
         better = "a" if (found.low > 0) == (way == "max") else "b"

@@ -87,6 +87,17 @@ def unpaired(a: FloatArray, b: FloatArray) -> Difference:
     return _difference(value, error, freedom(len(a), len(b)), power, guess)
 
 
+def chance(a: FloatArray, b: FloatArray) -> float:
+    """Return the share of all pairings in which ``a`` is larger; ties count half.
+
+    By ranks (Mann & Whitney 1947), as of 10,000 trials a side there are a hundred million.
+    """
+    if not len(a) or not len(b):
+        return math.nan
+    ranks = stats.rankdata(np.concatenate([a, b]))[: len(a)]
+    return float((ranks.sum() - len(a) * (len(a) + 1) / 2) / (len(a) * len(b)))
+
+
 def skewed(numbers: FloatArray) -> float | None:
     """Return the sample skewness where it is beyond what 1 in 100 normal samples have, else None.
 

@@ -70,7 +70,7 @@ def load_table(*runs: str | Path, repeats: bool = False) -> pd.DataFrame:
     them), ``directions`` (score -> ``max`` or ``min``, of every score) and ``runs`` (run -> its
     ``name``, ``seed`` and ``sampler``).
 
-    10,000 trials are read in two to three seconds, also while they are being searched. A trial
+    10,000 trials are read in about two seconds, also while they are being searched. A trial
     that a killed driver left behind is ``running``.
 
     Args:

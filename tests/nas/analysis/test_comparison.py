@@ -11,7 +11,7 @@ from scipy import stats
 from written_runs import write_run
 
 from nas.analysis import compare, hypervolume, load_table
-from nas.analysis.means import paired, skewed, unpaired
+from nas.analysis.means import chance, paired, skewed, unpaired
 from nas.errors import InputError
 
 GOALS = {"accuracy": "max", "size": "min"}
@@ -112,6 +112,15 @@ def test_no_difference_and_no_spread_need_no_number():
     assert math.isnan(same.low)
     assert math.isnan(unpaired(np.array([1.0]), np.array([0.0, 2.0])).low)
     assert unpaired(np.ones(3), np.zeros(3)).needed is None
+
+
+@pytest.mark.parametrize("levels", [3, 1000])
+def test_a_chance_is_a_count_over_all_pairings(levels):
+    rng = np.random.default_rng(levels)
+    x, y = rng.integers(levels, size=20) / 7, rng.integers(levels, size=13) / 7
+    gaps = np.subtract.outer(x, y)
+    assert chance(x, y) == pytest.approx((gaps > 0).mean() + (gaps == 0).mean() / 2)
+    assert math.isnan(chance(x, y[:0]))
 
 
 def test_skew_is_seen_where_it_is():

@@ -12,6 +12,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
 
 from nas.analysis import importance
+from nas.analysis.decisive import Sample, resampled
 from nas.analysis.fanova import fanova
 from nas.errors import InputError
 
@@ -93,6 +94,20 @@ def test_intervals_hold_the_importance_and_narrow_with_more_trials():
     pd.testing.assert_frame_equal(few, importance(table, resamples=60))
     assert not few.equals(importance(table, resamples=60, seed=1))
     assert importance(table, resamples=0)["low"].isna().all()
+
+
+def test_an_interval_is_a_percentile_of_resamples_stretched_to_the_importance():
+    sample = Sample(["a"], [["x", "y"]], np.zeros((40, 1), dtype=int), np.arange(40.0))
+
+    def mean(drawn, _):
+        assert len(drawn.losses) == len(drawn.codes) == 40
+        return np.array([drawn.losses.mean()])
+
+    drawn = resampled(sample, 400, 0, mean)
+    assert drawn.std() == pytest.approx(np.arange(40).std() / np.sqrt(40), rel=0.15)
+    assert len(resampled(sample, 3, 0, lambda d, _: np.full(1, len(d.losses)), most=7)) == 3
+    few = importance(random_table(3, n=60), resamples=1)
+    assert ((few["low"] == few["importance"]) | (few["high"] == few["importance"])).all()
 
 
 def test_forests_have_intervals_too():
