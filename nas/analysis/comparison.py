@@ -223,7 +223,7 @@ def _doubts(x: FloatArray, y: FloatArray, of: str, by: str) -> list[str]:
     looked = [x - y] if by != "none" else [x, y]
     if skews := [s for s in map(skewed, looked) if s is not None]:
         worst = max(skews, key=abs)
-        notes.append(f"skewed ({worst:.1f}): the interval may cover 85 to 94 of 100, not 95")
+        notes.append(f"skewed ({worst:.1f}): the interval may cover 83 to 94 of 100, not 95")
     if of == "trials" and by == "none":
         notes.append("trials of a sampler that learns are no independent draws: compare seeds")
     return notes
