@@ -14,7 +14,7 @@ from nas.files import write_whole
 
 FILE = "gallery.md"
 PICTURE, ALL = 60_000, 1_200_000  # bytes of a picture, and of all
-WIDTHS, COLOURS = (1100, 900, 750, 600, 450, 320), (64, 32, 16)  # tried in turn
+WIDTH, SHARES, COLOURS = 1100, (1, 0.8, 0.65, 0.5, 0.35, 0.2), (64, 16)  # tried in turn
 MOST = 8  # numbers of one reproduction; the others are in the page
 
 
@@ -55,9 +55,10 @@ def shrunk(picture: Path, most: int = PICTURE) -> bytes:
 
     with Image.open(picture) as opened:
         whole = opened.convert("RGB")
-    for width in WIDTHS:
-        scale = min(1.0, width / whole.width)
-        small = whole.resize((round(whole.width * scale), max(1, round(whole.height * scale))))
+    for share in SHARES:
+        scale = share * min(1.0, WIDTH / whole.width)
+        size = (max(1, round(whole.width * scale)), max(1, round(whole.height * scale)))
+        small = whole.resize(size)
         for colours in COLOURS:
             buffer = io.BytesIO()
             small.quantize(colours).save(buffer, "PNG", optimize=True)

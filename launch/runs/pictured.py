@@ -1,9 +1,10 @@
-"""Images as PNG in base64, to stand in a page: in colour or grey, none larger than a page needs."""
+"""Adversarial examples as values, their images as PNG in base64, none larger than a page needs."""
 
 from __future__ import annotations
 
 import base64
 import io
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,6 +12,55 @@ from torch import Tensor
 
 MOST = 160  # pixels along the longer side
 TIMES = 10  # what a perturbation is multiplied by
+
+
+@dataclass(frozen=True)
+class Example:
+    """One validation image, attacked.
+
+    Attributes:
+        label, clean, adversarial: names of classes: the truth, and what the model answers to the
+            image and to the adversarial one. They are anybody's text.
+        sure, fooled_sure: the probabilities of the two answers.
+        pictures: the image, ten times the perturbation around grey, and the adversarial image, as
+            PNG in base64.
+        size: ``(height, width)`` of the image.
+    """
+
+    label: str
+    clean: str
+    adversarial: str
+    sure: float
+    fooled_sure: float
+    pictures: tuple[str, str, str]
+    size: tuple[int, int]
+
+    @property
+    def fools(self) -> bool:
+        """Whether the model no longer gives the true class."""
+        return self.adversarial != self.label
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Examples of one trial.
+
+    Attributes:
+        number: of the trial.
+        attack: in words, with its epsilon.
+        epsilon: it.
+        found: those that fool it first.
+        looked_at, right, broken: validation images that were attacked, how many of them the model
+            has right without an attack, and how many of these the attack broke.
+    """
+
+    number: int
+    attack: str
+    epsilon: float
+    found: tuple[Example, ...]
+    looked_at: int
+    right: int
+    broken: int
 
 
 def pictures(image: Tensor, adversarial: Tensor) -> tuple[str, str, str]:

@@ -6,7 +6,7 @@ from html import escape
 
 from launch.report.findings import Findings
 from launch.report.page import Paragraph, Raw, Section, clean
-from launch.runs.attacked import Example
+from launch.runs.pictured import Example
 
 ROW = "display:flex;gap:.6rem;flex-wrap:wrap;align-items:flex-start"
 CARD = "margin:0 1.2rem 1.2rem 0;max-width:21rem"

@@ -6,7 +6,7 @@ from launch.report.charts import Chart, chart
 from launch.report.findings import Findings
 from launch.report.page import Details, Paragraph, Section, Table
 from launch.report.plots import Axis, Plot, Series
-from launch.runs.attacked import Curve
+from launch.runs.asked import Curve
 
 
 def make(found: Findings) -> Section | None:

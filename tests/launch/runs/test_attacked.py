@@ -17,9 +17,10 @@ from safetensors.torch import load_file, save_file
 from launch.report.contents import write_report
 from launch.report.findings import gather
 from launch.report.sections import cells, examples, robustness
-from launch.runs import attacked as module
-from launch.runs.attacked import CURVE, Attacked, Example, Examples, attacked
-from launch.runs.pictured import MOST, pictures, png
+from launch.runs import asked as module
+from launch.runs.asked import CURVE
+from launch.runs.attacked import Attacked, attacked
+from launch.runs.pictured import MOST, Example, Examples, pictures, png
 from launch.runs.run import Run
 from metrics.robustness.accuracy import wilson
 from nas.errors import InputError
