@@ -25,7 +25,7 @@ def report(
     ] = True,
     seconds: Annotated[
         float, typer.Option(metavar="S", help="That the attacks may take, in all.")
-    ] = 4.0,
+    ] = 3.0,
 ) -> None:
     """Write one self-contained HTML page about a search, finished or not, or about several.
 

@@ -29,7 +29,8 @@ PAPERS = {
     "peck": "Peck et al. 2017",
 }
 """First word of a reproduction's name -> its paper."""
-NOT_TOLD = ("name", "keep.", "resources.", "scheduler", "storage", "retrain.resources", "modules")
+NOT_TOLD = ("name", "keep.", "resources.", "scheduler", "storage", "retrain.resources", "modules",
+            "metrics")  # fmt: skip
 SHOWN = 12  # differences that are told
 ROWS, COLUMNS = 12, 10  # of a table that are shown
 
@@ -106,6 +107,14 @@ class Entry:
         agree, differ, missing = tally(self.comparisons)
         rest = f", {missing} not measured" if missing else ""
         return f"{agree} of {agree + differ} numbers agree{rest}"
+
+    def why(self, found: Comparison) -> str:
+        """Return why a number does not agree, as far as it is known; "" of one that does."""
+        if found.agrees is not False:
+            return ""
+        images = next((d for d in self.differences if d.startswith("data.name: ")), "")
+        small = images.replace("data.name: ", "of ").replace("(in full: ", "(the paper: ")
+        return found.note or small or ("run in small, see below" if self.differences else "")
 
     @property
     def picture(self) -> str:

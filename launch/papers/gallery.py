@@ -87,7 +87,8 @@ def markdown(found: Sequence[Entry], shown: set[str]) -> str:
         for row in entry.comparisons[:MOST]:
             ratio = f"{row.ratio:.3g}" if row.ratio == row.ratio else ""
             agrees = "" if row.agrees is None else "yes" if row.agrees else "no"
-            note = f" ({row.note})" if row.note and not row.agrees else ""
+            why = entry.why(row)
+            note = f" ({why})" if why else ""
             cells = (row.what + note, row.printed, row.measured, ratio, agrees)
             lines.append(f"| {' | '.join(map(plain, cells))} |")
         if more := len(entry.comparisons) - MOST:

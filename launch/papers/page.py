@@ -79,8 +79,8 @@ def made(found: Sequence[Entry]) -> list[str]:
         own = ", ".join(f"{k} {str(v)[:12]}" for k, v in each.versions.items() if v)
         places[f"{each.machine}: {own}"] = None
     trials = {search.path: search.seconds for entry in found for search in entry.searches}
-    lines = [
-        f"{seconds / 60:.0f} minutes in all, as far as it was noted",
-        f"{sum(trials.values()) / 60:.0f} minutes of trials in {len(trials)} searches",
+    lines = [f"{seconds / 60:.1f} minutes in all, as far as it was noted"] if outcomes else []
+    lines += [
+        f"{sum(trials.values()) / 60:.1f} minutes of trials in {len(trials)} searches",
     ]
     return [*lines, *(places or [f"{machine()} wrote this page"])]

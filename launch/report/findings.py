@@ -60,6 +60,11 @@ class Searched:
     state: str
     empty: str = ""
 
+    @property
+    def completed(self) -> bool:
+        """Whether a trial is complete, so that there is a winner."""
+        return any(result["status"] == "complete" for result in self.results)
+
     def best(self, score: str, direction: str) -> Mapping[str, Any] | None:
         """Return the result that wins on a score: the earliest number of equals, or None."""
         by_number = sorted(self.results, key=lambda result: int(result["number"]))
@@ -97,7 +102,7 @@ class Findings:
         found: dict[str, Attacked] = {}
         left = self.seconds
         for place, searched in enumerate(self.runs):
-            if searched.results:
+            if searched.completed:
                 share = left / (len(self.runs) - place)
                 found[searched.label] = attacked(searched.run, seconds=share)
                 left -= found[searched.label].seconds
@@ -113,7 +118,7 @@ class Findings:
         return {
             (searched.label, number): source
             for searched in self.runs
-            if searched.results
+            if searched.completed
             for number, source in drawn_of(searched.run).items()
         }
 

@@ -20,7 +20,6 @@ from nas.errors import InputError, first_line
 from nas.ledger.fronts import pareto_front
 from nas.trial.files import WEIGHTS, trial_directory
 
-SECONDS = 4.0  # of attacks, by default
 FEWEST, TRIALS = 3, 6  # of the front, the winner among them; fewer are filled up
 
 
@@ -43,7 +42,7 @@ class Attacked:
     seconds: float = field(default=0.0, compare=False)
 
 
-def attacked(run: Run, *, seconds: float = SECONDS) -> Attacked:
+def attacked(run: Run, *, seconds: float) -> Attacked:
     """Attack the winner and the front of a run, or read what was kept of it.
 
     Args:
@@ -57,8 +56,10 @@ def attacked(run: Run, *, seconds: float = SECONDS) -> Attacked:
     rows = [row for row in front if _kept(run, row.number)]
     said = []
     if gone := [str(row.number) for row in front if row not in rows]:
+        more = f" and {len(gone) - TRIALS} more" if len(gone) > TRIALS else ""
         said.append(
-            f"Weights of trial{'s' * (len(gone) > 1)} {', '.join(gone)} were not kept: "
+            f"Weights of trial{'s' * (len(gone) > 1)} {', '.join(gone[:TRIALS])}{more} were not "
+            "kept: "
             f"`psinas replay {run.path} --trial N` trains them again."
         )
     if len(rows) > TRIALS:

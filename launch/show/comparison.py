@@ -81,7 +81,8 @@ class Comparison:
         """How far they may be apart, as text."""
         parts = [f"x/÷ {self.factor:g}"] if self.factor != 1 else []
         parts += [f"± {self.margin:g}"] if self.margin else []
-        return ", ".join(parts) or "no more than our interval"
+        alone = "exactly" if math.isnan(self.interval[0]) else "our interval"
+        return ", ".join(parts) or alone
 
     def row(self) -> dict[str, Any]:
         """Return it as a row of a table, with what follows from it."""

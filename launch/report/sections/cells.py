@@ -6,7 +6,7 @@ from launch.report.cells import layers_of, picture_of
 from launch.report.findings import Findings
 from launch.report.page import Details, Paragraph, Raw, Section, Table
 from launch.runs.attacked import front_of
-from nas.errors import InputError
+from nas.errors import InputError, first_line
 
 MOST = 4  # cells of one run
 
@@ -16,9 +16,9 @@ def make(found: Findings) -> Section | None:
     if found.seconds is None:
         return None
     blocks: list[Raw | Table | Paragraph | Details] = []
-    drawn = 0
+    drawn = listed = 0
     for searched in found.runs:
-        if not searched.results:
+        if not searched.completed:
             continue
         of = f"{searched.label}, trial" if len(found.runs) > 1 else "Trial"
         try:
@@ -33,9 +33,11 @@ def make(found: Findings) -> Section | None:
                 continue
             table = layers_of(searched.run, winner)
         except (InputError, OSError, ValueError, RuntimeError) as error:
-            blocks.append(Paragraph(f"{searched.label}: nothing was drawn: {error}", "note"))
+            why = first_line(error)
+            blocks.append(Paragraph(f"{searched.label}: nothing was drawn: {why}.", "note"))
             continue
         caption = f"{of} {winner.number}, the winner: its layers in their order."
+        listed += 1
         blocks.append(Details(caption, (Table(caption, *table),)))
     if not blocks:
         return None
@@ -43,5 +45,7 @@ def make(found: Findings) -> Section | None:
         "Each picture is the cell that a network repeats; edges are operations."
         if drawn
         else "The space has no cell: the winner's layers, as it was built."
+        if listed
+        else "No architecture could be drawn."
     )
     return Section("cells", "The winners' architectures", lead, blocks)
