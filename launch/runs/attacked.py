@@ -60,7 +60,7 @@ def attacked(run: Run, *, seconds: float) -> Attacked:
         said.append(
             f"Weights of trial{'s' * (len(gone) > 1)} {', '.join(gone[:TRIALS])}{more} were not "
             "kept: "
-            f"`psinas replay {run.path} --trial N` trains them again."
+            "`psinas replay RUN --trial N` trains them again."
         )
     if len(rows) > TRIALS:
         said.append(f"Of {len(rows)} trials on the front, {TRIALS} were attacked.")
