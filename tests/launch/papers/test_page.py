@@ -70,6 +70,8 @@ def test_ratio_and_agreement_by_hand():
     assert not number("a", 100.0, 160.0, factor=1.5).agrees
     assert number("a", 100.0, 160.0, interval=(149.0, 171.0), factor=1.5).agrees
     assert number("a", -0.9, -0.8, margin=0.11).agrees
+    assert number("a", -0.9, -1.0, margin=0.11).agrees
+    assert not number("a", -0.9, -1.0, margin=0.09).agrees
     assert not number("a", -0.9, -0.8, margin=0.09).agrees
     assert number("a", -0.9, -0.45, factor=2.0).agrees
     assert number("a", 0, 0).agrees
