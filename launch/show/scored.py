@@ -47,9 +47,9 @@ def flag_lines(scores: Mapping[str, float]) -> list[str]:
     return [*beside(rows), *(f"! {line}" for line in advice(suspicions(scores)))]
 
 
-def _made_lines(of: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+def _made_lines(of: Mapping[str, Any]) -> dict[str, tuple[str]]:
     """Return rows of somebody's own model: its weights, normalisation and size."""
-    rows: dict[str, tuple[str, ...]] = {}
+    rows: dict[str, tuple[str]] = {}
     if "weights" in of:
         rows["weights"] = (_weights(of["weights"]),)
     if "normalise" in of:

@@ -14,7 +14,8 @@ from functools import cache
 import pytest
 import torch
 
-from metrics.attacks import APGD, FGSM, PGD, StepLL
+from metrics import AutoAttack
+from metrics.attacks import APGD, FAB, FGSM, PGD, StepLL
 from metrics.robustness.accuracy import correct, robust_accuracy
 from nas.data.arrays import prepare
 from nas.data.config import DataConfig, Limit
@@ -217,3 +218,38 @@ def test_apgd_is_as_strong_as_torchattacks_and_stronger_than_pgd(coarse, loss, s
     assert abs(sum(found) - sum(expected)) / seeds <= tolerance + 1e-9
     if loss == "ce":
         assert max(found) <= judge
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("norm", "name"), [("linf", "Linf"), ("l2", "L2")])
+def test_the_suite_leaves_what_the_authors_does(coarse, norm, name):
+    """AutoAttack's standard version, same budgets; half a point is less than one image of 128."""
+    model, x, y = coarse
+    x, y, epsilon = x[:BATCH], y[:BATCH], EPSILON if norm == "linf" else L2
+    attack = torchattacks.AutoAttack(model, norm=name, eps=epsilon, n_classes=10, seed=0)
+    expected = share_right(model, x, y, attack(x, y))
+    generator = torch.Generator().manual_seed(0)
+    found = AutoAttack(norm=norm, epsilon=epsilon).run(model, x, y, generator=generator)
+    assert found.accuracy == pytest.approx(expected, abs=1 / BATCH + 1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("norm", "name"), [("linf", "Linf"), ("l2", "L2")])
+def test_fab_finds_perturbations_as_small_as_the_authors(coarse, norm, name):
+    """The mean over images of the smallest perturbations found, after 20 steps to 3 classes."""
+    model, x, y = coarse
+    right = correct(model, x, y)
+    x, y = x[right][:BATCH], y[right][:BATCH]
+    far = {"linf": 1.0, "l2": 10.0}[norm]
+    theirs = torchattacks.FAB(
+        model, norm=name, eps=far, steps=20, multi_targeted=True, n_classes=4, n_restarts=1
+    )(x, y)
+    ours_ = FAB(epsilon=far, norm=norm, steps=20, targets=3)(model, x, y)
+    means = []
+    for images in (ours_, theirs):
+        delta = (images - x).flatten(1)
+        length = delta.abs().amax(dim=1) if norm == "linf" else delta.norm(dim=1)
+        broken = ~correct(model, images, y)
+        assert broken.double().mean() > 0.98
+        means.append(length[broken].mean().item())
+    assert means[0] <= 1.02 * means[1]
