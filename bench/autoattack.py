@@ -7,7 +7,7 @@ Trains two small nets on Fashion-MNIST, one on clean images and one by PGD, and 
 each with one thread, in turns; prints accuracies, the images on which the two differ, seconds, and
 their ratio (ours / theirs, median of the rounds). ``PACKAGE`` is ``torchattacks`` (a port of the
 authors' code, its ``AutoAttack``) or ``pyautoattack`` (the authors' code as packaged), whichever
-can be imported.
+can be imported. In L2 take ``--side 28``: the start of their Square takes no images of 14 x 14.
 """
 
 from __future__ import annotations
