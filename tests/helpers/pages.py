@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 import runpy
 import shlex
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.S | re.M)
@@ -28,12 +31,17 @@ def _bare(line: str) -> str:
     return re.sub(r"\s+# .*$", "", line).strip() if not line.startswith("#") else ""
 
 
-def run_page(page: Path, psinas, skipped: Mapping[str, str]) -> list[str]:
+def run_page(
+    page: Path,
+    psinas,
+    skipped: Mapping[str, str],
+    then: Callable[[str], object] = lambda line: None,
+) -> list[str]:
     """Run every block of a page in the current directory; return what ``psinas`` printed.
 
     A block whose first line is ``# NAME.py`` or ``# NAME.yaml`` is written to that file.
     ``skipped`` has the lines that are not run, each with the reason; a line that is neither run
-    nor there is an error.
+    nor there is an error. ``then`` hears of every command that has run.
     """
     names: dict[str, object] = {}
     printed, left = [], dict(skipped)
@@ -49,11 +57,18 @@ def run_page(page: Path, psinas, skipped: Mapping[str, str]) -> list[str]:
                     continue
                 program, *arguments = shlex.split(line)
                 if program == "python":
-                    runpy.run_path(arguments[0], run_name="__main__")
+                    with pytest.MonkeyPatch.context() as patch:
+                        patch.setattr(sys, "argv", arguments)
+                        try:
+                            runpy.run_path(arguments[0], run_name="__main__")
+                        except SystemExit as end:
+                            if end.code:
+                                raise AssertionError(line) from end
                     continue
                 assert program == "psinas", line
                 code, out, err = psinas(*arguments)
                 assert code == 0, (line, out[-500:], err)
                 printed.append(out)
+                then(line)
     assert not left, f"not on the page: {list(left)}"
     return printed
