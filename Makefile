@@ -51,7 +51,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 docs: $(READY)  ## the site in build/site; a warning is an error, and nothing is loaded from elsewhere
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # with --quiet it would hear of no warning
 	@if grep -rnE '(src|srcset)="(https?:)?//|<link[^>]*href="(https?:)?//|url\((https?:)?//' build/site --include='*.html' --include='*.css'; \
 	then echo 'build/site loads what lies elsewhere'; exit 1; fi
 

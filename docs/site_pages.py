@@ -21,15 +21,22 @@ PAGES = {
 }
 """File of the repository's root -> page of the site."""
 
+ALSO = ("CITATION.cff",)
+"""Files of the root that pages link to and that are handed out as they are."""
+
 FENCE = re.compile(r"^( *)(```|~~~).*?^\1\2", re.S | re.M)
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 
 
 def on_files(files: Files, *, config: Any) -> Files:
-    """Add the pages that lie in the repository's root."""
+    """Add the pages, and the files they link to, that lie in the repository's root."""
     for name, page in PAGES.items():
         text = (ROOT / name).read_text(encoding="utf-8")
         files.append(File.generated(config, page, content=relinked(text, "")))
+    for name in ALSO:
+        files.append(
+            File.generated(config, name, content=(ROOT / name).read_text(encoding="utf-8"))
+        )
     return files
 
 
