@@ -201,6 +201,7 @@ def test_a_full_disk_stops_the_search_and_failures_and_dead_workers_do_not(searc
     assert "this architecture raises" in trace.read_text()
 
 
+@pytest.mark.slow
 def test_a_sick_worker_costs_no_trial_and_an_outage_is_tried_again(search, tmp_path):
     marker = tmp_path / "marker"
     outage = Path(f"{marker}.outage")

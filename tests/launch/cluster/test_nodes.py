@@ -84,6 +84,7 @@ def nodes(tmp_path, document):
     found.end()
 
 
+@pytest.mark.slow
 def test_a_search_waits_for_its_first_node_and_uses_it(document, tmp_path) -> None:
     """The head has no cores, which a cluster that scales from zero begins with."""
     nodes = Nodes(tmp_path, document | {"trials": 4})

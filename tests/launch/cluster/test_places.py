@@ -52,6 +52,7 @@ def run_psinas(tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.xdist_group("ray")
+@pytest.mark.slow
 def test_everything_lies_beside_the_configuration(tmp_path, run_psinas) -> None:
     home, here, there = tmp_path / "home: é", tmp_path / "here", tmp_path / "there"
     for directory in (home, here, there):
