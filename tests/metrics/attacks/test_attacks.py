@@ -318,7 +318,7 @@ def apgd_by_hand(model, x, y, start, epsilon, steps):
 
     def look(z):
         leaf = z.clone().requires_grad_()
-        logits = model(leaf).float()
+        logits = model(leaf)
         loss = nn.functional.cross_entropy(logits, y)
         gradient = torch.autograd.grad(loss, leaf)[0]
         return loss.item(), gradient, bool(logits.argmax() != y)
@@ -352,7 +352,8 @@ def apgd_by_hand(model, x, y, start, epsilon, steps):
 
 
 def test_apgd_is_the_papers_algorithm(digits_net, digits):
-    """In float64, or a batch rounds otherwise than one image and turns a near-zero gradient."""
+    """In float64, losses too: in float32 a batch rounds otherwise than one image does, which turns
+    near-zero gradients, and of two iterates with equal losses either is the largest."""
     net = copy.deepcopy(digits_net).double()
     x, y = digits.validation.images(slice(60)).double(), digits.validation.labels[:60]
     attack = APGD(epsilon=0.03, steps=40)
@@ -364,11 +365,8 @@ def test_apgd_is_the_papers_algorithm(digits_net, digits):
         expected = torch.cat(
             [apgd_by_hand(net, x[[i]], y[[i]], start[[i]], 0.03, 40) for i in range(len(y))]
         )
-    same = ((found - expected).abs() <= 1e-6).flatten(1).all(dim=1)
-    assert same.double().mean() >= 0.95  # of two equal float32 losses either is the largest
-    standing = correct(net, found, y)
-    assert 10 < standing.sum() < 55
-    assert (same & standing).sum() > 0.8 * standing.sum()
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
+    assert 10 < correct(net, found, y).sum() < 55
 
 
 def test_dlr_by_hand():
