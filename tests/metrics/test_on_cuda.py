@@ -45,7 +45,7 @@ from nas.trial.scoring import metric_key, score
 SYNCS_A_LOOK, SYNCS_AT_ALL = 1, 24  # the most that PGD waits for a GPU: a look, and beside them
 
 EPSILONS = {"linf": 0.05, "l2": 0.5}
-SMALL = {"steps": 4, "restarts": 2, "queries": 12, "draws": 3}
+SMALL = {"steps": 4, "restarts": 2, "queries": 12, "draws": 3, "targets": 3}
 KINDS = {
     "norm": ("linf", "l2"),
     "target": (None, "least-likely", "runner-up"),
@@ -58,7 +58,7 @@ AT_ONCE = 10  # images, so that there are several batches
 
 def variants(kind):
     """Return small attacks of a kind with every combination of its named settings."""
-    own = {field.name for field in fields(kind)}
+    own = {field.name for field in fields(kind) if field.init}
     named = {name: choices for name, choices in KINDS.items() if name in own}
     small = {name: value for name, value in SMALL.items() if name in own}
     for choices in product(*named.values()):
@@ -171,6 +171,7 @@ QUICK = {
     "fab": {"steps": 3, "targets": 2},
     "autoattack": {"steps": 3, "targets": 2, "queries": 8},
     "square": {"queries": 8},
+    "square-l2": {"queries": 8},
     "noise": {"draws": 3},
     "cascade": {"attacks": (FGSM(), PGD(steps=3), APGD(steps=4))},
     "suspicion": {"queries": 5, "draws": 2},
