@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.metadata
 import json
+import platform
 import sys
 
 import numpy as np
@@ -18,7 +19,7 @@ from launch.config.config import parse_config
 from launch.runs.begin import make_directory, open_search, settle_config
 from launch.runs.run import Run
 from nas.data.arrays import prepare, prepare_test
-from nas.data.datasets import load_images, load_test_images
+from nas.data.datasets import load_images, load_test_images, part_checksum
 from nas.device import choose_device
 from nas.errors import InputError
 from nas.ledger.lock import RunLock
@@ -306,11 +307,16 @@ def test_score_uses_test_images(psinas, finished, tmp_path):
     assert len(test) == 359
     of = scores.pop("of")
     assert all(type(value) is float for value in scores.values())
-    assert {k: v for k, v in of.items() if k != "metrics"} == {
+    clean, pgd = of.pop("metrics")
+    versions, name, seconds = (of.pop(k) for k in ("versions", "device_name", "seconds"))
+    assert of == {
         "model": str(finished / "best"), "dataset": "digits", "split": "test", "images": 359,
-        "seed": 0, "device": choose_device(),
+        "seed": 0, "device": choose_device(), "checksum": part_checksum(config, test=True),
     }  # fmt: skip
-    clean, pgd = of["metrics"]
+    assert {"psinas", "sources", "torch", "torchvision", "numpy", "python"} <= set(versions)
+    assert versions["python"] == platform.python_version()
+    assert type(name) is str
+    assert seconds > 0
     assert clean == {"name": "clean", "limit": None, "images": 359}
     assert (pgd["name"], pgd["epsilon"], pgd["steps"], pgd["images"]) == ("pgd", 0.1, 7, 359)
     number = json.loads((finished / "best" / "architecture.json").read_text())["trial"]["number"]
