@@ -11,6 +11,7 @@ from metrics.attacks import ATTACKS
 from metrics.registry import METRICS
 from metrics.robustness.flags import FLAGS
 from nas.analysis.trial_table import BOOKKEEPING, STATUSES
+from nas.ledger.judged import Judgement
 from nas.ledger.table import LEADING
 from nas.trial.evaluation import TRAINING_SCORES
 from nas.trial.kept import BEST_IS_AVERAGE
@@ -27,13 +28,13 @@ SCORES = {row[0].strip("`"): row for row in ROWS if not row[1].startswith(TYPES)
 OTHERS = {row[0].strip("`"): row for row in ROWS if row[0].strip("`") not in SCORES}
 VARYING = {
     "ATTACK": "|".join(re.escape(name.replace("-", "_")) for name in ATTACKS),
-    "NAME": "[a-z_]+",
+    "NAME": "[a-z0-9_]+",
     "FLAG": "|".join(map(re.escape, FLAGS)),
     "PSI": "psi(?:_init|_epoch1|_limit)?",
     "SHARE": "[a-z]+(?:_[0-9.]+)?",
     "NORM": "l1|l2|linf",
     "EARLY": "psi_init|psi_epoch1",
-    "SCORE": "[a-z_]+",
+    "SCORE": "[a-z0-9_]+",
     "D": "[0-9.e+-]+",
     "E": "[0-9.e+-]+",
     "K": "[0-9]",
@@ -62,6 +63,10 @@ def every_score():
         yield score, "every trial"
     yield BEST_IS_AVERAGE, "recipes with `weight_average`"
     yield "clean_accuracy_std", "trials with `repeats`"
+    for metric in (METRICS["apgd"](label="apgd40"), METRICS["autoattack"]()):
+        scores = dict.fromkeys(metric.score_names, 0.5)
+        judged = Judgement(0, "", metric.prefix, {}, scores, 1, 1.0)
+        yield from ((column, "trials that `psinas judge` judged") for column in judged.columns)
 
 
 def test_every_score_of_every_metric_is_documented_under_it():
