@@ -42,5 +42,6 @@ def divergence(logits: Tensor, others: Tensor) -> Tensor:
 def _check_classes(logits: Tensor, least: int) -> None:
     if logits.shape[1] < least:
         raise ValueError(
-            f"loss dlr: expected at least {least} classes, got {logits.shape[1]}; use loss ce"
+            f"loss dlr: expected at least {least} classes, got {logits.shape[1]}; "
+            "use loss ce, or train against another adversary"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from metrics import (
     APGD,
     FGSM,
     PGD,
+    TargetedAPGD,
     accuracy_curve,
     cascade,
     correct,
@@ -464,10 +466,18 @@ def test_psi_of_one_number_in_any_shape():
 
 
 @pytest.mark.parametrize(
-    ("classes", "target", "least"), [(2, None, 3), (3, "runner-up", 4), (2, "runner-up", 4)]
+    ("classes", "attack", "least"),
+    [
+        (2, APGD(loss="dlr"), 3),
+        (3, APGD(loss="dlr", target="runner-up"), 4),
+        (2, APGD(loss="dlr", target="runner-up"), 4),
+        (3, TargetedAPGD(), 4),
+        (2, TargetedAPGD(), 4),
+    ],
+    ids=repr,
 )
-def test_dlr_with_too_few_classes(classes, target, least):
-    attack, model = APGD(loss="dlr", target=target, steps=2, epsilon=EPSILON), net(classes)
+def test_dlr_with_too_few_classes(classes, attack, least):
+    attack, model = replace(attack, steps=2, epsilon=EPSILON), net(classes)
     for said in (
         answer_of(attack, model, X),
         answer_of(robust_accuracy, model, X, top(model, X), attack),

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 import nas.trial.precision
-from metrics.attacks import PGD, Attack
+from metrics.attacks import APGD, PGD, Attack
 from nas.data.arrays import prepare
 from nas.data.config import DataConfig, Limit
 from nas.data.datasets import load_images
@@ -233,3 +233,14 @@ def test_an_attack_of_ones_own_sees_the_function_in_training(data):
     drain(train(trained, data, recipe, Mine(), seeded()))
     assert len(apart) == 6
     assert max(apart) < 1e-4
+
+
+def test_an_adversary_that_needs_more_classes_says_what_else_to_train_against():
+    config = DataConfig(classes=(0, 1, 2), limit=Limit(train=32, validation=8))
+    data, space = prepare(load_images(config), config), DepthChannels(depth=(2,), channels=(4,))
+    model = space.build(space.architecture({"depth": 2, "channels": 4}), data.task)
+    recipe = replace(RECIPE, adversary="apgd-t", epochs=1)
+    said = "4 classes, got 3; use loss ce, or train against another adversary$"
+    with pytest.raises(ValueError, match=said):
+        drain(train(model, data, recipe, recipe.attack(), seeded()))
+    drain(train(model, data, replace(recipe, adversary="apgd"), APGD(steps=2), seeded()))

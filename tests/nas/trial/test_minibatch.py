@@ -26,15 +26,22 @@ RECIPE = Recipe(
     epochs=2, batch_size=30, epsilon=0.1, steps=2, selection_images=20, flip=True, crop_padding=1,
     entropy_weight=0.5, label_smoothing=0.1, gradient_clip=0.5,
 )  # fmt: skip
-SETTINGS = {"square": {"queries": 5}, "apgd": {"steps": 5}, "noise": {"draws": 3}}
+SETTINGS = {
+    "square": {"queries": 5},
+    "square-l2": {"queries": 5},
+    "apgd": {"steps": 5},
+    "apgd-t": {"steps": 5, "targets": 2},
+    "fab": {"steps": 5, "targets": 2},
+    "noise": {"draws": 3},
+}
 
 
 @pytest.fixture
 def data():
     generator = torch.Generator().manual_seed(0)
     pixels = torch.rand(94, 1, 6, 6, generator=generator, dtype=torch.float64)
-    labels = torch.arange(94) % 3
-    task = Task.plain((1, 6, 6), 3)
+    labels = torch.arange(94) % 4
+    task = Task.plain((1, 6, 6), 4)
     return Data(Split(pixels[:64], labels[:64]), Split(pixels[64:], labels[64:]), task)
 
 
