@@ -6,7 +6,6 @@ Source: Andriushchenko et al. 2020, *Square Attack* (arXiv 1912.00049), algorith
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import ClassVar
 
 import torch
@@ -116,9 +115,12 @@ def _window(corners: Tensor, side: int, images: Tensor) -> tuple[Tensor, ...]:
     )
 
 
-@lru_cache(maxsize=64)
 def peak(side: int) -> Tensor:
-    """Return ``(side, side)``, of length 1: a hill in one half, and a valley in the other."""
+    """Return ``(side, side)``, of length 1: a hill in one half, and a valley in the other.
+
+    It is made anew each time: one that was made while memory is estimated has no values, and kept,
+    it would be read by the next attack in the process.
+    """
     upper = side // 2
     whole = torch.cat([_hill(upper, side), -_hill(side - upper, side)])
     wave: Tensor = whole / whole.norm()
