@@ -1,8 +1,10 @@
-"""Which device numbers are computed on: the one place that chooses."""
+"""Which device numbers are computed on, and in how many threads: the one place that chooses."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -46,3 +48,14 @@ def why_no_gpu() -> str:
     except (RuntimeError, AssertionError) as error:  # the latter where torch was built without
         return str(error).strip().split("\n")[0].partition(". ")[0]
     return "it sees no GPU"
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Give torch as many threads as a trial has; more of them wait for whatever core is busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -6,16 +6,14 @@ They cost attacks, so that they are measured within a number of seconds, on as m
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-import torch
 
 from launch.runs.asked import Asked, Curve
 from launch.runs.pictured import Examples
 from launch.runs.run import FinishedTrial, Run
 from nas.data.arrays import Split
+from nas.device import threads
 from nas.errors import InputError, first_line
 from nas.ledger.fronts import pareto_front
 from nas.trial.files import WEIGHTS, trial_directory
@@ -73,7 +71,7 @@ def attacked(run: Run, *, seconds: float) -> Attacked:
     for place, row in enumerate(rows):
         try:
             asked = Asked(run, row, held)
-            with _threads(run.config.resources.cpu):
+            with threads(run.config.resources.cpu):
                 if row.number == winner.number:
                     examples = asked.examples(seconds)
                 rest = seconds - spent - asked.spent
@@ -90,17 +88,6 @@ def attacked(run: Run, *, seconds: float) -> Attacked:
         else:
             curves.append(curve)
     return Attacked(winner.number, tuple(curves), examples, tuple(said), spent)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Give torch as many threads as a trial has; on a busy machine more of them only wait."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def front_of(run: Run) -> tuple[FinishedTrial, list[FinishedTrial]]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +18,7 @@ from metrics.robustness.scores import name_of, settings_of
 from metrics.universality import PowerLaw, error_curve, fit_counts
 from nas.data.arrays import Split, prepare, prepare_test
 from nas.data.datasets import load_images, load_test_images
-from nas.device import choose_device
+from nas.device import choose_device, threads
 from nas.files import read_kept, write_whole
 from nas.seeds import settings_hash
 from nas.trial.files import trial_directory
@@ -78,17 +77,6 @@ class Net:
             text = json.dumps(found) + "\n"
             write_whole(path, lambda partial: partial.write_text(text, encoding="utf-8"))
         return found["found"]
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Give torch as many threads as a trial has; more of them wait for whatever core is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def nets(run: Run) -> list[Net]:
